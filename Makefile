@@ -1,0 +1,46 @@
+# Two commands do everything: `make quickstart` and `make test`. PYTHON chooses the interpreter of the environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart lab test lint bench notebooks clean
+
+help:
+	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
+	@echo "make lab          open the course in JupyterLab"
+	@echo "make test         environment, pytest, pytest --nbval notebooks, ruff"
+	@echo "make bench        the ablation and the comparisons behind the README's numbers"
+	@echo "make notebooks    write the notebooks again from their sources and run them"
+
+install: $(STAMP)
+
+# constraints.txt names the releases that the stored outputs were made with; pyproject.toml says what else works
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,dev]"
+	@touch $(STAMP)
+
+quickstart: install
+	$(BIN)/medbridge quickstart
+
+lab: install
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval notebooks
+
+lint: install
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python bench/ablation.py
+
+notebooks: install
+	$(BIN)/python scripts/build_notebooks.py
+
+clean:
+	rm -rf $(VENV) runs build dist

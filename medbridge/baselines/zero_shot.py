@@ -1,0 +1,57 @@
+"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from medbridge.cache import CachedFilms
+from medbridge.errors import ExpertError
+from medbridge.experts import Expert
+from medbridge.prompts import ClassPrompts, encode_prompts
+
+__all__ = ["ZeroShot"]
+
+
+class ZeroShot:
+    """Positive against negative prompt of each label, mean over the experts whose images and texts share a space.
+
+    Args:
+        experts: K experts, the same as in the cached features; vision-only ones are left out.
+        labels: C labels.
+        prompts: as in :func:`medbridge.prompts.encode_prompts`.
+        scale: factor of the cosine difference before the sigmoid; 100 as in CLIP.
+
+    Raises:
+        ExpertError: no expert is aligned with text.
+    """
+
+    name = "zero-shot"
+
+    def __init__(
+        self, experts: Sequence[Expert], labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None,
+        scale: float = 100.0,
+    ) -> None:
+        self.scale = scale
+        self.aligned = [k for k, e in enumerate(experts) if e.aligned]
+        if not self.aligned:
+            names = ", ".join(e.name for e in experts)
+            raise ExpertError(f"zero-shot needs an expert whose images and texts share a space; {names} has no such space")
+        self.directions = []
+        for k in self.aligned:
+            positive, negative = encode_prompts(experts[k], labels, prompts)
+            self.directions.append((positive - negative).cpu().numpy())
+
+    def fit(self, train: CachedFilms, val: CachedFilms) -> ZeroShot:
+        """Nothing to learn."""
+        return self
+
+    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+        """Probabilities float64 ``(n, C)`` from the whole view: softmax of positive against negative prompt."""
+        logits = [
+            self.scale * films.pooled("embed", k) @ direction.T
+            for k, direction in zip(self.aligned, self.directions, strict=True)
+        ]
+        return torch.sigmoid(torch.from_numpy(np.mean(logits, axis=0)).double()).numpy()

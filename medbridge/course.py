@@ -1,0 +1,70 @@
+"""What the notebooks share: the profile, seeds, and the checker of exercises. [ours]
+
+A check is a function that raises :class:`AnswerError` with a hint; it is registered under the exercise's number, and
+:func:`check` prints what it found. An exercise that was not begun is no failure, so that notebooks run from top to bottom.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from medbridge.exercises import CHECKS, AnswerError
+
+__all__ = ["AnswerError", "check", "full_profile", "seed_everything"]
+
+
+def full_profile() -> bool:
+    """Whether ``MEDBRIDGE_PROFILE=full`` asks for the real sizes; the default runs in two minutes on two cores.
+
+    Raises:
+        ValueError: the variable holds anything but 'full' or 'default'.
+    """
+    value = os.environ.get("MEDBRIDGE_PROFILE", "default")
+    if value not in ("default", "full"):
+        raise ValueError(f"MEDBRIDGE_PROFILE={value!r} is unknown; use 'default' or 'full'")
+    return value == "full"
+
+
+def seed_everything(seed: int = 0) -> np.random.Generator:
+    """Seed torch and return a seeded numpy generator; NumPy's global generator is not used in the course."""
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def check(exercise: str, answer: Any) -> bool:
+    """Check an answer and print the verdict.
+
+    Args:
+        exercise: its number, such as '3.1'.
+        answer: what the exercise asks for, a function or a value.
+
+    Returns:
+        True where it is right.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    if exercise not in CHECKS:
+        raise ValueError(f"there is no exercise {exercise!r}; the exercises are {', '.join(CHECKS)}")
+    verdict, right = _verdict(CHECKS[exercise], answer)
+    print(f"Exercise {exercise}: {verdict}")
+    return right
+
+
+def _verdict(test: Callable[[Any], None], answer: Any) -> tuple[str, bool]:
+    if answer is None or answer is ...:
+        return "not begun yet", False
+    try:
+        test(answer)
+    except NotImplementedError:
+        return "not begun yet", False
+    except AnswerError as error:
+        return f"not yet right: {error}", False
+    except Exception as error:  # the reader's code may raise anything; it is their answer that is at fault
+        return f"your code raised {type(error).__name__}: {error}", False
+    return "right", True

@@ -1,0 +1,29 @@
+"""Every error that MedBridge raises on purpose.
+
+Each message names the file, row or argument at fault and says how to mend it. Catch
+:class:`MedBridgeError` to catch them all; the command line prints the message alone, without a traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AdapterError", "BenchmarkError", "ExpertError", "ImageError", "MedBridgeError"]
+
+
+class MedBridgeError(Exception):
+    """Base class of all documented MedBridge errors."""
+
+
+class ImageError(MedBridgeError, ValueError):
+    """A film that is missing, unreadable, corrupt or unsafe to decode; the message names the file."""
+
+
+class BenchmarkError(MedBridgeError, ValueError):
+    """A benchmark whose table or folder is wrong; the message names file, row and column."""
+
+
+class ExpertError(MedBridgeError, ValueError):
+    """An unknown expert, or one whose weights are not here; the message says which file to put where."""
+
+
+class AdapterError(MedBridgeError, ValueError):
+    """A saved adapter that is corrupt or belongs to other experts; the message names the difference."""

@@ -1,0 +1,138 @@
+"""A frozen vision-language model behind one small interface.
+
+An expert has a vision tower of T blocks and a text encoder. MedBridge asks it for three things: the token maps after
+some of its blocks, a summary of the whole view, and text embeddings of the class prompts. Nothing of it is ever
+trained (paper, section 3: "frozen VLM").
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from medbridge.errors import ExpertError
+
+__all__ = ["BlockWeights", "Expert", "FrozenMaps"]
+
+
+@dataclass
+class FrozenMaps:
+    """What a frozen tower says about B views.
+
+    Attributes:
+        maps: depth -> ``(B, P_l, d_l)`` tokens after that many blocks (prefix tokens such as CLS first).
+        summary: ``(B, image_dim)``: pooled token and mean patch after the last block, concatenated. [ours]
+        embed: ``(B, text_dim)`` L2-normalised image embedding in the text space; ``None`` for vision-only towers.
+    """
+
+    maps: dict[int, Tensor]
+    summary: Tensor
+    embed: Tensor | None
+
+
+@dataclass
+class BlockWeights:
+    """One pre-norm transformer block's weights under common names, so that query layers can start from them."""
+
+    heads: int
+    eps: float
+    activation: nn.Module
+    tensors: dict[str, Tensor] = field(repr=False)  # norm1.{weight,bias} qkv.* proj.* scale1 norm2.* fc1.* fc2.* scale2
+
+
+class Expert(nn.Module):
+    """Base class of all experts; frozen and in eval mode for good.
+
+    Attributes:
+        name: the registry name that rebuilds it.
+        size: input resolution R in pixels.
+        depth: number of blocks T (transformer blocks, or stages of a convolutional tower).
+        widths: width d_l of the map at depths 1..T (length T).
+        grids: ``(rows, columns)`` of patches at depths 1..T.
+        prefix: tokens before the patches in every map (CLS, registers).
+        image_dim: length of ``FrozenMaps.summary``.
+        text_dim: width of the text space.
+        aligned: whether images and texts share a space, so that zero-shot is meaningful.
+        mean, std: input normalisation, three numbers each.
+    """
+
+    name: str
+    size: int
+    depth: int
+    widths: tuple[int, ...]
+    grids: tuple[tuple[int, int], ...]
+    prefix: int
+    image_dim: int
+    text_dim: int
+    aligned: bool
+
+    def __init__(self, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.name = name
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def freeze(self) -> Expert:
+        """Switch gradients off and stay in eval mode; called once at the end of a subclass's ``__init__``."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Expert:
+        """Frozen means frozen: ``model.train()`` must not switch on an expert's dropout or batch statistics."""
+        return super().train(False)
+
+    def preprocess(self, views: Tensor) -> Tensor:
+        """Grayscale views ``(..., R, R)`` in [0, 1] -> normalised ``(B, 3, R, R)``.
+
+        Raises:
+            ValueError: the views are not R x R.
+        """
+        if views.shape[-2:] != (self.size, self.size):
+            raise ValueError(
+                f"{self.name} takes views of {self.size} x {self.size} pixels, got {tuple(views.shape[-2:])}; "
+                f"pass size={self.size} to medbridge.focal.extract_views"
+            )
+        x = views.reshape(-1, 1, self.size, self.size).to(self.mean)
+        return (x - self.mean) / self.std
+
+    def encode_maps(self, x: Tensor, depths: Sequence[int]) -> FrozenMaps:
+        """One forward pass of ``(B, 3, R, R)`` -> maps at ``depths`` (each in 1..T), summary and embedding."""
+        raise NotImplementedError
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ``(n, text_dim)`` float32, L2-normalised."""
+        raise NotImplementedError
+
+    def block_weights(self, index: int) -> BlockWeights:
+        """Weights of block ``index`` (0-based) for query layers of kind 'copy' or 'lora'.
+
+        Raises:
+            ExpertError: the tower has no transformer blocks.
+        """
+        raise ExpertError(
+            f"{self.name} has no pre-norm transformer blocks to copy; use query_kind='cross' with this expert"
+        )
+
+    def check_depths(self, depths: Sequence[int]) -> list[int]:
+        """Sorted unique depths; raises ValueError for one outside 1..T."""
+        bad = [d for d in depths if not 1 <= d <= self.depth]
+        if bad:
+            raise ValueError(f"{self.name} has depths 1..{self.depth}; asked for {bad}")
+        return sorted(set(depths))
+
+    def fingerprint(self) -> str:
+        """sha256 over the vision tower's weights: the part of the cache key that notices other weights."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.vision_state().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                          if value.dim() else str(value.item()).encode())
+        return digest.hexdigest()
+
+    def vision_state(self) -> dict[str, Tensor]:
+        """State dict of the vision tower alone."""
+        raise NotImplementedError

@@ -1,0 +1,63 @@
+"""Sentence encoders that lend their text space to vision-only experts (paper: VLM text prompts; [ours]: borrowed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medbridge.errors import ExpertError
+from medbridge.experts.weights import find_weights, missing_weights
+
+__all__ = ["SENTENCE_ENCODERS", "SentenceEncoder"]
+
+SENTENCE_ENCODERS = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+    "pubmedbert": "NeuML/pubmedbert-base-embeddings",
+    "biolord": "FremyCompany/BioLORD-2023",
+}
+"""Short name -> hub id of encoders that mean-pool the last hidden state over the attention mask."""
+
+
+class SentenceEncoder(nn.Module):
+    """A frozen transformers encoder: mean over the attention mask, then L2 normalisation.
+
+    Args:
+        short: a key of :data:`SENTENCE_ENCODERS`.
+
+    Raises:
+        ExpertError: unknown name, transformers not installed, or weights neither here nor reachable.
+    """
+
+    def __init__(self, short: str) -> None:
+        super().__init__()
+        if short not in SENTENCE_ENCODERS:
+            raise ExpertError(f"unknown text encoder {short!r}; known: {', '.join(SENTENCE_ENCODERS)}")
+        try:
+            from transformers import AutoModel, AutoTokenizer
+            from transformers.utils.logging import disable_progress_bar
+        except ImportError as error:
+            raise ExpertError(f"text encoder {short!r} needs transformers: pip install 'medbridge[hf]'") from error
+        hub = SENTENCE_ENCODERS[short]
+        stem = hub.split("/")[-1]
+        source = find_weights([stem]) or hub
+        disable_progress_bar()  # a bar for a second's work would stand between our own
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            # use_safetensors: a pickle is never opened
+            model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise missing_weights(short, [f"the folder {stem}/"], f"the hub ({hub})", error) from error
+        self.encoder = model.eval().requires_grad_(False)
+        self.text_dim = int(model.config.hidden_size)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ``(n, text_dim)`` float32, L2-normalised."""
+        device = next(self.encoder.parameters()).device
+        batch = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            hidden = self.encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1).to(hidden)
+        return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)

@@ -1,0 +1,68 @@
+"""Where weights are looked for, and what to say when they are not there.
+
+``MEDBRIDGE_WEIGHTS`` names a folder that is searched first: hospitals have no internet. Weights are read as safetensors,
+or with ``torch.load(weights_only=True)``; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from medbridge.errors import ExpertError
+
+__all__ = ["find_weights", "load_state", "missing_weights", "weights_folder"]
+
+
+def weights_folder() -> Path | None:
+    """The folder that ``MEDBRIDGE_WEIGHTS`` names, or ``None``; raises ExpertError where it does not exist."""
+    value = os.environ.get("MEDBRIDGE_WEIGHTS")
+    if not value:
+        return None
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise ExpertError(f"MEDBRIDGE_WEIGHTS={value!r} is not a folder; set it to the folder that holds the weights")
+    return folder
+
+
+def find_weights(candidates: Sequence[str]) -> Path | None:
+    """The first of ``candidates`` (file or folder names) that lies in the weights folder, or ``None``."""
+    folder = weights_folder()
+    if folder is None:
+        return None
+    return next((folder / name for name in candidates if (folder / name).exists()), None)
+
+
+def missing_weights(expert: str, candidates: Sequence[str], source: str, reason: object) -> ExpertError:
+    """The error to raise when a hub cannot be reached: it names the file and the folder to put it in."""
+    folder = os.environ.get("MEDBRIDGE_WEIGHTS") or "a folder of your choice, named by the variable MEDBRIDGE_WEIGHTS"
+    names = " or ".join(candidates)
+    return ExpertError(
+        f"the weights of expert {expert!r} are not here and could not be downloaded from {source} ({reason}). "
+        f"On a machine with a network fetch them, then put {names} into {folder}"
+    )
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, safetensors or a weights-only checkpoint, as float32 tensors.
+
+    Raises:
+        ExpertError: the file is corrupt, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise ExpertError(f"{path}: not a readable weights file ({error}); download it again") from error
+    except Exception as error:  # torch raises pickle.UnpicklingError for anything but plain tensors
+        raise ExpertError(f"{path}: refused, it holds more than tensors ({error}); convert it to safetensors") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

@@ -1,0 +1,96 @@
+"""Why did the model say so? One film's views, where the queries looked, and which expert was trusted. [ours]
+
+Attention shows where information was read, not that it was the cause of a score; it is a picture to think with, no proof.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from medbridge.batch import collate
+from medbridge.model import MedBridge
+from medbridge.predict import film_features
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass
+class Explanation:
+    """One film, seen by N views, K experts, Q queries, C labels.
+
+    Attributes:
+        film: float32 ``(H, W)``.
+        boxes: float32 ``(N, 4)`` in pixels; view 0 is the whole film.
+        labels: C names. experts: K names.
+        probabilities: ``(C,)``.
+        expert_probabilities: ``(K, C)``, each expert alone.
+        weights: ``(K, C)``, the router's.
+        attention: per expert ``(N, Q, rows, columns)``: the last query layer's, over the patches; sums to at most 1.
+        mix: per expert ``(C, Q + 1)``: how much each label reads each query, the frozen token last.
+        share: per expert ``(N,)``: share of the pooled numbers that each view won.
+    """
+
+    film: np.ndarray
+    boxes: np.ndarray
+    labels: tuple[str, ...]
+    experts: list[str]
+    probabilities: np.ndarray
+    expert_probabilities: np.ndarray
+    weights: np.ndarray
+    attention: list[np.ndarray]
+    mix: list[np.ndarray]
+    share: list[np.ndarray]
+
+    def heatmap(self, label: str, side: int = 256) -> np.ndarray:
+        """Where the queries of a label looked, as a density over the film: float32 ``(rows, columns)``, maximum 1.
+
+        Attention of the queries, weighted by how much the label reads each of them, by what each view contributed to the
+        pool, and by the router; ``side`` is the number of cells on the longer side.
+
+        Raises:
+            ValueError: an unknown label.
+        """
+        if label not in self.labels:
+            raise ValueError(f"label {label!r} is unknown; this model has {', '.join(self.labels)}")
+        c = self.labels.index(label)
+        height, width = self.film.shape
+        scale = side / max(height, width)
+        rows, columns = round(height * scale), round(width * scale)
+        heat = torch.zeros(rows, columns)
+        for k, attention in enumerate(self.attention):
+            queries = torch.from_numpy(self.mix[k][c, :-1])
+            for n, box in enumerate(np.rint(self.boxes * scale).astype(int)):
+                x0, y0, x1, y1 = box
+                tile = torch.einsum("q,qrs->rs", queries, torch.from_numpy(attention[n]))
+                tile = F.interpolate(tile[None, None], (y1 - y0, x1 - x0), mode="bilinear")[0, 0]
+                # a density: the same mass on a smaller box is brighter
+                tile = tile / tile.sum().clamp(min=1e-12) * float(queries @ torch.from_numpy(attention[n]).sum((1, 2)))
+                inside = tile[max(-y0, 0) : rows - y0, max(-x0, 0) : columns - x0]
+                top, left = max(y0, 0), max(x0, 0)
+                weight = float(self.weights[k, c] * self.share[k][n])
+                heat[top : top + inside.shape[0], left : left + inside.shape[1]] += weight * inside
+        return (heat / heat.max().clamp(min=1e-12)).numpy()
+
+
+def explain(model: MedBridge, film: np.ndarray) -> Explanation:
+    """Run one decoded film ``(H, W)`` in [0, 1] and keep what happened on the way."""
+    features, boxes = film_features(model, film)
+    model.eval()
+    with torch.inference_mode():
+        output = model(collate([features]).to(model.device))
+    attention, mix, share = [], [], []
+    for k, (expert, branch) in enumerate(zip(model.experts, model.branches, strict=True)):
+        rows, columns = expert.grids[branch.encoder.depths[-1] - 1]
+        patches = output.attention[k][0, :, :, expert.prefix :]
+        attention.append(patches.unflatten(-1, (rows, columns)).float().cpu().numpy())
+        mix.append(branch.scores.mix.softmax(dim=-1).detach().cpu().numpy())
+        won = np.bincount(output.winners[k][0].flatten().cpu().numpy(), minlength=len(boxes))
+        share.append(won / won.sum())
+    return Explanation(
+        film, boxes, model.labels, [e.name for e in model.experts], output.logits[0].sigmoid().double().cpu().numpy(),
+        output.expert_logits[0].sigmoid().double().cpu().numpy(), output.weights[0].double().cpu().numpy(),
+        attention, mix, share)

@@ -1,0 +1,171 @@
+r"""Focal Sampling: one high-resolution film becomes N views at the expert's input size.
+
+Paper, section 3 ("Focal Sampling"): from one high-resolution image take N - 1 local regions, plus the whole image
+resized. Regions are drawn at random in training and by a sliding window with overlap at inference.
+
+Why: a 20-pixel nodule in a 1024 x 1024 film is 2 to 4 pixels wide once the film is resized to what a frozen
+encoder accepts. A window of half the short side keeps twice the detail.
+
+[ours] Every view is an axis-aligned *square* box ``x0, y0, x1, y1`` in pixels of the original film, so nothing is ever
+stretched; the whole view is the smallest centred square that holds the film and may reach past it (filled with
+zeros, as in letterboxing). Windows are measured against the film's short side; the grid covers every pixel; random
+windows are deterministic under a seed; there are no flips, because in a chest film left and right mean something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+__all__ = ["FocalSampler", "extract_views", "grid_boxes", "random_boxes", "relative_boxes", "whole_box"]
+
+
+def _check_crop(crop: float) -> None:
+    if not 0.0 < crop <= 1.0:
+        raise ValueError(f"crop={crop!r} must be in (0, 1]: it is the window's side relative to the film's short side")
+
+
+def whole_box(height: int, width: int) -> np.ndarray:
+    """Box of the whole film: the smallest centred square that holds it, float32 ``(4,)`` in pixels. [paper, ours: square]"""
+    side = max(height, width)
+    x0, y0 = (width - side) / 2, (height - side) / 2
+    return np.array([x0, y0, x0 + side, y0 + side], dtype=np.float32)
+
+
+def _starts(length: int, side: float, overlap: float) -> np.ndarray:
+    """Evenly spaced window starts that cover ``[0, length]`` with at least ``overlap`` between neighbours."""
+    if length <= side:
+        return np.array([(length - side) / 2], dtype=np.float32)
+    count = math.ceil((length - side) / (side * (1.0 - overlap)) - 1e-6) + 1
+    return np.linspace(0.0, length - side, count, dtype=np.float32)
+
+
+def grid_boxes(height: int, width: int, crop: float = 0.5, overlap: float = 0.25) -> np.ndarray:
+    """Sliding windows that together cover every pixel, row by row. [paper: sliding window with overlap]
+
+    Args:
+        height, width: size of the film in pixels.
+        crop: side of a window relative to the film's short side, in (0, 1].
+        overlap: least overlap of neighbouring windows relative to their side, in [0, 1).
+
+    Returns:
+        float32 ``(G, 4)`` boxes ``x0, y0, x1, y1``.
+
+    Raises:
+        ValueError: ``crop`` or ``overlap`` out of range.
+    """
+    _check_crop(crop)
+    if not 0.0 <= overlap < 1.0:
+        raise ValueError(f"overlap={overlap!r} must be in [0, 1): it is a fraction of the window's side")
+    side = crop * min(height, width)
+    xs, ys = _starts(width, side, overlap), _starts(height, side, overlap)
+    gy, gx = np.meshgrid(ys, xs, indexing="ij")
+    corner = np.stack([gx.ravel(), gy.ravel()], axis=1)
+    return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+
+
+def random_boxes(
+    height: int, width: int, n: int, crop: float = 0.5, generator: np.random.Generator | None = None
+) -> np.ndarray:
+    """``n`` windows at uniformly random places, float32 ``(n, 4)``; same arguments as :func:`grid_boxes`. [paper: training]"""
+    _check_crop(crop)
+    rng = generator if generator is not None else np.random.default_rng()
+    side = crop * min(height, width)
+    corner = np.stack([rng.uniform(0, max(width - side, 0), n), rng.uniform(0, max(height - side, 0), n)], axis=1)
+    return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+
+
+def relative_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes in units of the whole view, so that films of any size compare: the whole view is ``0, 0, 1, 1``. [ours]"""
+    whole = whole_box(height, width)
+    side = whole[2] - whole[0]
+    return ((boxes - whole[[0, 1, 0, 1]]) / side).astype(np.float32)
+
+
+def extract_views(film: np.ndarray, boxes: np.ndarray, size: int) -> torch.Tensor:
+    """Cut the boxes out of the film and resize each to ``size`` x ``size`` with antialiasing.
+
+    Args:
+        film: ``(H, W)`` float32 in [0, 1], decoded once however many views are taken.
+        boxes: ``(N, 4)`` square boxes in pixels; parts outside the film are zero.
+        size: side R of the views in pixels, the expert's input size.
+
+    Returns:
+        float32 tensor ``(N, size, size)`` in [0, 1].
+
+    Raises:
+        ValueError: ``film`` is not a 2-D array, or ``boxes`` is not ``(N, 4)``.
+    """
+    if film.ndim != 2:
+        raise ValueError(f"film has shape {film.shape}; expected (H, W), one channel, as medbridge.images.read_film gives")
+    boxes = np.asarray(boxes, dtype=np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes has shape {boxes.shape}; expected (N, 4): x0, y0, x1, y1")
+    source = torch.from_numpy(np.ascontiguousarray(film, dtype=np.float32))
+    height, width = film.shape
+    out = torch.empty(len(boxes), size, size)
+    for i, (x0, y0, x1, y1) in enumerate(np.rint(boxes).astype(int)):
+        side = max(x1 - x0, y1 - y0, 1)
+        left, top = max(x0, 0), max(y0, 0)
+        right, bottom = min(x0 + side, width), min(y0 + side, height)
+        crop = source[top:bottom, left:right]
+        padding = (left - x0, x0 + side - right, top - y0, y0 + side - bottom)
+        if any(padding):
+            crop = F.pad(crop, padding)
+        if side == size:
+            out[i] = crop
+        else:
+            # bilinear with antialiasing averages over the whole footprint of an output pixel and, unlike bicubic,
+            # cannot ring past [0, 1] at the edge of a bright marker
+            out[i] = F.interpolate(crop[None, None], (size, size), mode="bilinear", antialias=True)[0, 0]
+    return out
+
+
+@dataclass(frozen=True)
+class FocalSampler:
+    """Which boxes are looked at, in training and at inference.
+
+    Attributes:
+        crop: side of a local view relative to the film's short side; 1.0 together with ``local=False`` is plain resizing.
+        overlap: least overlap of the sliding windows.
+        extra: random windows that a training film's pool holds beside the grid. [ours] Training draws as many
+            local views as inference uses from this pool, so that the frozen maps of the pool can be cached.
+        local: ``False`` keeps the whole view alone (the ablation "no Focal Sampling").
+        seed: seeds the random windows, together with the film's name.
+    """
+
+    crop: float = 0.5
+    overlap: float = 0.25
+    extra: int = 4
+    local: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        grid_boxes(8, 8, self.crop, self.overlap)  # raises on a bad crop or overlap, here and not in a worker
+        if self.extra < 0:
+            raise ValueError(f"extra={self.extra!r} must be 0 or more")
+
+    def inference_boxes(self, height: int, width: int) -> np.ndarray:
+        """``(1 + G, 4)`` boxes: the whole film, then the sliding windows."""
+        whole = whole_box(height, width)[None]
+        if not self.local:
+            return whole
+        return np.concatenate([whole, grid_boxes(height, width, self.crop, self.overlap)])
+
+    def training_boxes(self, height: int, width: int, name: str) -> np.ndarray:
+        """``(1 + G + extra, 4)`` boxes: the inference boxes, then random windows fixed by ``seed`` and ``name``."""
+        boxes = self.inference_boxes(height, width)
+        if not self.local or self.extra == 0:
+            return boxes
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        return np.concatenate([boxes, random_boxes(height, width, self.extra, self.crop, rng)])
+
+    def to_dict(self) -> dict:
+        """JSON-safe settings."""
+        return asdict(self)

@@ -1,0 +1,70 @@
+r"""Query-driven Mixture of Experts: the queries decide how much each expert's prediction counts.
+
+Paper, section 3 ("Mixture of Experts"): from the pooled queries q_1 .. q_K the router gives a weight per expert, and the
+prediction is the weighted sum of the experts' predictions. The experts need no shared representation space.
+
+    g = softmax_k( R([q_1; ...; q_K]) ),     score_c = sum_k g_kc score_kc
+
+[ours] Weights are per class as well as per film; the router starts uniform (its last layer is zero); ``top_k`` keeps the
+strongest experts only; a balance term keeps every expert alive.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ROUTERS", "Router", "balance_loss"]
+
+ROUTERS = ("class", "image", "uniform")
+
+
+class Router(nn.Module):
+    """Weights of K experts from their pooled queries.
+
+    Args:
+        widths: query width of each expert.
+        classes: number of labels C.
+        kind: 'class' (a weight per expert and class), 'image' (per expert) or 'uniform' (1/K, nothing learned).
+        top_k: keep the k strongest experts and renormalise; ``None`` keeps all.
+        hidden: hidden width.
+
+    Raises:
+        ValueError: unknown kind, or ``top_k`` outside 1..K.
+    """
+
+    def __init__(
+        self, widths: list[int], classes: int, kind: str = "class", top_k: int | None = None, hidden: int = 64
+    ) -> None:
+        super().__init__()
+        if kind not in ROUTERS:
+            raise ValueError(f"router={kind!r} is unknown; use one of {', '.join(ROUTERS)}")
+        if top_k is not None and not 1 <= top_k <= len(widths):
+            raise ValueError(f"top_k={top_k} must be in 1..{len(widths)}, the number of experts")
+        self.kind, self.top_k, self.experts, self.classes = kind, top_k, len(widths), classes
+        if kind != "uniform" and self.experts > 1:
+            outputs = self.experts * (classes if kind == "class" else 1)
+            self.net = nn.Sequential(nn.Linear(sum(widths), hidden), nn.GELU(), nn.Linear(hidden, outputs))
+            nn.init.zeros_(self.net[2].weight)
+            nn.init.zeros_(self.net[2].bias)
+
+    def forward(self, queries: list[Tensor]) -> Tensor:
+        """K tensors ``(B, w_k)`` -> weights ``(B, K, C)``, which sum to 1 over the experts."""
+        batch = len(queries[0])
+        if self.kind == "uniform" or self.experts == 1:
+            return queries[0].new_full((batch, self.experts, self.classes), 1 / self.experts)
+        logits = self.net(torch.cat(queries, dim=1)).view(batch, self.experts, -1)
+        logits = logits.expand(-1, -1, self.classes)
+        if self.top_k is not None and self.top_k < self.experts:
+            kept = logits.topk(self.top_k, dim=1).indices
+            logits = logits.masked_fill(torch.ones_like(logits).scatter(1, kept, 0.0).bool(), float("-inf"))
+        return logits.softmax(dim=1)
+
+
+def balance_loss(weights: Tensor) -> Tensor:
+    """Squared coefficient of variation of the experts' mean weights ``(B, K, C)``; 0 when all are used alike. [ours]
+
+    The form of Shazeer et al., "Outrageously Large Neural Networks" (2017), equation 7.
+    """
+    load = weights.mean(dim=(0, 2))
+    return load.var(unbiased=False) / load.mean().square()

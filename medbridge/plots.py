@@ -1,0 +1,171 @@
+"""Pictures of data, films and results; every function returns a matplotlib Figure and shows nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from sklearn.metrics import roc_curve
+
+from medbridge.evaluate import Evaluation
+from medbridge.explain import Explanation
+
+__all__ = ["auc_bars", "draw_boxes", "film_grid", "prevalence_bars", "query_attention", "roc_curves", "router_weights",
+           "training_curves", "view_strip"]
+
+_COLOURS = sns.color_palette("colorblind")
+
+
+def _axes(count: int, columns: int, size: tuple[float, float], title: str | None) -> tuple[Figure, list[Axes]]:
+    rows = -(-count // columns)
+    fig = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    if title:
+        fig.suptitle(title, fontsize=11)
+    return fig, axes
+
+
+def _show(ax: Axes, film: np.ndarray, title: str = "") -> None:
+    ax.imshow(film, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    ax.set_title(title, fontsize=8)
+    ax.set_axis_off()
+
+
+def draw_boxes(ax: Axes, boxes: np.ndarray, names: Sequence[str] | None = None, colour: str = "tab:orange") -> None:
+    """Outline boxes ``(N, 4)`` in pixels on a film that ``ax`` shows, with a name above each."""
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.2))
+        if names is not None:
+            ax.text(x0, y0 - 4, names[i], color=colour, fontsize=7, va="bottom")
+
+
+def film_grid(
+    films: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, boxes: Sequence[np.ndarray] | None = None,
+    names: Sequence[Sequence[str]] | None = None, title: str | None = None,
+) -> Figure:
+    """Films ``(H, W)`` in [0, 1] side by side, each with its title and, where given, its boxes ``(N, 4)`` and their names."""
+    fig, axes = _axes(len(films), columns, (2.6, 2.8), title)
+    for i, (film, text) in enumerate(zip(films, titles, strict=True)):
+        _show(axes[i], film, text)
+        if boxes is not None:
+            draw_boxes(axes[i], boxes[i], None if names is None else names[i])
+    return fig
+
+
+def view_strip(views: np.ndarray, titles: Sequence[str] | None = None, columns: int = 5, title: str | None = None) -> Figure:
+    """The N views of one film, ``(N, R, R)`` in [0, 1], as the expert gets them."""
+    texts = titles or ["whole film", *(f"window {i}" for i in range(1, len(views)))]
+    return film_grid(list(views), texts, columns, title=title)
+
+
+def roc_curves(
+    y: np.ndarray, scores: Mapping[str, np.ndarray], mask: np.ndarray, labels: Sequence[str], title: str | None = None
+) -> Figure:
+    """One panel a label, one curve a method; ``y``, ``mask`` and each of ``scores`` are ``(n, C)``."""
+    fig, axes = _axes(len(labels), min(4, len(labels)), (2.5, 2.6), title)
+    for c, label in enumerate(labels):
+        ax, known = axes[c], mask[:, c]
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+        for colour, (name, p) in zip(_COLOURS, scores.items(), strict=False):
+            if len(np.unique(y[known, c])) == 2:
+                false, true, _ = roc_curve(y[known, c], p[known, c])
+                ax.plot(false, true, color=colour, linewidth=1.4, label=name)
+        ax.set(title=label, xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel="false positive rate",
+               ylabel="true positive rate" if c % 4 == 0 else "")
+        ax.title.set_fontsize(9)
+    handles, names = axes[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=max(1, len(names)), frameon=False, fontsize=9)
+    return fig
+
+
+def auc_bars(evaluations: Mapping[str, Evaluation], title: str | None = None) -> Figure:
+    """Test AUC of each label and their mean, one bar a method, with its interval."""
+    first = next(iter(evaluations.values()))
+    names = ["mean", *first.per_label["label"]]
+    fig = Figure(figsize=(max(6.0, 1.15 * len(names)), 3.6), layout="constrained")
+    ax = fig.subplots()
+    width = 0.8 / len(evaluations)
+    for i, (name, e) in enumerate(evaluations.items()):
+        value = np.array([e.macro["auc"], *e.per_label["auc"]])
+        low = np.array([e.macro["lo"], *e.per_label["auc_lo"]])
+        high = np.array([e.macro["hi"], *e.per_label["auc_hi"]])
+        at = np.arange(len(names)) + (i - (len(evaluations) - 1) / 2) * width
+        # a percentile interval may leave the point estimate outside where a label has a handful of films
+        error = np.clip(np.nan_to_num([value - low, high - value]), 0, None)
+        ax.bar(at, value, width * 0.92, yerr=error, color=_COLOURS[i], label=name, error_kw={"elinewidth": 0.9})
+    ax.axhline(0.5, color="0.3", linewidth=0.8, linestyle="--")
+    ax.axvline(0.5, color="0.7", linewidth=0.8)
+    lowest = min(0.4, *(e.per_label["auc"].min() for e in evaluations.values()))
+    ax.set(ylim=(lowest - 0.1, 1.02), ylabel="AUC (95 % interval)")
+    ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(loc="outside upper center", ncols=len(evaluations), frameon=False, fontsize=9, title=title)
+    return fig
+
+
+def router_weights(weights: np.ndarray, experts: Sequence[str], labels: Sequence[str], title: str | None = None) -> Figure:
+    """The mixture's weights ``(n, K, C)``: mean over films beside their spread from film to film."""
+    fig = Figure(figsize=(1.5 + 0.85 * len(labels), 1.6 + 0.5 * len(experts)), layout="constrained")
+    ax = fig.subplots()
+    mean, spread = weights.mean(axis=0), weights.std(axis=0)
+    text = np.array([[f"{m:.2f}\n± {s:.2f}" for m, s in zip(a, b, strict=True)] for a, b in zip(mean, spread, strict=True)])
+    sns.heatmap(mean, annot=text, fmt="", vmin=0, vmax=1, cmap="viridis", ax=ax, annot_kws={"fontsize": 8},
+                xticklabels=list(labels), yticklabels=list(experts), cbar_kws={"label": "weight"})
+    ax.set_title(title or "router weights: mean over films ± standard deviation", fontsize=9)
+    ax.tick_params(axis="x", rotation=25)
+    ax.tick_params(axis="y", rotation=0)
+    return fig
+
+
+def query_attention(e: Explanation, label: str, boxes: np.ndarray | None = None, title: str | None = None) -> Figure:
+    """One film: its views, and where the queries of ``label`` looked; ``boxes`` ``(M, 4)`` are the true findings."""
+    fig, axes = _axes(3, 3, (3.4, 3.5), title)
+    _show(axes[0], e.film, "film" + (" (true boxes in orange)" if boxes is not None and len(boxes) else ""))
+    if boxes is not None:
+        draw_boxes(axes[0], boxes)
+    _show(axes[1], e.film, "focal views (brighter: won more of the pool)")
+    share = np.mean(e.share, axis=0)
+    for box, won in zip(e.boxes[1:], share[1:], strict=True):
+        x0, y0, x1, y1 = box
+        inset = 0.012 * (x1 - x0)
+        axes[1].add_patch(Rectangle((x0 + inset, y0 + inset), x1 - x0 - 2 * inset, y1 - y0 - 2 * inset, fill=False,
+                                    edgecolor="tab:cyan", linewidth=1.5, alpha=float(0.25 + 0.75 * won / share.max())))
+    p = e.probabilities[e.labels.index(label)]
+    _show(axes[2], e.film, f"queries of {label}: p = {p:.2f}")
+    height, width = e.film.shape
+    axes[2].imshow(e.heatmap(label), cmap="inferno", alpha=0.55, extent=(0, width, height, 0), interpolation="bilinear")
+    return fig
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], best_epoch: int, title: str | None = None) -> Figure:
+    """Training loss and validation AUC by epoch, with the epoch that was kept."""
+    fig, axes = _axes(2, 2, (3.6, 2.6), title)
+    epochs = [r["epoch"] + 1 for r in rows]
+    for ax, key, text in ((axes[0], "loss", "training loss"), (axes[1], "val_auc", "validation mean AUC")):
+        ax.plot(epochs, [r[key] for r in rows], color=_COLOURS[0], marker=".")
+        ax.axvline(best_epoch + 1, color="0.6", linestyle="--", linewidth=0.9)
+        ax.set(xlabel="epoch", title=text)
+        ax.title.set_fontsize(9)
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
+def prevalence_bars(prevalence: Mapping[str, Sequence[float]], labels: Sequence[str], title: str | None = None) -> Figure:
+    """Share of positive films of each label, one bar a group (hospital, split ...)."""
+    fig = Figure(figsize=(max(5.0, 1.0 * len(labels)), 3.0), layout="constrained")
+    ax = fig.subplots()
+    width = 0.8 / len(prevalence)
+    for i, (name, values) in enumerate(prevalence.items()):
+        at = np.arange(len(labels)) + (i - (len(prevalence) - 1) / 2) * width
+        ax.bar(at, 100 * np.asarray(values), width * 0.92, color=_COLOURS[i], label=name)
+    ax.set(ylabel="films with the finding (%)")
+    ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right")
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(loc="outside upper center", ncols=len(prevalence), frameon=False, fontsize=9, title=title)
+    return fig

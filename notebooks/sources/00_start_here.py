@@ -1,0 +1,527 @@
+# %% [markdown]
+# # 00 Start here
+#
+# {{COLAB}}
+#
+# A *vision-language model* (VLM) such as CLIP has learned from millions of captioned pictures. **MedBridge** keeps
+# several such models frozen and trains a small bridge between them and medical diagnosis. In this course you build that
+# bridge, piece by piece: each notebook takes one idea, writes it from scratch, checks it against the package
+# `medbridge`, and shows what it does.
+#
+# In this first notebook you check your environment, and you run one chest film (radiologists call an X-ray picture a
+# *film*) through a finished MedBridge, step by step. Nothing is explained in depth yet: the aim is to see the whole
+# machine once.
+#
+# **For research and education, not for clinical use.** All films in this notebook are *synthetic*: a program draws
+# them, no person is shown.
+#
+# - **For whom:** students, researchers and clinician-engineers who know Python and NumPy and had a first course in deep
+#   learning. Medical terms are explained where they come up.
+# - **Prerequisites:** none beyond that.
+# - **Time:** 30 minutes to read; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
+# - **Paper:** Li, Ghahremani, Wachinger, *MedBridge: Bridging Foundation Vision-Language Models to Medical Image
+#   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3 (the method). What the paper leaves open
+#   is our choice, and is marked **[ours]** in the package.
+
+# %%
+# {{SETUP}}
+
+# %% [markdown]
+# ## The course
+#
+# | notebook | what you build |
+# |---|---|
+# | **00 Start here** | you are here |
+# | [01 Vision-language models and zero-shot](01_vlms_and_zero_shot.ipynb) | contrastive loss, zero-shot, and how a domain shift breaks both |
+# | [02 Films, labels, splits](02_films_labels_splits.ipynb) | the data: labels, patients, splits, shift between hospitals |
+# | [03 Focal Sampling](03_focal_sampling.ipynb) | from one large film to N views |
+# | 04 Query Encoder | learnable queries over frozen maps (in preparation) |
+# | 05 Across views and class scores | view attention, pooling, text prompts (in preparation) |
+# | 06 Mixture of experts | the query-driven router (in preparation) |
+# | 07 Training | losses, schedules, label budgets (in preparation) |
+# | 08 Evaluation and calibration | intervals, paired comparisons, reliable probabilities (in preparation) |
+# | 09 Cross-domain tasks | train on one hospital, test on another (in preparation) |
+# | 10 to 12 | real foundation models, ablations, your own data (in preparation) |
+#
+# **How the notebooks work**
+#
+# - A cell that writes something from scratch ends in an assertion that it equals the package's own function. What you
+#   read is what runs.
+# - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
+#   right or what to look at. The solution is folded below each exercise, and in the folder `solutions/`.
+# - *Profiles:* by default every notebook runs in about a minute on two CPU cores, with small samples. Start Jupyter
+#   with the environment variable `MEDBRIDGE_PROFILE=full` for larger samples and real models. The stored outputs are of
+#   the default profile.
+
+# %%
+# %matplotlib inline
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from medbridge import MedBridge, load_benchmark, plots, predict_film
+from medbridge.batch import collate
+from medbridge.cache import cache_folder
+from medbridge.course import check, full_profile, seed_everything
+from medbridge.experts import tiny_experts_folder
+from medbridge.explain import explain
+from medbridge.focal import extract_views
+from medbridge.predict import film_features, predict
+from medbridge.widgets import explore_film
+
+rng = seed_everything(0)
+ADAPTER = Path(os.environ.get("NB00_ADAPTER", "../data/quickstart"))
+
+# %% [markdown]
+# ## Is everything here?
+#
+# This cell shows where you are. Your output will differ, and that is fine. A GPU is not needed. Films and features that
+# were computed once are kept in the cache folder (`MEDBRIDGE_CACHE`). `MEDBRIDGE_WEIGHTS` may name a folder with
+# weights of real foundation models, for machines without a network.
+
+# %% tags=["nbval-ignore-output"]
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+rows = {"python": platform.python_version()}
+packages = ("medbridge", "torch", "open_clip_torch", "timm", "numpy", "scikit-learn", "transformers")
+rows |= {package: version_of(package) for package in packages}
+rows |= {
+    "CPU cores": os.cpu_count(),
+    "GPU": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
+    "profile": "full" if full_profile() else "default",
+    "cache folder": cache_folder(),
+    "shipped experts": tiny_experts_folder(),
+    "MEDBRIDGE_WEIGHTS": os.environ.get("MEDBRIDGE_WEIGHTS", "not set: shipped experts only, or downloads"),
+}
+pd.DataFrame({"value": [str(v) for v in rows.values()]}, index=list(rows))
+
+# %% [markdown]
+# The next cell must pass. Where it does not, its message says what to do.
+
+# %%
+assert sys.version_info >= (3, 10), "medbridge needs Python 3.10 or newer"
+absent = [m for m in ("torch", "open_clip", "timm", "sklearn", "safetensors", "ipywidgets") if find_spec(m) is None]
+assert not absent, f"missing: {', '.join(absent)}; run `make install`, or `pip install -e '.[course]'` in the clone"
+for name in ("tiny-vit", "tiny-resnet"):
+    weights_file = tiny_experts_folder() / name / "open_clip_model.safetensors"
+    assert weights_file.is_file(), f"{weights_file} is missing; restore data/tiny_experts from the repository"
+assert (ADAPTER / "adapter.safetensors").is_file(), f"{ADAPTER} holds no adapter; run the notebook from its own folder"
+cache_folder().mkdir(parents=True, exist_ok=True)
+assert os.access(cache_folder(), os.W_OK), f"{cache_folder()} is not writable; set MEDBRIDGE_CACHE to a folder that is"
+print("environment: ready")
+
+# %% [markdown]
+# ## The method in one picture
+#
+# A chest film is large, and what matters in it may be small. A frozen model takes small pictures, and it has never seen
+# a chest. The method meets this in five steps (paper, section 3):
+#
+# 1. **Focal Sampling**: one film becomes $N$ *views*, the whole film and windows of it at higher magnification.
+# 2. **Frozen experts and Query Encoders**: each of $K$ frozen models (*experts*) turns a view into a map of $P$ tokens
+#    of width $d$. $Q$ small learnable *queries* read the map and collect what diagnosis needs.
+# 3. **Across views**: what the queries found in the $N$ views is related and pooled.
+# 4. **Class scores**: for each of $C$ findings the pooled queries are compared with a text prompt, such as "a chest
+#    x-ray showing effusion".
+# 5. **Mixture of experts**: a router looks at the queries and decides how much to trust each expert.
+#
+# Blue is frozen, orange is trained. Only the orange part is stored in an *adapter*.
+
+# %% tags=["nbval-ignore-output"]
+FROZEN, TRAINED, DATA = "#bcd7ee", "#fbd3a6", "#eeeeee"
+
+
+def block(ax, x, y, text, colour, width=1.5, height=0.86):
+    ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.04",
+                                facecolor=colour, edgecolor="0.35"))
+    ax.text(x, y, text, ha="center", va="center", fontsize=10)
+
+
+def arrow(ax, start, end, text="", shift=(0, 0.08)):
+    ax.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": "0.35"})
+    x, y = ((a + b) / 2 + s for a, b, s in zip(start, end, shift, strict=True))
+    ax.text(x, y, text, ha="center", va="bottom", fontsize=9, color="0.25")
+
+
+fig = Figure(figsize=(13.5, 4.6), layout="constrained")
+ax = fig.subplots()
+block(ax, 0.7, 2, "film\nH x W", DATA, 0.9)
+for back in (0.16, 0.08):
+    block(ax, 2.55 + back, 2 + back, "", DATA, 1.4)
+block(ax, 2.55, 2, "Focal Sampling\nN views", DATA, 1.4)
+arrow(ax, (1.2, 2), (1.8, 2))
+for name, y, side in (("expert 1", 3.2, 1), ("expert K", 0.8, -1)):
+    block(ax, 5.0, y, f"{name}\nfrozen VLM", FROZEN, 1.3)
+    block(ax, 7.6, y, "Query Encoder\nQ queries", TRAINED)
+    block(ax, 10.2, y, "across views\nattend, pool", TRAINED)
+    block(ax, 12.75, y, "class scores\nagainst prompts", TRAINED)
+    arrow(ax, (3.5, 2 + 0.12 * side), (4.3, y), "B, N, R, R", (-0.5, 0.25 * side - 0.1))
+    arrow(ax, (5.7, y), (6.8, y), "B, N, P, d")
+    arrow(ax, (8.4, y), (9.4, y), "B, N, Q, w")
+    arrow(ax, (11.0, y), (11.95, y), "B, Q, w")
+    arrow(ax, (13.55, y), (14.8, 2 + 0.5 * side), "B, C", (0.3, 0.12 * side))
+    arrow(ax, (10.4, y - 0.5 * side), (10.9, 2 + 0.32 * side))
+block(ax, 11.6, 2, "router\nfrom the queries", TRAINED, 1.4, 0.6)
+arrow(ax, (12.4, 2), (14.35, 2), "weights B, K, C")
+block(ax, 15.05, 2, "mixture\nB, C", DATA, 1.2)
+ax.text(5.0, 2.0, "$\\vdots$", ha="center", va="center", fontsize=16)
+block(ax, 0.4, -0.5, "", FROZEN, 0.3, 0.18)
+block(ax, 2.1, -0.5, "", TRAINED, 0.3, 0.18)
+for x, text in ((0.7, "frozen"), (2.4, "trained"), (
+        4.0, "B films, N views of R x R pixels, K experts, P tokens of width d, Q queries of width w, C findings")):
+    ax.text(x, -0.5, text, fontsize=10, color="0.25", va="center")
+ax.set(xlim=(0.1, 15.8), ylim=(-0.75, 3.75))
+ax.set_axis_off()
+fig
+
+# %% [markdown]
+# ## A finished MedBridge
+#
+# The repository ships an adapter that was trained with `medbridge quickstart` on *PhantomCXR*, our synthetic benchmark,
+# with the two shipped *tiny experts*. These are two small CLIP models that were trained on drawings of shapes and
+# textures: they stand in for real foundation models where nothing can be downloaded.
+
+# %%
+model = MedBridge.load(ADAPTER)
+for k, expert in enumerate(model.experts):
+    depths = model.depths[k]
+    tower = [f"{' x '.join(map(str, expert.grids[d - 1]))} patches of width {expert.widths[d - 1]}" for d in depths]
+    print(f"expert {k + 1}: {expert.name}, takes {expert.size} x {expert.size} pixels, has {expert.depth} blocks")
+    print(f"          queries read the maps after blocks {', '.join(map(str, depths))}: {'; '.join(tower)}")
+print(f"queries per expert: Q = {model.config.queries}, of width w = {model.config.width}")
+print(f"findings: C = {len(model.labels)}: {', '.join(model.labels)}")
+print("trained on synthetic films:", model.card["synthetic"])
+assert model.card["synthetic"] and len(model.experts) == 2
+
+# %% [markdown]
+# Now some films. PhantomCXR draws frontal chest films of 1024 x 1024 pixels with up to eight findings, and it knows
+# exactly where each finding is. Patients are divided into training, validation and test patients; the adapter was
+# trained on training patients only, so we look at *test* films. The first call draws the films (a few per second),
+# later calls read them from the cache.
+
+# %% tags=["nbval-ignore-output"]
+benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 120)
+films = benchmark.split("test")
+
+# %%
+print(f"{films.name}: {len(films)} test films of {films.table['patient_id'].nunique()} patients")
+assert films.synthetic
+
+# %% [markdown]
+# ## One film, step by step
+#
+# To choose without picking a film that happens to go well, we take the first test film with at least two findings.
+#
+# White means dense (bone, fluid), black means air. The orange boxes are the truth, which the model never sees.
+
+# %%
+truth, _ = films.targets()
+chosen = int(np.flatnonzero(truth.sum(axis=1) >= 2)[0])
+film = films.read(chosen)
+present = [label for label, t in zip(films.labels, truth[chosen], strict=True) if t == 1]
+boxes = films.boxes[films.boxes["image"] == films.image_ids()[chosen]]
+print("film:", film.shape, film.dtype)
+print("findings:", ", ".join(present))
+assert set(boxes["label"]) <= set(present)
+
+# %% tags=["nbval-ignore-output"]
+fig = Figure(figsize=(5, 5.3), layout="constrained")
+ax = fig.subplots()
+ax.imshow(film, cmap="gray", vmin=0, vmax=1)
+plots.draw_boxes(ax, boxes[["x0", "y0", "x1", "y1"]].to_numpy(), boxes["label"].tolist())
+ax.set_title(f"synthetic film {Path(films.image_ids()[chosen]).stem}", fontsize=10)
+ax.set_axis_off()
+fig
+
+# %% [markdown]
+# ### Step 1: Focal Sampling, $N$ views
+#
+# The experts take pictures of 128 x 128 pixels. The film has 64 times as many. So the whole film is shrunk to one view,
+# and overlapping windows of half its side give further views in which small things stay visible. Notebook 03 builds
+# this.
+
+# %% tags=["nbval-ignore-output"]
+view_boxes = model.sampler.inference_boxes(*film.shape)
+views = extract_views(film, view_boxes, model.experts[0].size)
+plots.view_strip(views.numpy(), title="synthetic film: the N views as the experts get them")
+
+# %% [markdown]
+# ### Step 2: what the frozen experts say
+#
+# Each expert turns each view into maps of tokens: one vector for each patch of the picture. Nothing here is trained, so
+# it is computed once and kept on disk.
+
+# %%
+features, _ = film_features(model, film)
+N = len(view_boxes)
+for expert, depths, maps in zip(model.experts, model.depths, features.maps, strict=True):
+    for depth, tokens in zip(depths, maps, strict=True):
+        rows_, columns_ = expert.grids[depth - 1]
+        assert tokens.shape == (N, rows_ * columns_ + expert.prefix, expert.widths[depth - 1])
+        print(f"{expert.name:<12} after block {depth}: (N, P, d) = {tuple(tokens.shape)}")
+
+# %% [markdown]
+# The shallow maps of the ResNet have fewer numbers per token and more tokens. That is why each expert gets its own
+# Query Encoder.
+#
+# ### Steps 2 to 5: queries, scores, mixture
+#
+# One call does the rest. A *batch* here holds one film, $B = 1$.
+
+# %%
+batch = collate([features])
+with torch.inference_mode():
+    output = model.eval()(batch)
+print("expert logits (B, K, C):", tuple(output.expert_logits.shape))
+print("router weights (B, K, C):", tuple(output.weights.shape))
+print("mixture logits (B, C):  ", tuple(output.logits.shape))
+for expert, attention in zip(model.experts, output.attention, strict=True):
+    print(f"attention of the queries over {expert.name}'s last map (B, N, Q, P): {tuple(attention.shape)}")
+
+# %% [markdown]
+# The picture above says that the mixture is the weighted sum of the experts' scores,
+#
+# $$s_c = \sum_{k=1}^{K} g_{kc}\, s_{kc}, \qquad \sum_{k=1}^{K} g_{kc} = 1, \qquad p_c = \frac{1}{1 + e^{-s_c}},$$
+#
+# with $s_{kc}$ the logit of expert $k$ for finding $c$ and $g_{kc}$ the router's weight. Is that what the model does?
+
+# %%
+torch.testing.assert_close(output.weights.sum(dim=1), torch.ones_like(output.logits))
+torch.testing.assert_close(output.logits, (output.weights * output.expert_logits).sum(dim=1))
+np.testing.assert_allclose(predict_film(model, film), output.logits[0].sigmoid().numpy(), atol=1e-5)
+print("weights sum to one over the experts; mixture = weighted sum of expert logits; predict_film says the same")
+
+# %% [markdown]
+# Now the numbers for this film. Each finding has its own probability, because a film may show several findings at once.
+# Bars are the two experts alone and the mixture; a star marks a finding that is really there.
+
+# %% tags=["nbval-ignore-output"]
+alone = output.expert_logits[0].sigmoid().numpy()
+mixed = output.logits[0].sigmoid().numpy()
+fig = Figure(figsize=(9.5, 5.2), layout="constrained")
+top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+at = np.arange(len(model.labels))
+for i, (name, p) in enumerate([*zip([e.name for e in model.experts], alone, strict=True), ("mixture", mixed)]):
+    top.bar(at + 0.27 * (i - 1), p, 0.25, label=name, color=sns.color_palette("colorblind")[i])
+here = np.flatnonzero(truth[chosen] == 1)
+top.plot(here, np.full(len(here), 1.02), "*", color="black", markersize=11, label="truly present", linestyle="none")
+top.set(ylim=(0, 1.1), ylabel="probability", title="one synthetic film: what the experts say, and the mixture")
+top.legend(ncols=4, frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.02))
+weights = output.weights[0].numpy()
+bottom.bar(at, weights[0], 0.6, color=sns.color_palette("colorblind")[0])
+bottom.bar(at, weights[1], 0.6, bottom=weights[0], color=sns.color_palette("colorblind")[1])
+bottom.set(ylabel="router weight")
+bottom.set_xticks(at, model.labels, rotation=20, ha="right")
+for ax in (top, bottom):
+    ax.spines[["top", "right"]].set_visible(False)
+fig
+
+# %% [markdown]
+# What to see: the experts do not agree everywhere, and the mixture lies between them (it must, as a weighted mean of
+# logits). Whether it is *right* on this film is a matter of one film; that is why we measure on many below.
+#
+# ### Where did the queries look?
+#
+# `medbridge.explain` keeps what happened on the way. Left: the film. Middle: which windows contributed to the pooled
+# queries. Right: where the queries that matter for one finding put their attention.
+
+# %%
+explanation = explain(model, film)
+np.testing.assert_allclose(explanation.probabilities, mixed, atol=1e-5)
+label = boxes["label"].iloc[0]
+print("heat map for:", label)
+
+# %% tags=["nbval-ignore-output"]
+plots.query_attention(explanation, label, boxes.loc[boxes["label"] == label, ["x0", "y0", "x1", "y1"]].to_numpy(),
+                      title=f"synthetic film, {label}")
+
+# %% [markdown]
+# Read this picture with care. Attention shows where information was *read*, not what *caused* the score. A warm place
+# outside the box is no proof of an error, and one inside it is no proof that the model understood.
+
+# %% [markdown]
+# ## A handful of films
+#
+# Eight test films, one row each: the colour is the model's probability, a white star is a finding that is there.
+
+# %% tags=["nbval-ignore-output"]
+few = films.take(np.arange(8))
+probabilities = predict(model, few, progress=False).probabilities
+table = pd.DataFrame(probabilities, [Path(i).stem for i in few.image_ids()], list(model.labels))
+fig = Figure(figsize=(8.5, 4.2), layout="constrained")
+ax = fig.subplots()
+sns.heatmap(table, annot=True, fmt=".2f", vmin=0, vmax=1, cmap="viridis", ax=ax, annot_kws={"fontsize": 8},
+            cbar_kws={"label": "probability"})
+for row, column in np.argwhere(truth[:8] == 1):
+    ax.plot(column + 0.85, row + 0.25, "*", color="white", markersize=9, markeredgecolor="black", markeredgewidth=0.5)
+ax.set_title("eight synthetic test films: probability, and star = present", fontsize=10)
+ax.tick_params(axis="x", rotation=25)
+ax.tick_params(axis="y", rotation=0)
+fig
+
+# %% [markdown]
+# How good is that? One measure is the **AUC**: the probability that a film with the finding gets a higher score than a
+# film without it; 0.5 is chance, 1.0 is perfect. We compute it over all test films at hand.
+
+# %% tags=["nbval-ignore-output"]
+result = model.evaluate(films, progress=False)
+print(result.table())
+print()
+low, high = result.macro["lo"], result.macro["hi"]
+print("mean AUC: the 95 % interval", "lies above 0.5" if low > 0.5 else "holds 0.5 or lies below it")
+
+# %%
+assert result.macro["n_defined"] > 0
+wide = result.per_label["auc_hi"] - result.per_label["auc_lo"]
+assert wide.mean() > result.macro["hi"] - result.macro["lo"]
+print("on average, the interval of a single label is wider than the interval of the mean")
+
+# %% [markdown]
+# Look at the intervals before the numbers. With a few positive films per label, the interval of a single label is wide.
+# A number without its interval says little; notebook 08 is about that. And all of this is synthetic data with tiny
+# experts: it shows that the machine works, not how it does on patients.
+
+# %% [markdown]
+# ## Your first widget
+#
+# Move the slider to change the film, and choose a finding. Things to try:
+#
+# - Find a film where the finding is there and the probability is low. How large is its box?
+# - Choose a finding that is absent. Does the heat map change? The queries always look somewhere: a softmax must sum to
+#   one.
+#
+# Without a running kernel nothing moves; the figure of "Where did the queries look?" above shows the same for one film.
+
+# %% tags=["nbval-ignore-output"]
+explore_film(model, films.take(np.arange(6)))
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 0.1: how much does a frozen expert say about one film?
+#
+# Difficulty: ★☆☆, 5 minutes.
+#
+# An expert says $N \times P \times d$ numbers about a film at each depth that is kept, where $P$ counts all tokens: the
+# patches, and the `prefix` tokens before them (a ViT has one, called CLS). Write a function that gives the number of
+# numbers.
+#
+# <details><summary>Hint</summary>
+#
+# $P$ = rows × columns + prefix. Compare with the shapes printed in step 2.
+#
+# </details>
+
+# %%
+def numbers_per_film(views: int, rows: int, columns: int, prefix: int, width: int, depths: int) -> int:
+    raise NotImplementedError
+
+
+check("0.1", numbers_per_film);
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Also in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
+#
+# ```python
+# def numbers_per_film(views: int, rows: int, columns: int, prefix: int, width: int, depths: int) -> int:
+#     tokens = rows * columns + prefix
+#     return views * tokens * width * depths
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 0.2: mix the experts yourself
+#
+# Difficulty: ★☆☆, 5 minutes.
+#
+# Given the experts' logits and the router's weights, both `(B, K, C)`, return the mixture's *probabilities* `(B, C)`.
+#
+# <details><summary>Hint</summary>
+#
+# The equation stands above. Which dimension is $k$? What turns a logit into a probability, and does that come before or
+# after the sum?
+#
+# </details>
+
+# %%
+def mixture(expert_logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    raise NotImplementedError
+
+
+check("0.2", mixture);
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Also in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
+#
+# ```python
+# def mixture(expert_logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+#     return (weights * expert_logits).sum(dim=1).sigmoid()
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 0.3: how much of it is trained?
+#
+# Difficulty: ★☆☆, 5 minutes.
+#
+# Write a function that gives the share of a model's parameters that are trained, between 0 and 1. Then try
+# `trainable_share(model)`. The tiny experts are small, so the share is large here; next to a real CLIP, with its
+# hundred million frozen parameters, the same bridge is a few per cent at most.
+#
+# <details><summary>Hint</summary>
+#
+# `model.parameters()` gives all parameters; each has `p.requires_grad` and `p.numel()`.
+#
+# </details>
+
+# %%
+def trainable_share(model: torch.nn.Module) -> float:
+    raise NotImplementedError
+
+
+check("0.3", trainable_share);
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Also in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
+#
+# ```python
+# def trainable_share(model: torch.nn.Module) -> float:
+#     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+#     return trained / sum(p.numel() for p in model.parameters())
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# - MedBridge keeps $K$ vision-language models frozen and trains a small bridge: queries, view attention, class scores,
+#   a router.
+# - One film becomes $N$ views, each view becomes maps of $P$ tokens of width $d$ in each expert, $Q$ queries read them,
+#   and $C$ findings get a probability each.
+# - The mixture is a weighted sum of the experts' logits; you asserted that.
+# - An AUC on a handful of films has a wide interval. Look at the interval first.
+#
+# Next: [01 Vision-language models and zero-shot](01_vlms_and_zero_shot.ipynb)

@@ -1,0 +1,61 @@
+"""Fixtures: small open_clip experts with random weights (fast), and a small benchmark of synthetic squares."""
+
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import torch
+from open_clip.model import CLIP
+from PIL import Image
+
+from medbridge.benchmarks import Benchmark
+from medbridge.experts import OpenClipExpert
+
+
+def _small_expert(name, layers, width=32, embed=24, vision=None):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(len(name) + layers)
+        vision = vision or {"image_size": 32, "layers": layers, "width": width, "head_width": 16, "patch_size": 8}
+        model = CLIP(embed, vision, {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1})
+    return OpenClipExpert(name, model, open_clip.get_tokenizer("ViT-B-32", context_length=16))
+
+
+@pytest.fixture(scope="session")
+def vit():
+    """A ViT expert: 32 px, 4 x 4 patches, 3 blocks, width 32."""
+    return _small_expert("small-vit", 3)
+
+
+@pytest.fixture(scope="session")
+def resnet():
+    """A ModifiedResNet expert: 64 px, four stages."""
+    return _small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})
+
+
+@pytest.fixture(scope="session")
+def experts(vit, resnet):
+    """K = 2 experts with other sizes, depths and widths."""
+    return [vit, resnet]
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """Synthetic films 96 x 128: 'bright' has a bright square, 'wide' a wide bar; patients with two films each."""
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(60):
+        film = rng.uniform(0.2, 0.4, (96, 128))
+        bright, wide = rng.integers(2, size=2)
+        y, x = rng.integers(8, 60, 2)
+        if bright:
+            film[y : y + 24, x : x + 24] += 0.5
+        if wide:
+            film[80:90] += 0.5
+        Image.fromarray((film.clip(0, 1) * 255).astype(np.uint8)).save(root / f"{i:03d}.png")
+        split = "train" if i < 32 else "val" if i < 44 else "test"
+        rows.append({"image": f"{i:03d}.png", "patient_id": f"p{i // 2}", "split": split, "bright": float(bright),
+                     "wide": float(wide)})
+    table = pd.DataFrame(rows)
+    table.loc[3, "bright"] = np.nan
+    return Benchmark("squares (synthetic)", root, ("bright", "wide"), table, synthetic=True)

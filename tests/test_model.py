@@ -1,0 +1,162 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medbridge.batch import Batch
+from medbridge.errors import AdapterError, ExpertError
+from medbridge.focal import FocalSampler
+from medbridge.model import AdapterConfig, MedBridge
+from medbridge.prompts import ClassPrompts
+
+LABELS = ("Nodule", "Effusion", "Mass")
+
+
+def _batch(model, films=3, views=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    maps, summary = [], []
+    for expert, depths in zip(model.experts, model.depths, strict=True):
+        x = torch.rand(films * views, expert.size, expert.size, generator=g)
+        out = expert.encode_maps(expert.preprocess(x), depths)
+        maps.append([out.maps[d].clone().half().unflatten(0, (films, views)) for d in depths])
+        summary.append(out.summary.clone().half().unflatten(0, (films, views)))
+    return Batch(maps, summary, torch.rand(films, views, 4, generator=g), torch.ones(films, views, dtype=torch.bool))
+
+
+def _perturbed(model):
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for p in model.trainable().values():
+            p.add_(0.1 * torch.randn_like(p))
+    return model.eval()
+
+
+@pytest.fixture
+def model(experts):
+    return _perturbed(MedBridge(experts, LABELS, width=32, queries=4))
+
+
+def test_output_shapes_and_the_mixture_is_the_weighted_sum(model):
+    out = model(_batch(model))
+    assert out.logits.shape == (3, 3) and out.expert_logits.shape == out.weights.shape == (3, 2, 3)
+    torch.testing.assert_close(out.logits, (out.weights * out.expert_logits).sum(1))
+    assert [a.shape for a in out.attention] == [(3, 4, 4, 17), (3, 4, 4, 4)]
+    assert [w.shape for w in out.winners] == [(3, 5, 32), (3, 5, 32)]
+
+
+@pytest.mark.parametrize("options", [
+    {"cross_view": False}, {"router": "uniform"}, {"router": "image", "top_k": 1}, {"query_layers": 1}, {"adapt_prompts": False}])
+def test_every_option_gives_finite_scores_and_gradients(experts, options):
+    model = MedBridge(experts, LABELS, width=32, queries=4, **options)
+    model(_batch(model)).logits.square().sum().backward()
+    for name, p in model.trainable().items():
+        assert p.grad is None or p.grad.isfinite().all(), name
+    assert sum(p.grad.abs().sum() for p in model.trainable().values() if p.grad is not None) > 0
+
+
+@pytest.mark.parametrize("kind", ["copy", "lora"])
+def test_query_layers_from_the_frozen_blocks_save_and_load(vit, kind, tmp_path):
+    model = _perturbed(MedBridge([vit], LABELS, query_kind=kind))
+    model.save(tmp_path)
+    again = MedBridge.load(tmp_path, [vit])
+    batch = _batch(model)
+    torch.testing.assert_close(model(batch).logits, again(batch).logits)
+
+
+def test_frozen_experts_stay_frozen(model):
+    model.train()
+    assert not any(e.training for e in model.experts)
+    assert not any(name.startswith("experts.") for name in model.trainable())
+
+
+def test_padded_views_change_nothing(model):
+    batch = _batch(model)
+    want = model(batch).logits
+    batch.view_mask = torch.cat([batch.view_mask, torch.zeros(3, 2, dtype=torch.bool)], 1)
+    batch.boxes = torch.cat([batch.boxes, torch.rand(3, 2, 4)], 1)
+    batch.maps = [[torch.cat([m, m[:, :2] * 7], 1) for m in maps] for maps in batch.maps]
+    batch.summary = [torch.cat([s, s[:, :2] * 7], 1) for s in batch.summary]
+    torch.testing.assert_close(model(batch).logits, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_seed_builds_the_same_model_and_leaves_torch_alone(experts):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    a, b, c = (MedBridge(experts, LABELS, seed=s).trainable() for s in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(a[k], b[k]) for k in a) and not all(torch.equal(a[k], c[k]) for k in a)
+
+
+def test_prevalence_sets_the_bias(model):
+    model.set_prevalence(np.array([0.5, 0.1, 0.0]))
+    got = model.branches[0].scores.bias.sigmoid()
+    torch.testing.assert_close(got, torch.tensor([0.5, 0.1, 0.001]), rtol=1e-4, atol=1e-5)
+
+
+def test_save_and_load_keep_everything_but_the_experts(experts, tmp_path):
+    model = _perturbed(MedBridge(
+        experts, LABELS, AdapterConfig(width=32, top_k=1), FocalSampler(crop=0.6), {"Mass": ClassPrompts(("big",), ("none",))}))
+    model.card = {"seed": 3}
+    model.save(tmp_path)
+    assert (tmp_path / "adapter.safetensors").stat().st_size < 4.2 * sum(p.numel() for p in model.trainable().values())
+    again = MedBridge.load(tmp_path, experts)
+    assert (again.labels, again.config, again.sampler, again.prompts, again.card) == (
+        model.labels, model.config, model.sampler, model.prompts, model.card)
+    batch = _batch(model)
+    torch.testing.assert_close(model(batch).logits, again(batch).logits)
+    assert not again.training
+
+
+def test_an_adapter_for_other_experts_is_refused(model, vit, resnet, tmp_path):
+    model.save(tmp_path)
+    with pytest.raises(AdapterError, match="made for the experts small-vit, small-resnet, not for small-resnet, small-vit"):
+        MedBridge.load(tmp_path, [resnet, vit])
+    weight = vit.model.visual.conv1.weight
+    weight.data += 1
+    try:
+        with pytest.raises(AdapterError, match="'small-vit' has other weights"):
+            MedBridge.load(tmp_path, [vit, resnet])
+    finally:
+        weight.data -= 1
+    with pytest.raises(ExpertError, match="unknown expert 'small-vit'"):
+        MedBridge.load(tmp_path)
+
+
+def test_damaged_adapters_name_the_file(model, experts, tmp_path):
+    with pytest.raises(AdapterError, match=r"adapter\.json: missing"):
+        MedBridge.load(tmp_path, experts)
+    model.save(tmp_path)
+    weights, config = tmp_path / "adapter.safetensors", tmp_path / "adapter.json"
+    good = weights.read_bytes(), config.read_text()
+    weights.write_bytes(good[0][:100])
+    with pytest.raises(AdapterError, match=r"adapter\.safetensors: damaged"):
+        MedBridge.load(tmp_path, experts)
+    weights.unlink()
+    with pytest.raises(AdapterError, match=r"adapter\.safetensors: missing"):
+        MedBridge.load(tmp_path, experts)
+    weights.write_bytes(good[0])
+    saved = json.loads(good[1])
+    for change, message in (
+        ({"config": saved["config"] | {"queries": 5}}, "does not fit"), ({"format": "x"}, "format is 'x'"),
+        ({"config": {"nonsense": 1}}, "not an adapter of this version"),
+    ):
+        config.write_text(json.dumps(saved | change))
+        with pytest.raises(AdapterError, match=message):
+            MedBridge.load(tmp_path, experts)
+    config.write_text("{")
+    with pytest.raises(AdapterError, match="not readable as JSON"):
+        MedBridge.load(tmp_path, experts)
+
+
+def test_bad_arguments(vit):
+    with pytest.raises(ValueError, match="experts is empty"):
+        MedBridge([], LABELS)
+    with pytest.raises(ValueError, match="named twice"):
+        MedBridge([vit, vit], LABELS)
+    with pytest.raises(ValueError, match="labels='Mass'"):
+        MedBridge([vit], "Mass")
+    with pytest.raises(ValueError, match="unknown option querys"):
+        MedBridge([vit], LABELS, querys=3)
+    with pytest.raises(ValueError, match="prompts name Hernia"):
+        MedBridge([vit], LABELS, prompts={"Hernia": ClassPrompts(("a",), ("b",))})

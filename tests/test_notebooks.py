@@ -1,0 +1,58 @@
+"""The notebooks are what their sources say, and each keeps the course's form. That they run is `pytest --nbval notebooks`."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import build_notebooks as build  # noqa: E402
+
+SOURCES = sorted(build.SOURCES.rglob("*.py"))
+CHAPTERS = sorted(build.SOURCES.glob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_a_notebook_is_what_its_source_says_and_has_its_outputs(source):
+    stored = nbformat.read(build.target(source), 4)
+    assert build.same_cells(build.render(source), stored), "run `make notebooks`"
+    code = [c for c in stored.cells if c.cell_type == "code" and c.source.strip()]
+    assert all(c.execution_count for c in code)
+    assert not any(o.output_type == "error" for c in code for o in c.outputs)
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda s: s.stem)
+def test_a_chapter_keeps_the_form(source):
+    cells = nbformat.read(build.target(source), 4).cells
+    opening, text = cells[0].source, "\n".join(c.source for c in cells)
+    assert opening.startswith(f"# {source.stem[:2]} ")
+    for part in ("colab-badge.svg", "What you will build", "Prerequisites", "T4"):
+        assert part in opening, f"the opening lacks {part!r}"
+    assert cells[1].source.startswith("# Set-up") and build.repository() in cells[1].source
+    assert "## Summary" in text and "### Exercise" in text
+    assert (build.SOURCES / "solutions" / source.name).exists()
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda s: s.stem)
+def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
+    from medbridge.exercises import CHECKS
+
+    number = int(source.stem[:2])
+    numbers = [n for n in CHECKS if n.startswith(f"{number}.")]
+    assert len(numbers) >= 2
+    chapter = source.read_text()
+    solved = nbformat.read(build.target(build.SOURCES / "solutions" / source.name), 4)
+    printed = "".join(o.get("text", "") for c in solved.cells for o in c.get("outputs", []))
+    for n in numbers:
+        assert f"### Exercise {n}" in chapter and f'check("{n}"' in chapter
+        assert f"Exercise {n}: right" in printed
+
+
+def test_links_between_notebooks_lead_somewhere():
+    import re
+
+    for source in SOURCES:
+        for link in re.findall(r"\]\(([^)#:{}]+\.ipynb)\)", source.read_text()):
+            assert (build.target(source).parent / link).exists(), f"{source.name} links to {link}"

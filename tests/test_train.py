@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medbridge import train as train_module
+from medbridge.errors import AdapterError, BenchmarkError
+from medbridge.explain import explain
+from medbridge.focal import FocalSampler
+from medbridge.model import MedBridge
+from medbridge.predict import predict, predict_film
+from medbridge.train import TrainConfig, fit
+
+SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def _model(experts, squares, seed=0):
+    return MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, seed=seed)
+
+
+def _fit(model, squares, cache, run_dir=None, **settings):
+    return fit(model, squares, TrainConfig(**{"epochs": 4, "batch_size": 8, **settings}), run_dir, cache, progress=False)
+
+
+def test_it_learns_what_random_experts_can_show(experts, squares, cache):
+    model = _model(experts, squares)
+    chance = model.evaluate(squares, cache=cache, progress=False).macro["auc"]
+    history = _fit(model, squares, cache, epochs=12, lr=3e-3)
+    assert history.rows[-1]["loss"] < 0.8 * history.rows[0]["loss"]
+    learned = model.evaluate(squares, cache=cache, progress=False).macro["auc"]
+    assert learned > 0.8 and learned > chance
+
+
+def test_the_same_seed_gives_the_same_model(experts, squares, cache):
+    a, b, c = (_model(experts, squares) for _ in range(3))
+    _fit(a, squares, cache, epochs=2)
+    torch.rand(5)  # whatever else was drawn in between
+    _fit(b, squares, cache, epochs=2)
+    _fit(c, squares, cache, epochs=2, seed=1)
+    assert all(torch.equal(p, b.trainable()[k]) for k, p in a.trainable().items())
+    assert not all(torch.equal(p, c.trainable()[k]) for k, p in a.trainable().items())
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(experts, squares, cache, tmp_path, monkeypatch):
+    whole = _model(experts, squares)
+    history = _fit(whole, squares, cache, tmp_path / "whole")
+    plain, calls = train_module._Loop._epoch, []
+
+    def stop(self, epoch):
+        calls.append(epoch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(self, epoch)
+
+    monkeypatch.setattr(train_module._Loop, "_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(experts, squares), squares, cache, tmp_path / "cut")
+    resumed = _model(experts, squares)
+    again = _fit(resumed, squares, cache, tmp_path / "cut")
+    assert calls == [0, 1, 2, 2, 3]
+    assert [r["loss"] for r in again.rows] == [r["loss"] for r in history.rows]
+    assert all(torch.equal(p, resumed.trainable()[k]) for k, p in whole.trainable().items())
+    # finished: nothing is trained again
+    done = _model(experts, squares)
+    _fit(done, squares, cache, tmp_path / "cut")
+    assert len(calls) == 5
+    assert all(torch.equal(p, done.trainable()[k]) for k, p in whole.trainable().items())
+
+
+def test_a_checkpoint_of_another_run_is_refused(experts, squares, cache, tmp_path):
+    _fit(_model(experts, squares), squares, cache, tmp_path, epochs=1)
+    with pytest.raises(AdapterError, match="other data or settings"):
+        _fit(_model(experts, squares), squares, cache, tmp_path, epochs=2)
+    (tmp_path / "checkpoint.pt").write_bytes(b"nonsense")
+    with pytest.raises(AdapterError, match=r"checkpoint\.pt: damaged"):
+        _fit(_model(experts, squares), squares, cache, tmp_path, epochs=1)
+
+
+def test_the_best_epoch_is_kept(experts, squares, cache):
+    model = _model(experts, squares)
+    history = _fit(model, squares, cache, epochs=6, patience=2)
+    values = [r["val_auc"] for r in history.rows]
+    assert history.best_auc == max(values) and history.best_epoch == int(np.argmax(values))
+    got = model.evaluate(squares, "val", cache=cache, progress=False).macro["auc"]
+    assert got == pytest.approx(history.best_auc, abs=1e-6)
+
+
+def test_the_test_split_is_not_looked_at(experts, squares, cache):
+    blind = squares.table.copy()
+    blind.loc[blind["split"] == "test", ["bright", "wide"]] = np.nan
+    a, b = _model(experts, squares), _model(experts, squares)
+    _fit(a, squares, cache, epochs=2)
+    _fit(b, replace(squares, table=blind), cache, epochs=2)
+    assert all(torch.equal(p, b.trainable()[k]) for k, p in a.trainable().items())
+
+
+@pytest.mark.parametrize("settings", [{"loss": "asymmetric"}, {"ema": 0.0}])
+def test_other_settings_train(experts, squares, cache, settings):
+    history = _fit(_model(experts, squares), squares, cache, epochs=2, **settings)
+    assert np.isfinite([r["loss"] for r in history.rows]).all()
+
+
+def test_bad_settings_and_benchmarks(experts, squares, cache):
+    for bad in ({"loss": "mse"}, {"epochs": 0}, {"ema": 1.0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            TrainConfig(**bad)
+    with pytest.raises(BenchmarkError, match="labels=benchmark.labels"):
+        fit(MedBridge(experts, ["bright"]), squares)
+    with pytest.raises(BenchmarkError, match="'val' is empty"):
+        _fit(_model(experts, squares), squares.split("train"), cache)
+    blank = squares.table.assign(bright=np.nan, wide=np.nan)
+    with pytest.raises(BenchmarkError, match="no known label"):
+        _fit(_model(experts, squares), replace(squares, table=blank), cache)
+
+
+def test_a_film_alone_scores_as_in_its_benchmark(experts, squares, cache):
+    model = _model(experts, squares)
+    part = squares.split("test").take(range(4))
+    together = predict(model, part, cache=cache, progress=False)
+    np.testing.assert_allclose(predict_film(model, part.read(2)), together.probabilities[2], atol=2e-3)
+    np.testing.assert_allclose(together.weights.sum(1), 1, rtol=1e-5)
+
+
+def test_explanation(experts, squares):
+    model = _model(experts, squares)
+    seen = explain(model, squares.read(0))
+    boxes = SAMPLER.inference_boxes(96, 128)
+    np.testing.assert_array_equal(seen.boxes, boxes)
+    assert [a.shape for a in seen.attention] == [(len(boxes), 4, 4, 4), (len(boxes), 4, 2, 2)]
+    assert all(s.sum() == pytest.approx(1) for s in seen.share)
+    heat = seen.heatmap("wide", 64)
+    assert heat.shape == (48, 64) and heat.max() == pytest.approx(1) and heat.min() >= 0
+    with pytest.raises(ValueError, match="'narrow' is unknown"):
+        seen.heatmap("narrow")
