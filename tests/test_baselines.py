@@ -14,7 +14,8 @@ from medbridge.prompts import ClassPrompts, encode_prompts
 @pytest.fixture(scope="module")
 def films(squares, experts, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    return {s: compute_features(squares.split(s), experts, [[], []], FocalSampler(0.6, 0.0, 1), s == "train", cache, progress=False)
+    focal = FocalSampler(0.6, 0.0, 1)
+    return {s: compute_features(squares.split(s), experts, [[], []], focal, s == "train", cache, progress=False)
             for s in ("train", "val", "test")}
 
 
@@ -44,7 +45,8 @@ def test_one_expert_alone_and_a_label_with_one_class(films, squares):
 
     probe = LinearProbe(experts=[0]).fit(films["train"], films["val"])
     assert probe.models[0][-1].n_features_in_ == films["train"].pooled("summary", 0).shape[1]
-    flat = replace(films["train"], benchmark=replace(films["train"].benchmark, table=films["train"].benchmark.table.assign(wide=1.0)))
+    table = films["train"].benchmark.table.assign(wide=1.0)
+    flat = replace(films["train"], benchmark=replace(films["train"].benchmark, table=table))
     assert (LinearProbe().fit(flat, films["val"]).predict_proba(films["test"])[:, 1] == 1.0).all()
 
 

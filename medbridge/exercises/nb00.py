@@ -45,7 +45,8 @@ def two_expert_mixture(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     mixed = (weights * logits).sum(dim=1)
     if given.shape != mixed.shape:
         raise AnswerError(
-            f"the result has shape {tuple(given.shape)}, expected {tuple(mixed.shape)}, (B, C): sum over the experts, dimension 1")
+            f"the result has shape {tuple(given.shape)}, expected {tuple(mixed.shape)}, (B, C): "
+            "sum over the experts, dimension 1")
     if torch.allclose(given, mixed, atol=1e-5):
         raise AnswerError("these are logits; a probability is their sigmoid")
     if torch.allclose(given, (weights * logits.sigmoid()).sum(dim=1), atol=1e-5):

@@ -57,7 +57,8 @@ def _loss(answer: Callable, images: Tensor, texts: Tensor, scale: float, same: T
     if not isinstance(given, Tensor) or given.numel() != 1:
         raise AnswerError("return one number as a torch tensor: the mean loss of the batch")
     if not torch.isfinite(given):
-        raise AnswerError("the loss is not finite: the diagonal (a pair itself) must stay; leave out same captions *off* the diagonal")
+        raise AnswerError("the loss is not finite: the diagonal (a pair itself) must stay; "
+                          "leave out same captions *off* the diagonal")
     return float(given)
 
 

@@ -49,7 +49,7 @@ from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
 from medbridge.evaluate import bootstrap_auc, evaluate
 from medbridge.focal import extract_views, whole_box
-from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
+from medbridge.prompts import class_prompts, encode_prompts
 
 sys.path.insert(0, "../scripts")
 from procedural_images import BACKGROUNDS, SCALES, SHAPES, SIZES, TEXTURES, WORDS, scenes, textures
@@ -480,7 +480,7 @@ zero = {(name, h): judge(h, two_way(logits_of(name, h))) for name in experts for
 
 # %% tags=["nbval-ignore-output"]
 rows = [(name, h, e.macro["auc"], e.macro["lo"], e.macro["hi"],
-         int(((e.per_label["auc_lo"] <= 0.5) & (0.5 <= e.per_label["auc_hi"])).sum())) for (name, h), e in zero.items()]
+         int(((e.per_label["auc_lo"] <= 0.5) & (e.per_label["auc_hi"] >= 0.5)).sum())) for (name, h), e in zero.items()]
 pd.DataFrame(rows, columns=["expert", "hospital", "mean AUC", "low", "high", "findings whose interval holds 0.5 (of 8)"]).round(2)
 
 # %% tags=["nbval-ignore-output"]
