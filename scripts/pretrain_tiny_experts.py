@@ -84,7 +84,7 @@ RECIPES = {
     "tiny-vit": Recipe(
         "scenes",
         {"layers": 6, "width": 128, "head_width": 32, "patch_size": 16, "image_size": 128, "pool_type": "avg"},
-        {"context_length": 32, "width": 96, "heads": 3, "layers": 2}, (4, 6), steps=900, seed=11, rate=1e-3),
+        {"context_length": 32, "width": 96, "heads": 3, "layers": 2}, (4, 6), steps=2400, seed=11, rate=1e-3),
     "tiny-resnet": Recipe(
         "textures", {"layers": [2, 2, 2, 2], "width": 16, "head_width": 64, "image_size": 128},
         {"context_length": 32, "width": 64, "heads": 2, "layers": 2}, (4, 5), steps=900, seed=12, rate=2e-3),

@@ -8,9 +8,9 @@
 # bridge, piece by piece: each notebook takes one idea, writes it from scratch, checks it against the package
 # `medbridge`, and shows what it does.
 #
-# In this first notebook you check your environment, and you run one chest film (radiologists call an X-ray picture a
-# *film*) through a finished MedBridge, step by step. Nothing is explained in depth yet: the aim is to see the whole
-# machine once.
+# **What you will build:** nothing yet, but you see all of it. You check your environment, and you run one chest film
+# (radiologists call an X-ray picture a *film*) through a finished MedBridge, step by step. Nothing is explained in depth:
+# the aim is to see the whole machine once.
 #
 # **For research and education, not for clinical use.** All films in this notebook are *synthetic*: a program draws
 # them, no person is shown.
@@ -80,7 +80,7 @@ from medbridge.predict import film_features, predict
 from medbridge.widgets import explore_film
 
 rng = seed_everything(0)
-ADAPTER = Path(os.environ.get("NB00_ADAPTER", "../data/quickstart"))
+ADAPTER = Path("../data/quickstart")
 
 # %% [markdown]
 # ## Is everything here?
@@ -114,7 +114,7 @@ pd.DataFrame({"value": [str(v) for v in rows.values()]}, index=list(rows))
 # The next cell must pass. Where it does not, its message says what to do.
 
 # %%
-assert sys.version_info >= (3, 10), "medbridge needs Python 3.10 or newer"
+assert sys.version_info >= (3, 11), "medbridge needs Python 3.11 or newer"
 absent = [m for m in ("torch", "open_clip", "timm", "sklearn", "safetensors", "ipywidgets") if find_spec(m) is None]
 assert not absent, f"missing: {', '.join(absent)}; run `make install`, or `pip install -e '.[course]'` in the clone"
 for name in ("tiny-vit", "tiny-resnet"):

@@ -3,8 +3,8 @@
 #
 # {{COLAB}}
 #
-# You build the two ideas that every vision-language model (VLM) rests on: the contrastive loss that ties pictures to
-# sentences, and *zero-shot* classification, in which a sentence is the classifier. You see both work on the kind of
+# **What you will build:** the two ideas that every vision-language model (VLM) rests on: the contrastive loss that ties
+# pictures to sentences, and *zero-shot* classification, in which a sentence is the classifier. You see both work on the kind of
 # pictures that the models were trained on. Then you show them chest films, and see them break: this gap is called
 # *domain shift*. At the end you find that the frozen models still say something useful about films, if one learns to
 # listen. That is what MedBridge does.
