@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from medbridge.batch import Batch
@@ -67,7 +68,7 @@ class AdapterConfig:
     router: str = "class"
     top_k: int | None = None
     adapt_prompts: bool = True
-    dropout: float = 0.1
+    dropout: float = 0.3
 
 
 @dataclass
@@ -224,7 +225,8 @@ class MedBridge(nn.Module):
         }
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.trainable().items()}
         # both under temporary names first: an adapter is never half of an old and half of a new one for long
-        save_file(tensors, folder / "adapter.safetensors.part")
+        # as bytes, since save_file makes a file that its owner alone may read
+        (folder / "adapter.safetensors.part").write_bytes(to_bytes(tensors))
         (folder / "adapter.json.part").write_text(json.dumps(config, indent=2), encoding="utf-8")
         os.replace(folder / "adapter.safetensors.part", folder / "adapter.safetensors")
         os.replace(folder / "adapter.json.part", folder / "adapter.json")

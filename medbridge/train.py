@@ -59,7 +59,7 @@ class TrainConfig:
     epochs: int = 30
     batch_size: int = 16
     lr: float = 1e-3
-    weight_decay: float = 0.05
+    weight_decay: float = 0.2
     warmup: float = 0.1
     patience: int = 10
     ema: float = 0.98

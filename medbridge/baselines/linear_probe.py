@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from medbridge.cache import CachedFilms
 from medbridge.evaluate import auc
@@ -47,7 +48,8 @@ class LinearProbe:
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
         best = -np.inf
         for strength in self.strengths:
-            models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
+            with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
+                models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
             scores = auc(y_val, _scores(models, x_val), mask_val)
             merit = float(np.nanmean(scores)) if not np.isnan(scores).all() else -abs(np.log10(strength) + 2)
             if merit > best:
