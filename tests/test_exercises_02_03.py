@@ -93,7 +93,7 @@ WRONG = [
     ("2.3", lambda y, s: _pairs(1 - y, s, 0.5), "1 - AUC"),
     ("2.3", lambda y, s: _pairs(y, s, 0.5) if 0 < y.sum() < len(y) else 0.5, "there is no pair: return NaN"),
     ("3.1", lambda *a: _windows(*a, around=np.floor), "round the number of steps up"),
-    ("3.1", lambda *a: _windows(*a, more=0), "n steps make n + 1"),
+    ("3.1", lambda *a: _windows(*a, more=0), r"n steps make n \+ 1"),
     ("3.1", lambda *a: _windows(*a) + 1, "whole view is not a window"),
     ("3.1", lambda *a: _windows(*a, side=lambda h, w, c: c * h), "side \\* \\(1 - overlap\\)|short side"),
     ("3.2", lambda b, h, w: b / np.array([w, h, w, h]), "stretches"),

@@ -84,8 +84,9 @@ def test_zero_shot_is_what_the_card_says(script, name, folder, expert):
 
 def test_zero_shot_and_probes_beat_chance_and_random_weights(folder):
     card = json.loads((folder / "card.json").read_text())
-    for task, stated in card["zero_shot"].items():
-        assert stated > card["chance"][task] + card["tolerance"], task
+    # where in the picture something lies is lost in the pooled embedding: README.md says that both are at chance there
+    for task in card["zero_shot"].keys() - {"place"}:
+        assert card["zero_shot"][task] > card["chance"][task] + card["tolerance"], task
     trained, random = card["linear_probe"], card["linear_probe_random_weights"]
     assert sum(trained.values()) > sum(random.values()) + 0.1 * len(trained)
     assert trained["spot_auc"] > random["spot_auc"] + 0.05
