@@ -109,7 +109,10 @@ def auc_bars(evaluations: Mapping[str, Evaluation], title: str | None = None) ->
     return fig
 
 
-def router_weights(weights: np.ndarray, experts: Sequence[str], labels: Sequence[str], title: str | None = None) -> Figure:
+def router_weights(
+    weights: np.ndarray, experts: Sequence[str], labels: Sequence[str],
+    title: str = "router weights: mean over films ± standard deviation",
+) -> Figure:
     """The mixture's weights ``(n, K, C)``: mean over films beside their spread from film to film."""
     fig = Figure(figsize=(1.5 + 0.85 * len(labels), 1.6 + 0.5 * len(experts)), layout="constrained")
     ax = fig.subplots()
@@ -117,7 +120,7 @@ def router_weights(weights: np.ndarray, experts: Sequence[str], labels: Sequence
     text = np.array([[f"{m:.2f}\n± {s:.2f}" for m, s in zip(a, b, strict=True)] for a, b in zip(mean, spread, strict=True)])
     sns.heatmap(mean, annot=text, fmt="", vmin=0, vmax=1, cmap="viridis", ax=ax, annot_kws={"fontsize": 8},
                 xticklabels=list(labels), yticklabels=list(experts), cbar_kws={"label": "weight"})
-    ax.set_title(title or "router weights: mean over films ± standard deviation", fontsize=9)
+    ax.set_title(title, fontsize=9)
     ax.tick_params(axis="x", rotation=25)
     ax.tick_params(axis="y", rotation=0)
     return fig

@@ -59,7 +59,7 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
         films.append({
             "name": test.image_ids()[i], "label": label, "findings": ", ".join(found),
             "attention": _embed(plots.query_attention(seen, label, boxes, mark)),
-            "views": _embed(plots.view_strip(extract_views(seen.film, seen.boxes, expert.size).numpy())),
+            "views": _embed(plots.view_strip(extract_views(seen.film, seen.boxes, expert.size).numpy(), title=mark or None)),
             "size": expert.size,
         })
     page = Environment(loader=PackageLoader("medbridge"), autoescape=True).get_template("report.html").render(
@@ -69,8 +69,9 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
         bars=_embed(plots.auc_bars(result.evaluations, mark or None)),
         roc=_embed(plots.roc_curves(y, result.scores, mask, test.labels, mark or None)),
         router=_embed(plots.router_weights(
-            result.prediction.weights, [e.name for e in result.model.experts], test.labels)),
-        curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch)),
+            result.prediction.weights, [e.name for e in result.model.experts], test.labels,
+            f"router weights{', ' + mark if mark else ''}: mean over films ± standard deviation")),
+        curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch, mark or None)),
     )
     path = Path(path)
     path.write_text(page, encoding="utf-8")

@@ -36,12 +36,13 @@
 # | [02 Films, labels, splits](02_films_labels_splits.ipynb) | the data: labels, patients, splits, shift between hospitals |
 # | [03 Focal Sampling](03_focal_sampling.ipynb) | from one large film to N views |
 # | 04 Query Encoder | learnable queries over frozen maps (in preparation) |
-# | 05 Across views and class scores | view attention, pooling, text prompts (in preparation) |
-# | 06 Mixture of experts | the query-driven router (in preparation) |
-# | 07 Training | losses, schedules, label budgets (in preparation) |
-# | 08 Evaluation and calibration | intervals, paired comparisons, reliable probabilities (in preparation) |
-# | 09 Cross-domain tasks | train on one hospital, test on another (in preparation) |
-# | 10 to 12 | real foundation models, ablations, your own data (in preparation) |
+# | 05 Mixture of Experts | the query-driven router (in preparation) |
+# | 06 Assembling and training | attention across views, class scores, losses, schedules (in preparation) |
+# | 07 Evaluation done right | intervals, paired comparisons, reliable probabilities (in preparation) |
+# | 08 Baselines | prompts, adapters, LoRA and others on the same frozen experts (in preparation) |
+# | 09 The adaptation tasks | cross-domain, in-domain, label budgets (in preparation) |
+# | 10 Ablations, 11 What did it look at? | which part earns its place; attention against boxes (in preparation) |
+# | 12 Full training on a GPU, 13 Beyond the paper | real benchmarks and foundation models (in preparation) |
 #
 # **How the notebooks work**
 #
@@ -392,7 +393,7 @@ print("on average, the interval of a single label is wider than the interval of 
 
 # %% [markdown]
 # Look at the intervals before the numbers. With a few positive films per label, the interval of a single label is wide.
-# A number without its interval says little; notebook 08 is about that. And all of this is synthetic data with tiny
+# A number without its interval says little; notebook 07 is about that. And all of this is synthetic data with tiny
 # experts: it shows that the machine works, not how it does on patients.
 
 # %% [markdown]

@@ -466,7 +466,7 @@ print("zero-shot from scratch equals medbridge.baselines.ZeroShot:", mine.shape)
 
 # %% [markdown]
 # How good is it? The **AUC** of a finding is the chance that a film with it scores higher than a film without it: 0.5
-# is guessing, 1 is perfect. The interval comes from a bootstrap that draws patients (notebook 08). Nothing is trained
+# is guessing, 1 is perfect. The interval comes from a bootstrap that draws patients (notebook 07). Nothing is trained
 # here and no prompt was chosen by looking at these films, so every film may be used.
 
 # %%
@@ -648,7 +648,7 @@ print("linear probe, Cardiomegaly (an enlarged heart): the interval of its AUC l
 # there are two things to mend:
 #
 # - **the words**: learn what to look for from labelled films, and let class scores move away from prompts that mean
-#   nothing (notebooks 04 and 05);
+#   nothing (notebooks 04 and 06);
 # - **the view**: look closer (notebook 03).
 #
 # ## From hospital to hospital
@@ -705,7 +705,7 @@ pd.DataFrame(rows, columns=["tested at", "findings per film and label: true shar
 
 # %% [markdown]
 # An AUC only asks for the right order. A probability should also have the right size, and the shares differ between
-# hospitals, because their patients do. Compare the two columns. Notebook 08 repairs this.
+# hospitals, because their patients do. Compare the two columns. Notebook 07 repairs this.
 
 # %% [markdown]
 # ### Exercise 1.3: better prompts
