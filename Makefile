@@ -10,7 +10,7 @@ help:
 	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
 	@echo "make lab          open the course in JupyterLab"
 	@echo "make test         environment, pytest, pytest --nbval notebooks, ruff"
-	@echo "make bench        the ablation and the comparisons behind the README's numbers"
+	@echo "make bench        the ablation behind the README's numbers"
 	@echo "make notebooks    write the notebooks again from their sources and run them"
 
 install: $(STAMP)

@@ -36,35 +36,30 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def check(exercise: str, answer: Any) -> bool:
+def check(exercise: str, answer: Any) -> None:
     """Check an answer and print the verdict.
 
     Args:
         exercise: its number, such as '3.1'.
         answer: what the exercise asks for, a function or a value.
 
-    Returns:
-        True where it is right.
-
     Raises:
         ValueError: there is no such exercise.
     """
     if exercise not in CHECKS:
         raise ValueError(f"there is no exercise {exercise!r}; the exercises are {', '.join(CHECKS)}")
-    verdict, right = _verdict(CHECKS[exercise], answer)
-    print(f"Exercise {exercise}: {verdict}")
-    return right
+    print(f"Exercise {exercise}: {_verdict(CHECKS[exercise], answer)}")
 
 
-def _verdict(test: Callable[[Any], None], answer: Any) -> tuple[str, bool]:
+def _verdict(test: Callable[[Any], None], answer: Any) -> str:
     if answer is None or answer is ...:
-        return "not begun yet", False
+        return "not begun yet"
     try:
         test(answer)
     except NotImplementedError:
-        return "not begun yet", False
+        return "not begun yet"
     except AnswerError as error:
-        return f"not yet right: {error}", False
+        return f"not yet right: {error}"
     except Exception as error:  # the reader's code may raise anything; it is their answer that is at fault
-        return f"your code raised {type(error).__name__}: {error}", False
-    return "right", True
+        return f"your code raised {type(error).__name__}: {error}"
+    return "right"

@@ -20,7 +20,7 @@ def test_verdicts(nine, capsys):
     answers = [(lambda: 9, "right"), (lambda: 8, "not yet right: it is 9"), (lambda: 1 / 0, "your code raised ZeroDivisionError"),
                (stub, "not begun yet"), (..., "not begun yet"), (None, "not begun yet")]
     for answer, verdict in answers:
-        assert check("99.1", answer) is (verdict == "right")
+        check("99.1", answer)
         assert capsys.readouterr().out.startswith(f"Exercise 99.1: {verdict}")
 
 

@@ -432,7 +432,7 @@ def numbers_per_film(views: int, rows: int, columns: int, prefix: int, width: in
     raise NotImplementedError
 
 
-check("0.1", numbers_per_film);
+check("0.1", numbers_per_film)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -466,7 +466,7 @@ def mixture(expert_logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     raise NotImplementedError
 
 
-check("0.2", mixture);
+check("0.2", mixture)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -500,7 +500,7 @@ def trainable_share(model: torch.nn.Module) -> float:
     raise NotImplementedError
 
 
-check("0.3", trainable_share);
+check("0.3", trainable_share)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

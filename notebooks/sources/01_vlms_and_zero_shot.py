@@ -236,7 +236,7 @@ def info_nce(image: torch.Tensor, text: torch.Tensor, scale: float, same: torch.
     raise NotImplementedError
 
 
-check("1.1", info_nce);
+check("1.1", info_nce)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -388,7 +388,7 @@ def prompt_score(image: torch.Tensor, positive: torch.Tensor, negative: torch.Te
     raise NotImplementedError
 
 
-check("1.2", prompt_score);
+check("1.2", prompt_score)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -729,7 +729,7 @@ pd.DataFrame(rows, columns=["tested at", "findings per film and label: true shar
 
 # %%
 my_prompts = None  # ClassPrompts(positive=(...), negative=(...))
-check("1.3", my_prompts);
+check("1.3", my_prompts)
 
 # %% tags=["nbval-ignore-output"]
 def validation_auc(prompts):

@@ -307,7 +307,7 @@ def masked_prevalence(values):
     raise NotImplementedError
 
 
-check("2.1", masked_prevalence);
+check("2.1", masked_prevalence)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -387,7 +387,7 @@ def patients_in_two_splits(table):
     raise NotImplementedError
 
 
-check("2.2", patients_in_two_splits);
+check("2.2", patients_in_two_splits)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -534,7 +534,7 @@ def auc_by_pairs(y, scores):
     raise NotImplementedError
 
 
-check("2.3", auc_by_pairs);
+check("2.3", auc_by_pairs)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

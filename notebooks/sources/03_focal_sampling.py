@@ -320,7 +320,7 @@ def number_of_windows(height, width, crop, overlap):
     raise NotImplementedError
 
 
-check("3.1", number_of_windows);
+check("3.1", number_of_windows)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -389,7 +389,7 @@ def relative_boxes(boxes, height, width):
     raise NotImplementedError
 
 
-check("3.2", relative_boxes);
+check("3.2", relative_boxes)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -496,7 +496,7 @@ def largest_crop(d, p, R, S):
     raise NotImplementedError
 
 
-check("3.3", largest_crop);
+check("3.3", largest_crop)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -35,7 +35,7 @@ def numbers_per_film(views: int, rows: int, columns: int, prefix: int, width: in
     return views * tokens * width * depths
 
 
-check("0.1", numbers_per_film);
+check("0.1", numbers_per_film)
 
 # %% [markdown]
 # The frozen maps of a real film hold as many numbers as the function says. (In a ViT all depths have the same width and
@@ -57,7 +57,7 @@ def mixture(expert_logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return (weights * expert_logits).sum(dim=1).sigmoid()
 
 
-check("0.2", mixture);
+check("0.2", mixture)
 
 # %%
 with torch.inference_mode():
@@ -74,7 +74,7 @@ def trainable_share(model: torch.nn.Module) -> float:
     return trained / sum(p.numel() for p in model.parameters())
 
 
-check("0.3", trainable_share);
+check("0.3", trainable_share)
 
 # %%
 assert 0 < trainable_share(model) < 1

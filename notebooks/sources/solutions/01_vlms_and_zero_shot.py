@@ -43,7 +43,7 @@ def info_nce(image: torch.Tensor, text: torch.Tensor, scale: float, same: torch.
     return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
 
-check("1.1", info_nce);
+check("1.1", info_nce)
 
 # %% [markdown]
 # What repetition does. Take a perfect model: each picture lies exactly on its caption, and different captions are at right
@@ -86,7 +86,7 @@ def prompt_score(image: torch.Tensor, positive: torch.Tensor, negative: torch.Te
     return torch.sigmoid(evidence(positive) - evidence(negative))
 
 
-check("1.2", prompt_score);
+check("1.2", prompt_score)
 
 # %% [markdown]
 # With one prompt on each side it is the score of the lesson: a sigmoid of the difference of two cosines.
@@ -107,7 +107,7 @@ my_prompts = ClassPrompts(
     positive=("a large bright blob in the bottom", "a large bright blurry disc in the centre", "a large bright blob in the centre"),
     negative=("a small bright blob in the bottom", "a small bright blurry disc in the centre", "a medium bright blob in the centre"),
 )
-check("1.3", my_prompts);
+check("1.3", my_prompts)
 
 # %%
 strange = {w for text in (*my_prompts.positive, *my_prompts.negative) for w in text.split()} - WORDS

@@ -26,7 +26,7 @@ def masked_prevalence(values):
     return np.divide(positive, count, out=np.full(values.shape[1], np.nan), where=count > 0)
 
 
-check("2.1", masked_prevalence);
+check("2.1", masked_prevalence)
 
 # %% [markdown]
 # ### Exercise 2.2: patients in two splits
@@ -38,7 +38,7 @@ def patients_in_two_splits(table):
     return sorted(splits.index[splits > 1])
 
 
-check("2.2", patients_in_two_splits);
+check("2.2", patients_in_two_splits)
 
 # %% [markdown]
 # ### Exercise 2.3: AUC by pairs, with ties
@@ -51,4 +51,4 @@ def auc_by_pairs(y, scores):
     return np.mean((difference > 0) + 0.5 * (difference == 0)) if difference.size else np.nan
 
 
-check("2.3", auc_by_pairs);
+check("2.3", auc_by_pairs)

@@ -30,7 +30,7 @@ def number_of_windows(height, width, crop, overlap):
     return per_axis[0] * per_axis[1]
 
 
-check("3.1", number_of_windows);
+check("3.1", number_of_windows)
 
 # %% [markdown]
 # ### Exercise 3.2: relative boxes
@@ -43,7 +43,7 @@ def relative_boxes(boxes, height, width):
     return (boxes - np.tile(corner, 2)) / side
 
 
-check("3.2", relative_boxes);
+check("3.2", relative_boxes)
 
 # %% [markdown]
 # ### Exercise 3.3: how large may the window be?
@@ -54,7 +54,7 @@ def largest_crop(d, p, R, S):
     return min(1.0, d * R / (p * S))
 
 
-check("3.3", largest_crop);
+check("3.3", largest_crop)
 
 # %% [markdown]
 # What does it cost? Views of a 1024 x 1024 film at overlap 0.25, for a nodule of 20 pixels:
