@@ -44,6 +44,8 @@ VARIANTS = {
     "whole film only": Variant(local=False),
     "tiny-vit alone": Variant(("tiny-vit",)),
     "tiny-resnet alone": Variant(("tiny-resnet",)),
+    "tiny-resnet-scenes alone": Variant(("tiny-resnet-scenes",)),
+    "both ResNets": Variant(("tiny-resnet", "tiny-resnet-scenes")),
     "linear probe, whole film": Variant(probe="whole"),
     "linear probe, all views": Variant(probe="all"),
     "QEncoder, whole film": Variant(local=False, options={"router": "uniform"}),
@@ -52,6 +54,8 @@ COMPARISONS = [
     ("focal views against the whole film only", "MedBridge", "whole film only"),
     ("mixture against tiny-vit alone", "MedBridge", "tiny-vit alone"),
     ("mixture against tiny-resnet alone", "MedBridge", "tiny-resnet alone"),
+    ("both ResNets against tiny-resnet alone", "both ResNets", "tiny-resnet alone"),
+    ("both ResNets against tiny-resnet-scenes alone", "both ResNets", "tiny-resnet-scenes alone"),
     ("QEncoder against a linear probe, all views", "MedBridge", "linear probe, all views"),
     ("QEncoder against a linear probe, whole film", "QEncoder, whole film", "linear probe, whole film"),
 ]
@@ -93,7 +97,7 @@ def main() -> None:
     parser.add_argument("--out", default="runs/ablation")
     args = parser.parse_args()
     benchmark = load_benchmark("phantom", n_films=args.films)
-    experts = {name: create_expert(name) for name in EXPERTS}
+    experts = {name: create_expert(name) for v in VARIANTS.values() for name in v.experts}
     test = benchmark.split("test")
     y, mask = test.targets()
     names = args.only or list(VARIANTS)

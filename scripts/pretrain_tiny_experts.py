@@ -88,6 +88,9 @@ RECIPES = {
     "tiny-resnet": Recipe(
         "textures", {"layers": [2, 2, 2, 2], "width": 16, "head_width": 64, "image_size": 128},
         {"context_length": 32, "width": 64, "heads": 2, "layers": 2}, (4, 5), steps=900, seed=12, rate=2e-3),
+    "tiny-resnet-scenes": Recipe(  # the ResNet on the ViT's diet: which of the two, tower or diet, makes an expert good?
+        "scenes", {"layers": [2, 2, 2, 2], "width": 16, "head_width": 64, "image_size": 128},
+        {"context_length": 32, "width": 64, "heads": 2, "layers": 2}, (4, 5), steps=900, seed=14, rate=2e-3),
 }
 
 

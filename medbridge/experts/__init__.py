@@ -37,6 +37,7 @@ class ExpertAlias:
 ALIASES: dict[str, ExpertAlias] = {
     "tiny-vit": ExpertAlias("tiny:tiny-vit", "MIT", "shipped ViT, pre-trained on synthetic captioned scenes"),
     "tiny-resnet": ExpertAlias("tiny:tiny-resnet", "MIT", "shipped ResNet, pre-trained on synthetic captioned textures"),
+    "tiny-resnet-scenes": ExpertAlias("tiny:tiny-resnet-scenes", "MIT", "shipped ResNet, pre-trained on the ViT's scenes"),
     "dinov2-vits14+minilm": ExpertAlias(
         "timm:vit_small_patch14_dinov2.lvd142m+minilm", "Apache-2.0", "DINOv2 ViT-S/14 with the text space of MiniLM"),
     "clip-vitb32": ExpertAlias("open_clip:ViT-B-32/openai", "MIT", "the original CLIP ViT-B/32"),
