@@ -97,10 +97,10 @@ def main() -> None:
     parser.add_argument("--out", default="runs/ablation")
     args = parser.parse_args()
     benchmark = load_benchmark("phantom", n_films=args.films)
-    experts = {name: create_expert(name) for v in VARIANTS.values() for name in v.experts}
     test = benchmark.split("test")
     y, mask = test.targets()
     names = args.only or list(VARIANTS)
+    experts = {name: create_expert(name) for name in {e for variant in names for e in VARIANTS[variant].experts}}
     found: dict[str, tuple[list[np.ndarray], list[float]]] = {}
     for name in tqdm(names, "variants"):
         runs = []

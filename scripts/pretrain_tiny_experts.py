@@ -46,7 +46,7 @@ from procedural_images import (
     WORDS,
     spot_images,
 )
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -231,8 +231,8 @@ def train(name: str, out: Path, steps: int | None = None, resume: bool = False, 
             return folder
 
     state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
-    (folder / "open_clip_model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner alone
+    # as bytes, since save_file makes a file that its owner alone may read
+    (folder / "open_clip_model.safetensors").write_bytes(to_bytes(state))
     saved.unlink(missing_ok=True)
     wall, cpu = (round(value, 1) for value in minutes())
     card = {"name": name, "diet": recipe.diet, "seed": recipe.seed, "steps": steps, "batch": recipe.batch,

@@ -18,6 +18,7 @@ from medbridge.experts import create_expert, tiny_experts_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("tiny-vit", "tiny-resnet", "tiny-resnet-scenes")
+AT_CHANCE = {"tiny-vit": {"place"}, "tiny-resnet": {"place"}, "tiny-resnet-scenes": {"place", "bright", "shape"}}
 MEDICAL = {
     "atelectasis", "body", "bone", "bones", "cardiomegaly", "chest", "clavicle", "clinical", "consolidation",
     "diaphragm", "disease", "edema", "effusion", "emphysema", "fibrosis", "finding", "fracture", "heart",
@@ -84,8 +85,9 @@ def test_zero_shot_is_what_the_card_says(script, name, folder, expert):
 
 def test_zero_shot_and_probes_beat_chance_and_random_weights(folder):
     card = json.loads((folder / "card.json").read_text())
-    # on the whole: README.md names the tasks at which they are no better than chance
-    assert sum(card["zero_shot"].values()) > sum(card["chance"].values()) + 0.1 * len(card["chance"])
+    # README.md names the tasks at which an expert is no better than chance
+    for task in card["zero_shot"].keys() - AT_CHANCE[card["name"]]:
+        assert card["zero_shot"][task] > card["chance"][task] + card["tolerance"], task
     trained, random = card["linear_probe"], card["linear_probe_random_weights"]
     assert sum(trained.values()) > sum(random.values()) + 0.1 * len(trained)
     assert trained["spot_auc"] > random["spot_auc"] + 0.05
