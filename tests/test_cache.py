@@ -1,8 +1,9 @@
-import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medbridge import cache as cache_module
 from medbridge.batch import collate, draw_views
@@ -94,14 +95,26 @@ def test_other_boxes_a_changed_film_and_other_weights_have_files_of_their_own(sq
     base = _compute(part, experts, tmp_path).files
     assert _compute(part, experts, tmp_path, crop=0.6).files[0] != base[0]
     assert _compute(part, experts, tmp_path, training=True).files[0] != base[0]
-    os.utime(part.paths()[0], ns=(1, 1))
-    assert _compute(part, experts, tmp_path).files[0] != base[0]
+    root = tmp_path / "films"
+    root.mkdir()
+    path = root / part.paths()[0].name
+    path.write_bytes(part.paths()[0].read_bytes())
+    moved = replace(part, root=root)
+    assert _compute(moved, experts, tmp_path).files == base  # the same film under another path
+    film = np.asarray(Image.open(path)).copy()
+    film[5, 5] ^= 255
+    Image.fromarray(film).save(path)
+    assert _compute(moved, experts, tmp_path).files[0] != base[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experts[0], "precision", "bfloat16")
+        assert "bfloat16" in _compute(part, experts, tmp_path).files[0][0].parent.name
     weight = experts[0].model.visual.conv1.weight
+    own = weight.detach().clone()
     weight.data += 1
     try:
         assert _compute(part, experts, tmp_path).files[0][0].parent != base[0][0].parent
     finally:
-        weight.data -= 1
+        weight.data.copy_(own)  # to the last bit: other tests share the expert
 
 
 def test_a_film_that_cannot_be_read_is_named(squares, experts, tmp_path):
@@ -110,8 +123,6 @@ def test_a_film_that_cannot_be_read_is_named(squares, experts, tmp_path):
     root.mkdir()
     (root / "000.png").write_bytes(part.paths()[0].read_bytes())
     (root / "001.png").write_bytes(part.paths()[1].read_bytes()[:900])
-    from dataclasses import replace
-
     with pytest.raises(ImageError, match=r"001\.png"):
         _compute(replace(part, root=root), experts, tmp_path / "cache")
 
