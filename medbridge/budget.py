@@ -72,6 +72,7 @@ def run_cost_table(cost: RunCost) -> str:
     lines = [f"{cost.films:,} films x {cost.views} views: {cost.cache / 1e9:.3f} GB of cache; the rest is estimated",
              "GPU       filling the cache   memory needed / there"]
     for name, (rate, memory) in GPUS.items():
-        hours, fits = cost.seconds(rate) / 3600, "" if cost.memory < memory else "   does not fit"
-        lines.append(f"{name:<9} {hours:12.3f} h      {cost.memory / 1e9:6.2f} / {memory / 1e9:.0f} GB{fits}")
+        seconds, fits = cost.seconds(rate), "" if cost.memory < memory else "   does not fit"
+        time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
+        lines.append(f"{name:<9} {time:>17}   {cost.memory / 1e9:13.2f} / {memory / 1e9:.0f} GB{fits}")
     return "\n".join(lines)
