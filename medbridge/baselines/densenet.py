@@ -50,6 +50,8 @@ class DenseScores(nn.Module):
         if path is not None:
             state = load_state(path)
             self.net.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})
+        # ten views of sixteen films do not fit small machines otherwise; the price is a second forward pass
+        self.net.set_grad_checkpointing(True)
         config = resolve_data_config(model=self.net)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(config[name]).view(1, 3, 1, 1), persistent=False)
