@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medbridge import __version__
 from medbridge.adapt import adapt, comparison_table
 from medbridge.benchmarks import Benchmark, list_benchmarks, load_benchmark
-from medbridge.commands import data, experiment, experts, labels, leaderboard, prompts
-from medbridge.commands.options import add_option, parse_options
+from medbridge.commands import ablate, data, experiment, experts, labels, leaderboard, prompts
+from medbridge.commands.options import add_option, add_settings, parse_options, settings_of
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
 from medbridge.experts import create_expert
@@ -28,32 +26,9 @@ from medbridge.report import write_report
 from medbridge.tasks import BenchmarkRef, make_target, same_films, thin_training
 from medbridge.train import TrainConfig
 
-__all__ = ["add_settings", "main", "settings_of"]
+__all__ = ["main"]
 
 NOTICE = "For research and education, not for clinical use."
-
-
-def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
-    """One option for each field of a settings dataclass, so that the command line can never lag behind."""
-    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
-    hints = typing.get_type_hints(cls)
-    for f in fields(cls):
-        if f.name in skip:
-            continue
-        hint = hints[f.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(t for t in typing.get_args(hint) if t is not type(None))
-        default = None if f.default is MISSING else f.default
-        option: dict[str, Any] = {"dest": f.name, "default": default, "help": f"default {default}"}
-        if hint is bool:
-            group.add_argument(f"--{f.name.replace('_', '-')}", action=argparse.BooleanOptionalAction, **option)
-        else:
-            group.add_argument(f"--{f.name.replace('_', '-')}", type=hint, metavar=hint.__name__.upper(), **option)
-
-
-def settings_of(cls: type, args: argparse.Namespace) -> Any:
-    """The settings dataclass ``cls`` with what the command line says."""
-    return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (data, experiment, experts, labels, leaderboard, prompts):
+    for module in (ablate, data, experiment, experts, labels, leaderboard, prompts):
         module.register(commands)
     return parser
 

@@ -7,9 +7,10 @@ tokens m_k and query tokens q_k".
 cost is N^2 per query, not (N Q)^2. Each view's token also carries where its box lies and how large it is; a view that is only
 padding (films of different shape have different numbers of windows) is never attended to, and has no part in the pool.
 
-Pooling is the maximum of each number over the views by default [paper]: the strongest evidence wins, wherever it is. Options [ours]:
-``mean``; ``lse``, log sum_n exp x_n, a soft maximum; ``attention``, a weighted mean whose weights sum_n a_n = 1 come from the tokens
-themselves, a = softmax_n(v . tanh(V x_n)) (Ilse et al., "Attention-based deep multiple instance learning", ICML 2018, equation 8).
+Pooling is the maximum of each number over the views by default [paper]: the strongest evidence wins, wherever it is. Options
+[ours]: ``mean``; ``lse``, log sum_n exp x_n, a soft maximum; ``attention``, a weighted mean whose weights sum_n a_n = 1 come from
+the tokens themselves, a = softmax_n(v . tanh(V x_n)) (Ilse et al., "Attention-based deep multiple instance learning", ICML 2018,
+equation 8).
 """
 
 from __future__ import annotations

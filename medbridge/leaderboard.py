@@ -7,9 +7,6 @@ interval over patients (the same resamples for all methods), how far the seeds s
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,10 +22,11 @@ from medbridge.baselines import TRIES, create_baseline, list_baselines
 from medbridge.benchmarks import Benchmark
 from medbridge.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.cache import CachedFilms, compute_features
-from medbridge.errors import BenchmarkError, ExpertError
+from medbridge.errors import ExpertError
 from medbridge.evaluate import auc, paired_difference
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
+from medbridge.kept import KeptRuns, films_sentence, told_data
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.plots import leaderboard_plot
 from medbridge.predict import predict
@@ -113,11 +111,9 @@ def run_leaderboard(
                 left_out[method] = str(error)
                 found.pop(method, None)
     board = _summary(benchmark.split("test"), found, left_out, run.caption(), n_boot)
-    _write(out / "leaderboard.md", board.markdown().encode())
-    _write(out / "leaderboard.csv", board.table.to_csv(index=False).encode())
-    figure = leaderboard_plot(board.table, board.caption)
-    figure.savefig(out / "leaderboard.part.png", dpi=150)
-    os.replace(out / "leaderboard.part.png", out / "leaderboard.png")
+    run.kept.write("leaderboard.md", board.markdown())
+    run.kept.write("leaderboard.csv", board.table.to_csv(index=False))
+    run.kept.write_figure("leaderboard.png", leaderboard_plot(board.table, board.caption))
     return board
 
 
@@ -140,39 +136,23 @@ class _Run:
     def __post_init__(self) -> None:
         self.depths = MedBridge(self.experts, self.benchmark.labels, self.adapter, self.sampler).depths
         self.films: dict[str, CachedFilms] | None = None
-        self.out.mkdir(parents=True, exist_ok=True)
-        told = {"config": asdict(replace(self.config, seed=0)), "adapter": asdict(self.adapter), "views": self.views,
-                "sampler": self.sampler.to_dict(), "tries": self.tries, "experts": [e.name for e in self.experts],
-                "weights": [e.fingerprint() for e in self.experts], "benchmark": self.benchmark.name,
-                "films": hashlib.sha256(self.benchmark.table[[*("image", "split"), *self.benchmark.labels]]
-                                        .to_csv(index=False).encode()).hexdigest()}
-        path = self.out / "settings.json"
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(told)):
-            raise BenchmarkError(f"{path}: belongs to a run with other data or settings; choose another folder, or delete it")
-        _write(path, json.dumps(told, indent=2).encode())
+        self.kept = KeptRuns(self.out, {
+            "config": asdict(replace(self.config, seed=0)), "adapter": asdict(self.adapter), "views": self.views,
+            "sampler": self.sampler.to_dict(), "tries": self.tries, **told_data(self.benchmark, self.experts)})
 
     def caption(self) -> str:
         """What was measured on what."""
-        parts = {s: self.benchmark.split(s) for s in ("train", "test")}
-        synthetic = "SYNTHETIC films, " if self.benchmark.synthetic and "synthetic" not in self.benchmark.name else ""
-        return (f"{self.benchmark.name}: {synthetic}{len(parts['train'])} training films, {len(parts['test'])} test films of "
-                f"{parts['test'].table['patient_id'].nunique()} patients; mean AUC over {len(self.benchmark.labels)} labels; "
-                f"at most {self.config.epochs} epochs, {self.tries} settings tried, views: {self.views}; "
-                f"experts: {', '.join(e.name for e in self.experts)}")
+        return (f"{films_sentence(self.benchmark)}; at most {self.config.epochs} epochs, {self.tries} settings tried, "
+                f"views: {self.views}; experts: {', '.join(e.name for e in self.experts)}")
 
     def result(self, method: str, seed: int) -> dict[str, Any]:
         """Test probabilities and facts of one method and seed, read where they are finished."""
-        path = self.out / "results" / f"{method}-seed{seed}.npz"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
+        def compute() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             began = time.perf_counter() if self.films else self._features()
             p, facts = self._medbridge(seed) if method == OURS else self._baseline(method, seed)
-            facts |= {"method": method, "seed": seed, "seconds": time.perf_counter() - began}
-            temporary = path.with_suffix(".part.npz")
-            np.savez(temporary, p=p, facts=json.dumps(facts))
-            os.replace(temporary, path)
-        with np.load(path) as saved:
-            return {"p": saved["p"], **json.loads(str(saved["facts"]))}
+            return {"p": p}, {**facts, "method": method, "seed": seed, "seconds": time.perf_counter() - began}
+
+        return self.kept.result(f"{method}-seed{seed}", compute)
 
     def _features(self) -> float:
         """Compute what is not cached; the time that the methods themselves take is counted from here."""
@@ -233,9 +213,3 @@ def _summary(
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     table = pd.DataFrame(rows).sort_values("auc", ascending=False, ignore_index=True)
     return Leaderboard(table, left_out, caption)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

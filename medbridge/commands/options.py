@@ -1,15 +1,18 @@
-"""``--option [BENCHMARK:]NAME=VALUE``: what a benchmark's loader takes, from the command line."""
+"""Options that several commands share: the fields of settings, and ``--option [BENCHMARK:]NAME=VALUE`` for a loader."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import types
+import typing
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 from medbridge.errors import BenchmarkError
 
-__all__ = ["add_option", "parse_options"]
+__all__ = ["add_option", "add_settings", "parse_options", "settings_of"]
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -38,3 +41,26 @@ def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[name] = value
     return options
+
+
+def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
+    """One option for each field of a settings dataclass, so that the command line can never lag behind."""
+    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
+    hints = typing.get_type_hints(cls)
+    for f in fields(cls):
+        if f.name in skip:
+            continue
+        hint = hints[f.name]
+        if isinstance(hint, types.UnionType):
+            hint = next(t for t in typing.get_args(hint) if t is not type(None))
+        default = None if f.default is MISSING else f.default
+        option: dict[str, Any] = {"dest": f.name, "default": default, "help": f"default {default}"}
+        if hint is bool:
+            group.add_argument(f"--{f.name.replace('_', '-')}", action=argparse.BooleanOptionalAction, **option)
+        else:
+            group.add_argument(f"--{f.name.replace('_', '-')}", type=hint, metavar=hint.__name__.upper(), **option)
+
+
+def settings_of(cls: type, args: argparse.Namespace) -> Any:
+    """The settings dataclass ``cls`` with what the command line says."""
+    return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
