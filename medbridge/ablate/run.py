@@ -121,14 +121,18 @@ def run_ablation(
         found[variant].append(kept.result(folder.name, job.run))
         # the scores are kept; weights and the optimiser's state are no longer needed
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-    caption = (f"{films_sentence(benchmark)} and {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; at most {base.config.epochs} "
-               f"epochs; experts: {', '.join(e.name for e in base.experts)}")
+    caption = (f"{films_sentence(benchmark)} and {_count(len(seeds), 'seed')}; at most {_count(base.config.epochs, 'epoch')}; "
+               f"experts: {', '.join(e.name for e in base.experts)}")
     result = Ablation(_table(found, parts, n_boot), left_out, caption)
     kept.write("ablation.md", result.markdown())
     kept.write("ablation.csv", result.table.to_csv(index=False))
     kept.write_figure("ablation.png", forest_plot(result.table, caption))
     kept.write_figure("cost.png", cost_plot(result.table, caption))
     return result
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("s" if n != 1 else "")
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
