@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from medbridge.batch import collate
+from medbridge.crossview import view_share
 from medbridge.model import MedBridge
 from medbridge.predict import film_features
 
@@ -31,7 +32,7 @@ class Explanation:
         weights: ``(K, C)``, the router's.
         attention: per expert ``(N, Q, rows, columns)``: the last query layer's, over the patches; sums to at most 1.
         mix: per expert ``(C, Q + 1)``: how much each label reads each query, the frozen token last.
-        share: per expert ``(N,)``: share of the pooled numbers that each view won.
+        share: per expert ``(N,)``: share of the pooled numbers that each view gave; for the pool 'max', that it won.
     """
 
     film: np.ndarray
@@ -88,8 +89,7 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
         patches = output.attention[k][0, :, :, expert.prefix :]
         attention.append(patches.unflatten(-1, (rows, columns)).float().cpu().numpy())
         mix.append(branch.scores.mix.softmax(dim=-1).detach().cpu().numpy())
-        won = np.bincount(output.winners[k][0].flatten().cpu().numpy(), minlength=len(boxes))
-        share.append(won / won.sum())
+        share.append(view_share(output.winners[k], len(boxes))[0].double().cpu().numpy())
     return Explanation(
         film, boxes, model.labels, [e.name for e in model.experts], output.logits[0].sigmoid().double().cpu().numpy(),
         output.expert_logits[0].sigmoid().double().cpu().numpy(), output.weights[0].double().cpu().numpy(),

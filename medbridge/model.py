@@ -52,6 +52,7 @@ class AdapterConfig:
         heads: attention heads.
         rank: rank for 'lora'.
         cross_view: self-attention over the views before they are pooled.
+        pool: 'max', 'mean', 'lse' or 'attention' (:mod:`medbridge.crossview`).
         router: 'class', 'image' or 'uniform' (:mod:`medbridge.moe`).
         top_k: experts kept for each film; ``None`` keeps all.
         adapt_prompts: learn a correction of each class prompt.
@@ -65,6 +66,7 @@ class AdapterConfig:
     heads: int = 4
     rank: int = 8
     cross_view: bool = True
+    pool: str = "max"
     router: str = "class"
     top_k: int | None = None
     adapt_prompts: bool = True
@@ -80,7 +82,8 @@ class Output:
         expert_logits: ``(B, K, C)``, each expert's own.
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
-        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from.
+        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
+            ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.crossview.view_share` sums up both).
     """
 
     logits: Tensor
@@ -99,7 +102,7 @@ class _Branch(nn.Module):
             expert, config.queries, config.query_layers, config.query_kind, config.width, config.heads,
             config.dropout, config.rank)
         width = self.encoder.width
-        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout)
+        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout, config.pool)
         self.scores = PromptScores(
             width, config.queries + 1, *text, dropout=config.dropout, adapt_prompts=config.adapt_prompts)
 

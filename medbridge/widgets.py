@@ -8,15 +8,17 @@ from functools import lru_cache
 
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from medbridge import plots
+from medbridge.ablate import forest_plot
 from medbridge.benchmarks import Benchmark
 from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 
-__all__ = ["explore_film", "explore_views"]
+__all__ = ["explore_ablation", "explore_film", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -50,6 +52,16 @@ def explore_views(film: np.ndarray) -> w.VBox:
         crop=w.FloatSlider(0.5, min=0.2, max=1.0, step=0.05, description="crop", continuous_update=False),
         overlap=w.FloatSlider(0.25, min=0.0, max=0.75, step=0.05, description="overlap", continuous_update=False),
     )
+
+
+def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
+    """The forest plot of an ablation (:class:`medbridge.ablate.Ablation`), all factors or one."""
+
+    def draw(factor: str) -> Figure:
+        return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
+
+    factors = list(dict.fromkeys(table["factor"].iloc[1:]))
+    return _live(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
 
 
 def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
