@@ -1,9 +1,10 @@
-r"""CLIP-Adapter (Gao et al., "CLIP-Adapter: better vision-language models with feature adapters", IJCV 2024, arXiv 2110.04544,
-equations 2 to 5): a bottleneck after the frozen image encoder, mixed with its output.
+r"""CLIP-Adapter (Gao et al., "CLIP-Adapter: better vision-language models with feature adapters", IJCV 2024, arXiv 2110.04544):
+a bottleneck after the frozen image encoder, mixed with its output.
 
-    A(f) = ReLU(f W_1) W_2,    f* = alpha A(f) + (1 - alpha) f,    score_c = s cos(f*, t_c^+) - s cos(f*, t_c^-)
+    A(f) = ReLU(ReLU(f W_1) W_2),    f* = alpha A(f) + (1 - alpha) f,    score_c = s cos(f*, t_c^+) - s cos(f*, t_c^-)
 
-The visual adapter alone, which the paper found best, with its residual ratio 0.2 and its reduction 4. Positive minus negative
+The visual adapter alone, with the residual ratio 0.2, the reduction 4 and the second ReLU of the authors' code. [ours] f is
+L2-normalised before the adapter and not after it alone, so that one learning rate suits all experts. Positive minus negative
 prompt is the multi-label form of :mod:`medbridge.baselines.base`.
 """
 
@@ -40,7 +41,7 @@ class FeatureAdapter(nn.Module):
         self.up = nn.Linear(max(1, width // reduction), width, bias=False)
 
     def forward(self, f: Tensor) -> Tensor:
-        adapted = self.up(torch.relu(self.down(f)))
+        adapted = torch.relu(self.up(torch.relu(self.down(f))))
         mixed = self.alpha * adapted + (1 - self.alpha) * f
         return self.scale * F.normalize(mixed, dim=-1) @ self.direction.T
 

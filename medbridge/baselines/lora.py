@@ -1,9 +1,10 @@
-r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022, equation 3) on the vision tower, by peft.
+r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower, by peft.
 
     h = W_0 x + (alpha / r) B A x,    B = 0 at the start
 
-In a transformer block the attention is adapted (queries, keys, values and output), as the paper advises; in a ResNet, which has
-no attention before its pool, every convolution of its four stages [ours]. The linear head is trained too.
+A starts as a linear layer does, as in the authors' code. [ours] In a transformer block the attention is adapted (queries, keys,
+values and output), with r = 8 and alpha = 2 r; in a ResNet, which has no attention before its pool, every convolution of its four
+stages. The linear head is trained too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section 3.1)."""
+"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section on zero-shot
+transfer)."""
 
 from __future__ import annotations
 
