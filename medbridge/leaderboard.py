@@ -32,6 +32,7 @@ from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.plots import leaderboard_plot
 from medbridge.predict import predict
+from medbridge.published import published_benchmarks, published_markdown
 from medbridge.train import TrainConfig, fit
 
 __all__ = ["Leaderboard", "run_leaderboard"]
@@ -52,14 +53,16 @@ class Leaderboard:
             on the same films (NaN without MedBridge).
         left_out: method -> why it could not run.
         caption: what was measured on what, in one sentence.
+        benchmark: its name; where something is published on it, the Markdown ends with that, in a section of its own.
     """
 
     table: pd.DataFrame
     left_out: dict[str, str]
     caption: str
+    benchmark: str = ""
 
     def markdown(self) -> str:
-        """The table as Markdown."""
+        """The table as Markdown, with :mod:`medbridge.published` below it as context."""
         lines = [self.caption, "", "| method | test AUC [95 % interval] | sd of seeds | MedBridge minus it | trained parameters "
                                    "| seconds | experts |", "|---|---|---|---|---|---|---|"]
         for r in self.table.itertuples():
@@ -68,7 +71,8 @@ class Leaderboard:
             lines.append(f"| {r.method} | {r.auc:.3f} [{r.lo:.3f}, {r.hi:.3f}] | {spread} | {ours} | {r.parameters:,} "
                          f"| {r.seconds:.0f} | {r.experts} |")
         lines += [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
-        return "\n".join(lines) + "\n"
+        text = "\n".join(lines) + "\n"
+        return text + "\n" + published_markdown(self.benchmark) if self.benchmark in published_benchmarks() else text
 
 
 def run_leaderboard(
@@ -232,7 +236,7 @@ def _summary(
     if not rows:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     table = pd.DataFrame(rows).sort_values("auc", ascending=False, ignore_index=True)
-    return Leaderboard(table, left_out, caption)
+    return Leaderboard(table, left_out, caption, test.name)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,9 +11,9 @@ columns, each divided by how many films of it are known:
 
 without which a label of two positives in a hundred would always be told absent. The cache's term is then a difference of two
 means and not a sum over 16 films of a class, so alpha is larger [ours] than in the authors' code, which searches 0.1 to 30
-(and beta from 0.1 to 30). Tip-Adapter trains nothing; Tip-Adapter-F trains F with AdamW at rate 0.001, as in that code, and keeps L.
-Epoch, alpha and beta are chosen on the validation split alone; the authors' code keeps the epoch with the best *test* accuracy.
-[ours] Keys are the embeddings of the films as they are, not the mean over ten augmented copies.
+(and beta from 0.1 to 30). Tip-Adapter trains nothing; Tip-Adapter-F trains F with AdamW at rate 0.001, as in that code, and keeps
+L. Epoch, alpha and beta are chosen on the validation split alone; the authors' code keeps the epoch with the best *test*
+accuracy. [ours] Keys are the embeddings of the films as they are, not the mean over ten augmented copies.
 """
 
 from __future__ import annotations
