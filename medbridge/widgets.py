@@ -16,7 +16,7 @@ from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 
-__all__ = ["explore_film", "explore_views"]
+__all__ = ["explore_cache", "explore_film", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -49,6 +49,15 @@ def explore_views(film: np.ndarray) -> w.VBox:
         draw,
         crop=w.FloatSlider(0.5, min=0.2, max=1.0, step=0.05, description="crop", continuous_update=False),
         overlap=w.FloatSlider(0.25, min=0.0, max=0.75, step=0.05, description="overlap", continuous_update=False),
+    )
+
+
+def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
+    """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
+    return _live(
+        draw,
+        alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
+        beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
     )
 
 

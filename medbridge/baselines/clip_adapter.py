@@ -4,9 +4,9 @@ a bottleneck after the frozen image encoder, mixed with its output.
     A(f) = ReLU(f W_1) W_2,    f* = alpha A(f) + (1 - alpha) f,    score_c = s cos(f*, t_c^+) - s cos(f*, t_c^-)
 
 The visual adapter alone, with the residual ratio 0.2 and the reduction 4 of the authors' code. [ours] That code has a second ReLU
-after W_2; with it the adapter hardly learned on the validation split of small synthetic benchmarks, so it is left out, and the rates
-reach higher. f may be normalised first: without biases A(cf) = c A(f). Positive minus negative prompt is the multi-label form of
-:mod:`medbridge.baselines.base`.
+after W_2; with it the adapter hardly learned on the validation split of a small synthetic benchmark, so it is left out, and the
+rates reach higher. f may be normalised first: without biases A(cf) = c A(f). Positive minus negative prompt is the multi-label
+form of :mod:`medbridge.baselines.base`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
 from medbridge.exercises.register import AnswerError, exercise
 
 
-@exercise("8.1")
+@exercise("8.2")
 def lora_parameters(answer: Callable[[tuple[int, ...], int], int]) -> None:
     """``answer(shape, rank)``: numbers that LoRA trains beside a weight of this shape, linear or convolution."""
     for shape, rank in (((12, 5), 2), ((768, 768), 8), ((64, 16, 3, 3), 4), ((32, 32, 1, 1), 1)):
@@ -39,7 +39,7 @@ def lora_parameters(answer: Callable[[tuple[int, ...], int], int]) -> None:
         raise AnswerError(f"a weight of shape {shape} at rank {rank}: {want}, you say {got:g}; {hint}")
 
 
-@exercise("8.2")
+@exercise("8.1")
 def tip_logits(answer: Callable[..., Tensor]) -> None:
     """``answer(f, keys, y, mask, zero_shot, alpha, beta)``: Tip-Adapter's logits ``(B, C)``; labels may be unknown."""
     generator = torch.Generator().manual_seed(3)
@@ -70,8 +70,8 @@ def tip_logits(answer: Callable[..., Tensor]) -> None:
         (alpha * affinity @ (positive - negative) + zero,
          "a rare label is always told absent: divide by how many films are present, and by how many are absent"),
         (alpha * affinity @ (positive - negative) / known.sum(0) + zero,
-         "divide the present by how many are present and the absent by how many are absent, not both by how many are known"),
-        (alpha * affinity @ (positive / positive.sum(0)) + zero, "absent films speak too, against the label; subtract their share"),
+         "divide present by how many are present and absent by how many are absent, not both by all known"),
+        (alpha * affinity @ (positive / positive.sum(0)) + zero, "absent films speak against the label; subtract their share"),
         (alpha * affinity @ ignoring + zero, "an unknown label counts as absent; use `mask`, so that it counts as nothing"),
         (alpha * torch.exp(beta * (1 - f @ keys.T)) @ shares + zero,
          "the sign in the exponent is wrong: a film that is alike must weigh more, not less"),
@@ -81,8 +81,8 @@ def tip_logits(answer: Callable[..., Tensor]) -> None:
     for wrong, hint in typical:
         if torch.allclose(got, wrong, atol=1e-4):
             raise AnswerError(hint)
-    raise AnswerError(f"the first logit is {want[0, 0]:.4f}, you give {got[0, 0]:.4f}; affinity exp(-beta (1 - f keys^T)), values "
-                      "present / number present - absent / number absent, 0 where unknown, times alpha, plus zero_shot")
+    raise AnswerError(f"the first logit is {want[0, 0]:.4f}, you give {got[0, 0]:.4f}; affinity is exp(-beta (1 - f keys^T)), "
+                      "values present / number present - absent / number absent, 0 where unknown; times alpha, plus zero_shot")
 
 
 def _tensor(got: object, shape: torch.Size) -> Tensor:
@@ -144,13 +144,13 @@ def honest_score(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
         (test.max(), "that is the best test AUC of all; choose by val"),
         (test.mean(), "that is the mean over all settings; each seed reports the one setting that val chose"),
         (test[:, val.mean(axis=0).argmax()].mean(), "one setting for all seeds; here each seed chooses its own"),
-        (val.max(axis=1).mean(), "that is the validation AUC of what was chosen; it is too good, being what chose"),
+        (val.max(axis=1).mean(), "that is the validation AUC of what was chosen by it, which is too good"),
         (test[seeds, val.argmin(axis=1)].mean(), "you take the worst setting on val"),
-        (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two settings tie on val, keep the first, as the package does"),
-        (np.mean([test[0, 1], test[1, 2], max(test[2, 0], test[2, 1])]), "a tie on val is broken by the first setting, not by test"),
+        (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two settings tie on val, keep the first"),
+        (np.mean([test[0, 1], test[1, 2], max(test[2, 0], test[2, 1])]), "where two tie on val, keep the first, not the better on test"),
     ]
     for wrong, hint in hints:
         if math.isclose(got, float(wrong), abs_tol=1e-9):
             raise AnswerError(hint)
-    raise AnswerError(f"the answer for the check's table is {want:.4f}, you give {got:.4f}; for each row take the column where val "
-                      "is largest, read test there, and average over the rows")
+    raise AnswerError(f"the answer for the check's table is {want:.4f}, you give {got:.4f}; in each row take the column "
+                      "where val is largest, read test there, and average over the rows")
