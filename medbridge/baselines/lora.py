@@ -26,7 +26,7 @@ from medbridge.experts import Expert
 
 __all__ = ["LoRA", "LowRank", "add_lora"]
 
-# open_clip's ViT (queries, keys and values are one stacked matrix); its output, timm's ViT (also inside open_clip), ModifiedResNet
+# open_clip's ViT (queries, keys, values are one stacked matrix); its output, timm's ViT (also inside open_clip), ModifiedResNet
 _TARGETS = re.compile(
     r"(.*transformer\.resblocks\.\d+\.attn)\.(in_proj_weight)"
     r"|(.*transformer\.resblocks\.\d+\.attn\.out_proj|(?:trunk\.)?blocks\.\d+\.attn\.(?:qkv|proj)|layer\d+\.\d+\.conv\d)"
