@@ -146,7 +146,7 @@ def honest_score(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
         (test[:, val.mean(axis=0).argmax()].mean(), "one setting for all seeds; here each seed chooses its own"),
         (val.max(axis=1).mean(), "that is the validation AUC of what was chosen by it, which is too good"),
         (test[seeds, val.argmin(axis=1)].mean(), "you take the worst setting on val"),
-        (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two settings tie on val, keep the first, whatever test says"),
+        (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two tie on val, keep the first, whatever test says"),
     ]
     for wrong, hint in hints:
         if math.isclose(got, float(wrong), abs_tol=1e-9):

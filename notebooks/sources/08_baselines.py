@@ -615,9 +615,9 @@ plots.leaderboard_plot(board.table, board.caption)
 # %% [markdown]
 # **How to read it.** Three questions, in this order.
 #
-# 1. **Does it beat chance?** The dashed line is 0.5. Where the interval holds it, the method has shown nothing on these films. An interval
-#    *below* it is no skill turned round: this expert has never seen a film, and the direction of its prompts is an accident (notebook 01).
-#    CLIP-Adapter keeps four fifths of that accident.
+# 1. **Does it beat chance?** The dashed line is 0.5. Where the interval holds it, the method has shown nothing on these films. An AUC
+#    below it, as zero-shot's in the stored run, is no skill turned round: this expert has never seen a film, and the direction of its
+#    prompts is an accident (notebook 01). CLIP-Adapter keeps four fifths of that accident.
 # 2. **Is it better than another?** Do *not* compare the drawn intervals: they share the luck of the test patients. The columns
 #    `ours_minus`, `ours_lo`, `ours_hi` are the paired difference, MedBridge minus the method, on the same resampled patients.
 # 3. **How often did you look?** With seven differences and no true one, some interval of 95 % leaves zero out in about three of ten such
@@ -641,7 +641,7 @@ print("the table says what the kept scores say")
 
 # %% [markdown]
 # **What came out.** With some 120 training films the linear probe leads, and the small MedBridge of this notebook loses to it beyond the
-# interval. With few films a convex problem with one setting is hard to beat. With 1,800 films and MedBridge's own size the order turns
+# interval in the stored run. With few films a convex problem with one setting is hard to beat. With 1,800 films and MedBridge's own size the order turns
 # round, beyond its interval (README, "Does each part earn its place?"). A course that showed only the table in which its own method
 # leads would teach the wrong thing.
 #
