@@ -13,7 +13,7 @@ from typing import Any
 from medbridge import __version__
 from medbridge.adapt import adapt, comparison_table
 from medbridge.benchmarks import Benchmark, load_benchmark
-from medbridge.commands import ablate, data, experiment, experts, labels, leaderboard, prompts
+from medbridge.commands import ablate, data, experiment, experts, labels, leaderboard, prompts, published
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, named_benchmark, settings_of, source_ref
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (ablate, data, experiment, experts, labels, leaderboard, prompts):
+    for module in (ablate, data, experiment, experts, labels, leaderboard, prompts, published):
         module.register(commands)
     return parser
 

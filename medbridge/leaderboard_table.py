@@ -17,6 +17,7 @@ import pandas as pd
 from medbridge.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.errors import ExpertError
 from medbridge.evaluate import auc
+from medbridge.published import published_benchmarks, published_markdown
 from medbridge.tasks import Target
 
 __all__ = ["Leaderboard", "make_leaderboard"]
@@ -42,7 +43,7 @@ class Leaderboard:
     caption: str
 
     def markdown(self) -> str:
-        """Both tables as Markdown; labels as columns, one row a method and test benchmark."""
+        """Both tables as Markdown, labels as columns; below them, as context, what is published on a test benchmark."""
         lines = [self.caption, "", "| method | test AUC [95 % interval] | sd of seeds | MedBridge minus it | trained parameters "
                                    "| seconds | experts |", "|---|---|---|---|---|---|---|"]
         for r in self.table.itertuples():
@@ -58,7 +59,8 @@ class Leaderboard:
                 cells = ["" if np.isnan(row[n]) else f"{row[n]:.3f}" for n in names]
                 lines.append(f"| {method} | {test} | {' | '.join(cells)} |")
         lines += [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
-        return "\n".join(lines) + "\n"
+        listed = [name.lower() for name in dict.fromkeys(self.labels["test"])]
+        return "\n".join([*lines, *(f"\n{published_markdown(n)}" for n in listed if n in published_benchmarks())]) + "\n"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 
-__all__ = ["explore_ablation", "explore_film", "explore_views"]
+__all__ = ["explore_ablation", "explore_cache", "explore_film", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -62,6 +62,15 @@ def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
 
     factors = list(dict.fromkeys(table["factor"].iloc[1:]))
     return _live(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
+
+
+def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
+    """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
+    return _live(
+        draw,
+        alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
+        beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
+    )
 
 
 def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:

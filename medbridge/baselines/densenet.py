@@ -1,9 +1,10 @@
-r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017, equation 2), trained whole: what
+r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017), trained whole: what
 CheXNet (Rajpurkar et al., 2017) made the usual choice for chest films.
 
     x_l = H_l([x_0, x_1, ..., x_{l-1}])
 
-It is no adaptation of the experts: it sees the same films and views, and no expert.
+It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights unless
+``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them, so ask for it where you can.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def film_mean(z: Tensor, real: Tensor) -> Tensor:
 class PromptHead(nn.Module):
     """Unit image features ``(B, d)`` -> logits ``(B, C)``: a linear layer that starts as the zero-shot classifier.
 
-    It is the start that Wortsman et al. (WiSE-FT, CVPR 2022, section 2) give to fine-tuning, in the multi-label form: the weights
+    It is the start that Wortsman et al. (WiSE-FT, CVPR 2022) give to fine-tuning, in the multi-label form: the weights
     are s (t^+ - t^-), the bias 0. A vision-only expert has no such classifier and starts from zeros. [ours] Weights are
     stored a tenth as large as they act, so that one learning rate suits features of length 1.
     """
