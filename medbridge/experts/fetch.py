@@ -69,12 +69,19 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
             also = "; ".join(str(f.path) for f in _text_files(root, alias.target)) or "nothing"
         except ExpertError as error:
             also = f"nothing, as {error}"
-        raise ExpertError(f"{plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as {plain}.pth "
-                          f"(of what it needs besides, here is: {also})")
+        raise ExpertError(f"{plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
+                          f"{alias.file or plain + '.pth'} (of what it needs besides, here is: {also})")
     target, _ = split_size(alias.target if alias else plain)
-    found = list(_files(root, target))
+    found = list(_own_file(root, plain, alias.hub, target) if alias and alias.hub else _files(root, target))
     shutil.rmtree(root / ".fetch", ignore_errors=True)
     return found
+
+
+def _own_file(root: Path, alias: str, where: str, target: str) -> Iterator[Fetched]:
+    """A checkpoint that is one file on the hub, under the alias's name, and what the expert needs besides."""
+    repository, file = os.path.split(where)
+    yield from _Hub(root, repository).one_of((file,), root / f"{alias}{Path(file).suffix}")
+    yield from _text_files(root, target)
 
 
 def _files(root: Path, target: str) -> Iterator[Fetched]:
