@@ -89,8 +89,10 @@ def _family(model_name):
     vision = open_clip.get_model_config(model_name)["vision_cfg"]
     if trunk := vision.get("timm_model_name"):
         module = timm.models._registry._model_to_module[trunk.split(".")[0]]
-        return (module, vision.get("timm_pool"), vision.get("timm_proj"), re.sub("[0-9]+|tiny|small|base|large|huge|giant", "", trunk))
-    return isinstance(vision["layers"], list), *sorted(k for k in vision if k not in ("image_size", "layers", "width", "mlp_ratio"))
+        form = re.sub("[0-9]+|tiny|small|base|large|huge|giant", "", trunk)
+        return module, vision.get("timm_pool"), vision.get("timm_proj"), form
+    sizes = ("image_size", "layers", "width", "mlp_ratio")
+    return isinstance(vision["layers"], list), *sorted(k for k in vision if k not in sizes)
 
 
 NAMED = open_clip.list_pretrained()
