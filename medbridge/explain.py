@@ -5,6 +5,7 @@ Attention shows where information was read, not that it was the cause of a score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ class Explanation:
         attention: per expert ``(N, Q, rows, columns)``: the last query layer's, over the patches; sums to at most 1.
         mix: per expert ``(C, Q + 1)``: how much each label reads each query, the frozen token last.
         share: per expert ``(N,)``: share of the pooled numbers that each view gave; for the pool 'max', that it won.
+        tokens: per expert ``(Q + 1, w)``: the pooled queries, the frozen token last.
     """
 
     film: np.ndarray
@@ -45,6 +47,7 @@ class Explanation:
     attention: list[np.ndarray]
     mix: list[np.ndarray]
     share: list[np.ndarray]
+    tokens: list[np.ndarray]
 
     def heatmap(self, label: str, side: int = 256) -> np.ndarray:
         """Where the queries of a label looked, as a density over the film: float32 ``(rows, columns)``, maximum 1.
@@ -58,12 +61,21 @@ class Explanation:
         if label not in self.labels:
             raise ValueError(f"label {label!r} is unknown; this model has {', '.join(self.labels)}")
         c = self.labels.index(label)
+        return self.density([mix[c, :-1] for mix in self.mix], self.weights[:, c], side)
+
+    def density(self, reads: Sequence[np.ndarray], trust: np.ndarray, side: int = 256) -> np.ndarray:
+        """The same for any mixture of queries.
+
+        Args:
+            reads: per expert ``(Q,)``: how much each query counts. trust: ``(K,)``: how much each expert counts.
+            side: number of cells on the longer side.
+        """
         height, width = self.film.shape
         scale = side / max(height, width)
         rows, columns = round(height * scale), round(width * scale)
         heat = torch.zeros(rows, columns)
         for k, attention in enumerate(self.attention):
-            queries = torch.from_numpy(self.mix[k][c, :-1])
+            queries = torch.as_tensor(reads[k], dtype=torch.float32)
             for n, box in enumerate(np.rint(self.boxes * scale).astype(int)):
                 x0, y0, x1, y1 = box
                 tile = torch.einsum("q,qrs->rs", queries, torch.from_numpy(attention[n]))
@@ -72,7 +84,7 @@ class Explanation:
                 tile = tile / tile.sum().clamp(min=1e-12) * float(queries @ torch.from_numpy(attention[n]).sum((1, 2)))
                 inside = tile[max(-y0, 0) : rows - y0, max(-x0, 0) : columns - x0]
                 top, left = max(y0, 0), max(x0, 0)
-                weight = float(self.weights[k, c] * self.share[k][n])
+                weight = float(trust[k] * self.share[k][n])
                 heat[top : top + inside.shape[0], left : left + inside.shape[1]] += weight * inside
         return (heat / heat.max().clamp(min=1e-12)).numpy()
 
@@ -93,4 +105,4 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
     return Explanation(
         film, boxes, model.labels, [e.name for e in model.experts], output.logits[0].sigmoid().double().cpu().numpy(),
         output.expert_logits[0].sigmoid().double().cpu().numpy(), output.weights[0].double().cpu().numpy(),
-        attention, mix, share)
+        attention, mix, share, [t[0].float().cpu().numpy() for t in output.tokens])

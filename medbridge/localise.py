@@ -10,7 +10,7 @@ shifts. A map is only worth looking at where it beats that; and it says where in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from medbridge.bootstrap import EvaluationError, bootstrap_means, group_codes, p
 from medbridge.explain import explain
 from medbridge.model import MedBridge
 
-__all__ = ["box_mask", "localisation_table", "localise_film"]
+__all__ = ["box_mask", "localisation_table", "localise_film", "score_maps"]
 
 
 def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
@@ -85,22 +85,36 @@ def localisation_table(
     Raises:
         EvaluationError: a benchmark without boxes of these labels.
     """
-    boxes = benchmark.boxes
     wanted = tuple(model.labels if labels is None else labels)
+    return score_maps(lambda film: explain(model, film).heatmap, benchmark, wanted, share, n_boot, seed, level, progress)
+
+
+def score_maps(
+    maps: Callable[[np.ndarray], Callable[[str], np.ndarray]], benchmark: Benchmark, labels: Sequence[str], share: float = 0.5,
+    n_boot: int = 1000, seed: int = 0, level: float = 0.95, progress: bool = True,
+) -> pd.DataFrame:
+    """Pointing game and IoU of maps of any source on all films that have boxes.
+
+    Args:
+        maps: a film ``(H, W)`` in [0, 1] -> (label -> map ``(rows, columns)``); called once a film.
+        The others, and what is returned and raised: as for :func:`localisation_table`.
+    """
+    boxes, wanted = benchmark.boxes, tuple(labels)
     if boxes is None or not boxes["label"].isin(wanted).any():
         raise EvaluationError(f"benchmark {benchmark.name!r} has no boxes of {', '.join(wanted)}; choose one with boxes")
     boxes = boxes[boxes["label"].isin(wanted)]
     rows = {image: i for i, image in enumerate(benchmark.image_ids())}
     found = []
     groups = boxes.groupby("image", sort=False)
-    for image, part in tqdm(groups, f"attention on {benchmark.name}", unit="film", disable=not progress):
+    for image, part in tqdm(groups, f"maps on {benchmark.name}", unit="film", disable=not progress):
         if image not in rows:
             continue
-        seen = explain(model, benchmark.read(rows[image]))
+        film = benchmark.read(rows[image])
+        heat = maps(film)
         for label, own in part.groupby("label", sort=False):
             corners = own[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64)
             found.append({"label": label, "patient": benchmark.table["patient_id"].iloc[rows[image]],
-                          **localise_film(seen.heatmap(label), corners, seen.film.shape, share)})
+                          **localise_film(heat(label), corners, film.shape, share)})
     return _summary(pd.DataFrame(found), wanted, n_boot, seed, level)
 
 

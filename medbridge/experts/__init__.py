@@ -110,9 +110,14 @@ def _given(plain: str, alias: ExpertAlias | None, weights: str | Path | None) ->
         if not path.exists():
             raise ExpertError(f"weights={str(weights)!r}: no such file; give the file that holds the weights of {plain!r}")
         return path
-    path = find_weights(alias_files(plain)) if alias else None
-    if path is None and alias and not alias.fetchable:
-        raise missing_weights(plain, alias_files(plain), "a hub", alias.note)
+    if alias is None:
+        return None
+    candidates = alias_files(plain, alias.file)
+    path = find_weights(candidates)
+    # the target alone names the architecture: other weights than the alias's own must never stand in for them
+    if path is None and alias.own_file:
+        where = f"huggingface.co/{alias.hub}" if alias.hub else "a hub"
+        raise missing_weights(plain, candidates, where, alias.note)
     return path
 
 

@@ -41,9 +41,9 @@ def find_weights(candidates: Sequence[str]) -> Path | None:
     return next((folder / name for name in candidates if (folder / name).exists()), None)
 
 
-def alias_files(alias: str) -> list[str]:
-    """Names under which the weights of a short name are looked for first: ``ALIAS.safetensors`` and the like."""
-    return [f"{alias}{suffix}" for suffix in (".safetensors", ".pt", ".pth", ".bin", ".torch")]
+def alias_files(alias: str, own: str = "") -> list[str]:
+    """Names under which the weights of a short name are looked for first: ``ALIAS.safetensors`` and the like, then ``own``."""
+    return [f"{alias}{suffix}" for suffix in (".safetensors", ".pt", ".pth", ".bin", ".torch")] + ([own] if own else [])
 
 
 def hub_folder(repository: str) -> str:
