@@ -3,16 +3,16 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the second part of MedBridge: a few learnable *queries* that read the maps of a frozen expert. You write the
-# attention from scratch, then the whole layer, then the attention across views and the class scores. Each piece is asserted equal to
-# the package's own, with trained weights. You count what it costs, show that the queries never touch the frozen model, train them on
-# cached features, and compare with a linear probe on the same views.
+# **What you will build:** the second part of MedBridge: a few learnable *queries* that read the maps of a frozen expert. You
+# write the attention from scratch, then the whole layer, then the attention across views and the class scores. Each piece is
+# asserted equal to the package's own, with trained weights. You count what it costs, show that the queries never touch the
+# frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
 # **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
-# **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On a Colab
-# T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the paper leaves
-# open, the text says **[ours]**.
+# **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
+# a Colab T4 about one minute (an estimate).
+# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
+# paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference, plots, widgets
+from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference, plots
 from medbridge.baselines import LinearProbe
 from medbridge.benchmarks.phantom import make_film
 from medbridge.cache import compute_features
@@ -40,6 +40,7 @@ from medbridge.crossview import CrossView
 from medbridge.explain import explain
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
+from medbridge.widgets import explore_film
 
 rng = seed_everything(0)
 vit = create_expert("tiny-vit")  # a vision transformer, to see tokens and blocks
@@ -49,13 +50,13 @@ trained = MedBridge.load("../data/quickstart").branches[0]  # trained queries fo
 # %% [markdown]
 # ## 1. What is a frozen feature map?
 #
-# A vision tower is a chain of $T$ blocks (a transformer's blocks, or the stages of a convolutional network). After each block the
-# view is a **map**: a grid of vectors, one for each piece of the picture. Written as a list it is a matrix of **tokens**
+# A vision tower is a chain of $T$ blocks (a transformer's blocks, or the stages of a convolutional network). After each block
+# the view is a **map**: a grid of vectors, one for each piece of the picture. Written as a list it is a matrix of **tokens**
 #
 # $$X \in \mathbb{R}^{P \times d}, \qquad P = \text{rows} \times \text{columns} \;(+\ \text{prefix}),$$
 #
-# with $d$ the width. A vision transformer puts a prefix token before the patches, called CLS. "Frozen" means that no weight of the tower
-# ever changes.
+# with $d$ the width. A vision transformer puts a prefix token before the patches, called CLS. "Frozen" means that no weight
+# of the tower ever changes.
 
 # %%
 rows = []
@@ -68,8 +69,9 @@ assert not any(p.requires_grad for e in (vit, resnet) for p in e.parameters())
 # %% [markdown]
 # The convolutional tower trades places for width: few tokens, many numbers in each. The transformer keeps its grid.
 #
-# A token has 128 or more numbers, and a picture shows one. So we take the direction along which the tokens of all views differ most
-# (the first *principal component*) and paint each token by its place along it. Two views of one synthetic film: the whole, and a window.
+# A token has 128 or more numbers, and a picture shows one. So we take the direction along which the tokens of all views
+# differ most (the first *principal component*) and paint each token by its place along it. Two views of one synthetic film:
+# the whole, and a window.
 
 # %%
 example = make_film(11, "A", findings=["Nodule", "Effusion"], subtlety=0)
@@ -113,9 +115,9 @@ fig.suptitle("First principal component of the frozen tokens (synthetic film); d
 fig
 
 # %% [markdown]
-# **What to see.** Nobody told these experts what a lung is. Yet the early map of the convolutional tower draws the rims of lungs and ribs, and
-# even the coarse maps keep body, lungs and background apart. Later maps are coarser, and richer than one component can show.
-# *Where* something lies is still in them, as the place of a token.
+# **What to see.** Nobody told these experts what a lung is. Yet the early map of the convolutional tower draws the rims of
+# lungs and ribs, and even the coarse maps keep body, lungs and background apart. Later maps are coarser, and richer than one
+# component can show. *Where* something lies is still in them, as the place of a token.
 #
 # ## 2. Why a query, and not the mean or CLS?
 #
@@ -124,8 +126,8 @@ fig
 # - **mean pooling**: $\bar x = \frac1P \sum_p x_p$. A nodule in one of 64 patches has 1/64 of the say.
 # - **CLS**: the token that the tower itself uses as summary. What it gathers was fixed in pre-training.
 #
-# Both gather *the same* for every question. Measure it: as in notebook 03 we draw each film twice, with a nodule and without, all else
-# equal. How far does each vector move, compared with how far two different films are apart?
+# Both gather *the same* for every question. Measure it: as in notebook 03 we draw each film twice, with a nodule and without,
+# all else equal. How far does each vector move, compared with how far two different films are apart?
 #
 # $$\text{signal} = \frac{\operatorname{mean}_i \lVert f(\text{film}_i + \text{nodule}) - f(\text{film}_i) \rVert}
 # {\operatorname{mean}_{i \ne j} \lVert f(\text{film}_i) - f(\text{film}_j) \rVert}$$
@@ -161,19 +163,21 @@ for name, value in signal.items():
     print(f"{name:<27} a nodule moves it by {100 * value:4.0f} % of the distance between two films")
 
 # %% [markdown]
-# **What to see.** In the token under the nodule the nodule is a large event; in the pooled vectors it is nearly nothing. (This small
-# transformer was pre-trained with mean pooling, so its CLS was not even asked to summarise. In CLIP it was, but for captions.) The
-# information is there and pooling loses it. A **query** is a learned vector that says which tokens to gather: a weighted mean, whose
-# weights depend on what is in the tokens, and which training can aim.
+# **What to see.** In the token under the nodule the nodule is a large event; in the pooled vectors it is nearly nothing.
+# (This small transformer was pre-trained with mean pooling, so its CLS was not even asked to summarise. In CLIP it was, but
+# for captions.) The information is there and pooling loses it. A **query** is a learned vector that says which tokens to
+# gather: a weighted mean, whose weights depend on what is in the tokens, and which training can aim.
 #
 # ## 3. Attention of a query
 #
-# One query $q \in \mathbb{R}^{w}$, one head: every frozen token offers a **key** $k_p = W_k x_p$ and a **value** $v_p = W_v x_p$;
-# the query takes more from tokens whose key fits it.
+# One query $q \in \mathbb{R}^{w}$, one head: every frozen token offers a **key** $k_p = W_k x_p$ and a **value** $v_p = W_v
+# x_p$; the query takes more from tokens whose key fits it.
 #
-# $$a = \operatorname{softmax}\!\left(\frac{W_q\,q\; K_x^\top}{\sqrt{d_h}}\right) \in \mathbb{R}^{P}, \qquad \text{gathered} = a\,V_x$$
+# $$a = \operatorname{softmax}\!\left(\frac{W_q\,q\; K_x^\top}{\sqrt{d_h}}\right) \in \mathbb{R}^{P},
+# \qquad \text{gathered} = a\,V_x$$
 #
-# $d_h$ is the width of a head. The root keeps the scores of wide heads from growing, which would make the softmax pick one token.
+# $d_h$ is the width of a head. The root keeps the scores of wide heads from growing, which would make the softmax pick one
+# token.
 
 # %%
 def attend_single(query, tokens, w_q, w_k, w_v):
@@ -197,14 +201,16 @@ print("equal to PyTorch's attention; with keys of zero, attention is mean poolin
 #
 # ### $Q$ queries together
 #
-# With several queries, each should know what the others look for. **[ours]** The queries attend to *themselves and* to the frozen
-# tokens, under **one** softmax:
+# With several queries, each should know what the others look for. **[ours]** The queries attend to *themselves and* to the
+# frozen tokens, under **one** softmax:
 #
-# $$A = \operatorname{softmax}\!\left(\frac{\left[\,Q K_q^\top \,;\; Q K_x^\top\,\right]}{\sqrt{d_h}}\right) \in \mathbb{R}^{Q \times (Q + P)},
-# \qquad q \leftarrow q + A\,[V_q ; V_x]\,W_o, \qquad q \leftarrow q + \mathrm{MLP}(\mathrm{LN}(q))$$
+# $$A = \operatorname{softmax}\!\left(\frac{\left[\,Q K_q^\top \,;\; Q K_x^\top\,\right]}{\sqrt{d_h}}\right)
+# \in \mathbb{R}^{Q \times (Q + P)}, \qquad q \leftarrow q + A\,[V_q ; V_x]\,W_o,
+# \qquad q \leftarrow q + \mathrm{MLP}(\mathrm{LN}(q))$$
 #
-# One softmax, not two: a query that finds nothing in the map can turn to the other queries. So its attention over the frozen tokens
-# sums to *at most* one. Around it is the usual pre-norm transformer block: layer norms (LN), several heads, residual sums.
+# One softmax, not two: a query that finds nothing in the map can turn to the other queries. So its attention over the frozen
+# tokens sums to *at most* one. Around it is the usual pre-norm transformer block: layer norms (LN), several heads, residual
+# sums.
 #
 # The whole layer, from scratch, with keys and values written out:
 
@@ -244,12 +250,12 @@ assert to_map.max() <= 1 + 1e-5  # the rest goes to the other queries
 print(f"share of attention that goes to the map: {100 * float(to_map.mean()):.0f} % on average")
 
 # %% [markdown]
-# Layer $i$ of the $T_2$ query layers reads the map after block $T_1 + i$: the queries climb beside the tower, and each step sees what the
-# tower knows at that height. That is the paper's "injected after $T_1$ blocks, through the remaining depth".
+# Layer $i$ of the $T_2$ query layers reads the map after block $T_1 + i$: the queries climb beside the tower, and each step
+# sees what the tower knows at that height. That is the paper's "injected after $T_1$ blocks, through the remaining depth".
 #
 # ### Exercise 4.1: one softmax, not two
-# ★★☆, 10 minutes. One head, without projections: write `joint_attention(q, k_own, v_own, k_map, v_map)`. `q`, `k_own`, `v_own` are `(Q, e)`,
-# `k_map`, `v_map` are `(P, e)`. Return what each query gathers, `(Q, e)`.
+# ★★☆, 10 minutes. One head, without projections: write `joint_attention(q, k_own, v_own, k_map, v_map)`. `q`, `k_own`,
+# `v_own` are `(Q, e)`, `k_map`, `v_map` are `(P, e)`. Return what each query gathers, `(Q, e)`.
 #
 # <details><summary>Hint</summary>
 # Put the keys of both kinds one below the other with torch.cat, and the values in the same order.
@@ -278,14 +284,14 @@ check("4.1", joint_attention)
 # %% [markdown]
 # ## 4. Keys and values that are never formed
 #
-# There are few queries and many frozen tokens. `layer.k_map(x)` makes a key for each of them: $P\,d\,w$ multiplications, and as many
-# again for values. But a product of three matrices may be bracketed as we like:
+# There are few queries and many frozen tokens. `layer.k_map(x)` makes a key for each of them: $P\,d\,w$ multiplications, and
+# as many again for values. But a product of three matrices may be bracketed as we like:
 #
 # $$Q K_x^\top = Q\,(X W_k^\top)^\top = (Q\,W_k)\,X^\top, \qquad A_x V_x = A_x (X W_v^\top) = (A_x X)\,W_v^\top$$
 #
-# On the right the weight moves to the $Q$ queries, and $X$ is only multiplied with. The numbers are the same. Biases need care:
-# $b_k$ adds $q \cdot b_k$ to the scores of *all* frozen tokens (which matters, since the own tokens do not get it), and $b_v$ counts as
-# often as the row of $A_x$ sums to.
+# On the right the weight moves to the $Q$ queries, and $X$ is only multiplied with. The numbers are the same. Biases need
+# care: $b_k$ adds $q \cdot b_k$ to the scores of *all* frozen tokens (which matters, since the own tokens do not get it), and
+# $b_v$ counts as often as the row of $A_x$ sums to.
 
 # %%
 def scores_plain(layer, queries, x):
@@ -308,8 +314,8 @@ with torch.inference_mode():
 print("same scores, no keys")
 
 # %% [markdown]
-# **How much is saved?** We count multiplications; a count is the same on every machine, a time is not. For one view, both products, all
-# heads $H$, with $w = H d_h$:
+# **How much is saved?** We count multiplications; a count is the same on every machine, a time is not. For one view, both
+# products, all heads $H$, with $w = H d_h$:
 #
 # $$\text{plain: } 2 P d w + 2 Q P w, \qquad \text{folded: } 2 Q d w + 2 H Q P d$$
 #
@@ -342,17 +348,18 @@ print("million multiplications for one view and layer, width 128, 4 heads")
 print(pd.DataFrame(table, index=["Q", "P", "d", "plain", "folded", "ratio"]).T.to_string())
 
 # %% [markdown]
-# **What to see.** The saving is largest for wide experts with few queries. With 64 queries and 4 heads $H Q = 256 > w$, and folding
-# costs more. A second saving is not in the table: in training, keys and values would have to be kept for the backward pass, while $X$
-# comes from the cache and needs no gradient.
+# **What to see.** The saving is largest for wide experts with few queries. With 64 queries and 4 heads $H Q = 256 > w$, and
+# folding costs more. A second saving is not in the table: in training, keys and values would have to be kept for the backward
+# pass, while $X$ comes from the cache and needs no gradient.
 #
 # ### Exercise 4.2: fold the values
-# ★★★, 20 minutes. One head. `a` is `(Q, P)`: the attention over the frozen tokens, whose rows sum to less than one. `x` is `(P, d)`, `weight` is
-# `(w, d)`, `bias` is `(w,)`. Write `folded_values(a, x, weight, bias)` that returns $A_x (X W^\top + b)$, `(Q, w)`, without forming the $P$
-# values. The check counts your multiplications.
+# ★★★, 20 minutes. One head. `a` is `(Q, P)`: the attention over the frozen tokens, whose rows sum to less than one. `x` is
+# `(P, d)`, `weight` is `(w, d)`, `bias` is `(w,)`. Write `folded_values(a, x, weight, bias)` that returns $A_x (X W^\top +
+# b)$, `(Q, w)`, without forming the $P$ values. The check counts your multiplications.
 #
 # <details><summary>Hint</summary>
-# Write the sum for one query: sum over p of a_p (W x_p + b). What can be taken out of the sum, and what is left in front of b?
+# Write the sum for one query: sum over p of a_p (W x_p + b). What can be taken out of the sum, and what is left in front of
+# b?
 # </details>
 
 # %%
@@ -376,9 +383,9 @@ check("4.2", folded_values)
 # %% [markdown]
 # ## 5. Non-destructive: the frozen tokens never see the queries
 #
-# **[ours]** Queries read the maps, and the maps do not read the queries. There is another way, *prompt tuning*: put the queries into the
-# tower as further tokens. Then each block mixes them into the frozen tokens too. Compare both on the transformer. We run blocks 5 and 6 on
-# the map after block 4, alone and with queries among the tokens.
+# **[ours]** Queries read the maps, and the maps do not read the queries. There is another way, *prompt tuning*: put the
+# queries into the tower as further tokens. Then each block mixes them into the frozen tokens too. Compare both on the
+# transformer. We run blocks 5 and 6 on the map after block 4, alone and with queries among the tokens.
 
 # %%
 def run_blocks(e, tokens, first, last):
@@ -412,8 +419,8 @@ print("queries beside the tower: other queries, same maps, bit by bit")
 print("queries inside the tower: other queries, other maps")
 
 # %% [markdown]
-# This is what makes the **cache** possible: maps are computed once for each film and read from disk in every epoch and every experiment. It
-# also means that a gradient stops at the maps, so training needs no memory for the tower:
+# This is what makes the **cache** possible: maps are computed once for each film and read from disk in every epoch and every
+# experiment. It also means that a gradient stops at the maps, so training needs no memory for the tower:
 
 # %%
 encoder(read_vit)[0].square().sum().backward()
@@ -424,8 +431,9 @@ print("the queries have a gradient, maps and tower have none")
 # %% [markdown]
 # ### Split and finish
 #
-# A map at depth $T_1$ holds *all* that the tower knew there: running the other $T_2$ blocks on it must give what the unsplit tower gives. From
-# scratch that is the loop above. The package's `finish` also does the tower's own pooling and projection, for every kind of tower.
+# A map at depth $T_1$ holds *all* that the tower knew there: running the other $T_2$ blocks on it must give what the unsplit
+# tower gives. From scratch that is the loop above. The package's `finish` also does the tower's own pooling and projection,
+# for every kind of tower.
 
 # %%
 torch.testing.assert_close(run_blocks(vit, middle, T1, vit.depth), last, rtol=1e-4, atol=1e-4)
@@ -443,12 +451,12 @@ for e, depth in ((vit, 4), (resnet, 3)):
 # What weights does a query layer start from? The paper leaves it open; three answers are options here **[ours]**:
 #
 # - **cross** (the default): a fresh narrow block of width $w$. Works with every tower.
-# - **copy**: a trainable copy of the frozen block, which reads that block's *input*. A query is then one more token of that block.
+# - **copy**: a trainable copy of the frozen block, which reads that block's *input*. A query is then one more token of it.
 # - **lora**: the frozen block itself, each weight $W$ replaced by $W + B A$ with a low rank $r$: $A \in \mathbb{R}^{r \times d}$,
 #   $B \in \mathbb{R}^{d \times r}$, and $B = 0$ at the start (Hu et al., 2021).
 #
-# *copy* and *lora* need transformer blocks of the usual form. A copied layer computes what the frozen block computes: hand it a frozen token as
-# the query, and the other tokens as map.
+# *copy* and *lora* need transformer blocks of the usual form. A copied layer computes what the frozen block computes: hand it
+# a frozen token as the query, and the other tokens as map.
 
 # %%
 copied = QueryLayer.from_block(vit.block_weights(T1)).eval()
@@ -463,7 +471,8 @@ with torch.inference_mode():
 print("copy and lora start as the frozen block")
 
 # %% [markdown]
-# How much is trained? The count from scratch, and that of the package. `w` is the width of the queries, `d` that of the expert.
+# How much is trained? The count from scratch, and that of the package. `w` is the width of the queries, `d` that of the
+# expert.
 
 # %%
 def linear(inputs, outputs):
@@ -489,20 +498,22 @@ print(pd.DataFrame({name: {kind: f"{trained_numbers(kind, d):,}" for kind in ("c
                     for name, d in sizes.items()}).to_string())
 
 # %% [markdown]
-# **What to see.** *copy* grows with the square of the expert's width: tens of millions of numbers on a real one. *cross* stays below a million,
-# since its own width is fixed, and *lora* is the smallest. Fewer trained numbers mean less to overfit with few films, and not
-# necessarily a better AUC: which kind is best is a question for the ablations (notebook 10).
+# **What to see.** *copy* grows with the square of the expert's width: tens of millions of numbers on a real one. *cross*
+# stays below a million, since its own width is fixed, and *lora* is the smallest. Fewer trained numbers mean less to overfit
+# with few films, and not necessarily a better AUC: which kind is best is a question for the ablations (notebook 10).
 #
 # ## 7. Relate the views, then pool
 #
-# Each view now has $Q$ query tokens. A finding may show in one window only, and a window's meaning depends on where it lies. **[paper]**
-# Self-attention over the $N$ views relates them, then the maximum over views keeps the strongest evidence. **[ours]** Query $j$ of a view attends to
-# query $j$ of the other views; each view adds where its box lies; the expert's frozen summary goes along as one more token.
+# Each view now has $Q$ query tokens. A finding may show in one window only, and a window's meaning depends on where it lies.
+# **[paper]** Self-attention over the $N$ views relates them, then the maximum over views keeps the strongest evidence.
+# **[ours]** Query $j$ of a view attends to query $j$ of the other views; each view adds where its box lies; the expert's
+# frozen summary goes along as one more token.
 #
 # $$t_n = [\,q_{n1}, \dots, q_{nQ}, m_n\,] + \mathrm{place}(\text{box}_n), \qquad
 # t_{\cdot j} \leftarrow t_{\cdot j} + \mathrm{attention}(t_{1j}, \dots, t_{Nj}), \qquad \bar t_j = \max_n t_{nj}$$
 #
-# Films of different shape have different numbers of windows, so a batch is **padded**. Padding must not be attended to and must not win.
+# Films of different shape have different numbers of windows, so a batch is **padded**. Padding must not be attended to and
+# must not win.
 
 # %%
 def my_cross_view(c, queries, summary, boxes, view_mask):
@@ -533,14 +544,15 @@ with torch.inference_mode():
     torch.testing.assert_close(pooled[1:], alone, rtol=1e-3, atol=1e-4)  # the film without padding
     fresh = CrossView(trained.encoder.width, resnet.image_dim).eval()
     plain = fresh.norm(torch.cat([found, fresh.project(summary)[:, None]], dim=1).max(dim=0).values)
-    torch.testing.assert_close(fresh(found[None], summary[None], relative[None], view_mask[:1])[0][0], plain, rtol=1e-4, atol=1e-5)
+    untrained = fresh(found[None], summary[None], relative[None], view_mask[:1])[0]
+    torch.testing.assert_close(untrained[0], plain, rtol=1e-4, atol=1e-5)
 assert winner[1].max() < 2
 print("equal to the package; padding changes nothing and never wins; a new CrossView is plain max-pooling")
 
 # %% [markdown]
 # ### Exercise 4.3: pool padded views
-# ★☆☆, 5 minutes. Write `pool_views(tokens, view_mask)`: `tokens` is `(B, N, Q, w)`, `view_mask` is bool `(B, N)` with True for real views. Return the
-# maximum over the real views, `(B, Q, w)`. Tokens may be negative.
+# ★☆☆, 5 minutes. Write `pool_views(tokens, view_mask)`: `tokens` is `(B, N, Q, w)`, `view_mask` is bool `(B, N)` with True
+# for real views. Return the maximum over the real views, `(B, Q, w)`. Tokens may be negative.
 #
 # <details><summary>Hint</summary>
 # What number loses against every other?
@@ -567,9 +579,10 @@ check("4.3", pool_views)
 # %% [markdown]
 # ## 8. Class scores through the text space
 #
-# What do the pooled tokens say about class $c$? **[paper]** The same as in zero-shot (notebook 01): compare with the text embedding $t_c$ of the
-# class's prompts, here positive minus negative. **[ours]** Each class reads its own mixture $a_c$ of the tokens; $\delta_c$ lets it move away from
-# prompts that the text encoder does not understand; $b_c$ starts at the log-odds of the training prevalence.
+# What do the pooled tokens say about class $c$? **[paper]** The same as in zero-shot (notebook 01): compare with the text
+# embedding $t_c$ of the class's prompts, here positive minus negative. **[ours]** Each class reads its own mixture $a_c$ of
+# the tokens; $\delta_c$ lets it move away from prompts that the text encoder does not understand; $b_c$ starts at the
+# log-odds of the training prevalence.
 #
 # $$z_c = \mathrm{normalise}\Big(W\,\mathrm{LN}\big(\textstyle\sum_j a_{cj}\,\bar t_j\big)\Big), \qquad
 # s_c = e^{\tau}\, z_c \cdot (t_c + \delta_c) + b_c$$
@@ -593,9 +606,9 @@ print("class scores:", tuple(logits.shape), "for two films and eight findings")
 #
 # ## 9. Train the queries alone
 #
-# Now train it: one expert, $Q = 8$ queries, two query layers, on small PhantomCXR. The frozen features are computed once; the loop then sees only
-# the cache. Notebook 06 is about the loop itself; here we call it. The expert is tiny-resnet, which was picked on other synthetic films than
-# these.
+# Now train it: one expert, $Q = 8$ queries, two query layers, on small PhantomCXR. The frozen features are computed once; the
+# loop then sees only the cache. Notebook 06 is about the loop itself; here we call it. The expert is tiny-resnet, which was
+# picked on other synthetic films than these.
 
 # %% tags=["nbval-ignore-output"]
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 450)
@@ -615,9 +628,9 @@ print(f"{len(films['train'])} synthetic films to train, {len(films['val'])} to c
 print("trained numbers:", ", ".join(f"{name} {count:,}" for name, count in size.items()))
 
 # %% [markdown]
-# The opponent is the **linear probe** of notebook 03 on the *same* views of the same films, from the same frozen expert: a logistic regression on the
-# summary of the whole film, and the mean and maximum of the summaries over all views. Its regularisation is chosen on the validation films. Both are
-# then compared on the same test films, resampled by patient.
+# The opponent is the **linear probe** of notebook 03 on the *same* views of the same films, from the same frozen expert: a
+# logistic regression on the summary of the whole film, and the mean and maximum of the summaries over all views. Its
+# regularisation is chosen on the validation films. Both are then compared on the same test films, resampled by patient.
 
 # %% tags=["nbval-ignore-output"]
 test = films["test"].benchmark
@@ -648,15 +661,16 @@ ax.spines[["top", "right"]].set_visible(False)
 fig
 
 # %% [markdown]
-# **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*, not of other training
-# runs: another seed would move the point as well. With 265 training films, hundreds of thousands of trained numbers and a tiny expert, a logistic
-# regression is a strong opponent. The full profile has twice the films; `python bench/ablation.py` trains on 1,800 films with three seeds, and its result
-# stands in the README.
+# **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*,
+# not of other training runs: another seed would move the point as well. With 265 training films, hundreds of thousands of
+# trained numbers and a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films; `python
+# bench/ablation.py` trains on 1,800 films with three seeds, and its result stands in the README.
 #
 # ## 10. Where do the queries look?
 #
-# To choose without picking a film that happens to go well: the first test film with exactly one box. Each picture is one query's attention in the
-# last layer, over the patches of one view; numbers are the share that went to this view's tokens (the rest went to the other queries).
+# To choose without picking a film that happens to go well: the first test film with exactly one box. Each picture is one
+# query's attention in the last layer, over the patches of one view; numbers are the share that went to this view's tokens
+# (the rest went to the other queries).
 
 # %%
 counts = test.boxes.groupby("image").size().reindex(test.image_ids(), fill_value=0).to_numpy()
@@ -674,36 +688,39 @@ fig = Figure(figsize=(12.5, 1.5 * N + 0.5), layout="constrained")
 axes = fig.subplots(N, Q + 1)
 pictures = focal.extract_views(explanation.film, explanation.boxes, 128)
 brightest = explanation.attention[0].max()
-for n, (x0, y0, x1, y1) in enumerate(explanation.boxes):
-    inside = np.array([(box[0] - x0), (box[1] - y0), (box[2] - x0), (box[3] - y0)]) * 128 / (x1 - x0)
+for n, view in enumerate(explanation.boxes):
+    inside = (box - np.tile(view[:2], 2)) * 128 / (view[2] - view[0])  # the true box in pixels of this view
     for column in range(Q + 1):
         ax = axes[n, column]
         ax.imshow(pictures[n], cmap="gray", vmin=0, vmax=1)
         if column:
             attention = explanation.attention[0][n, column - 1]
-            ax.imshow(attention, cmap="inferno", alpha=0.6, extent=(0, 128, 128, 0), vmin=0, vmax=brightest, interpolation="nearest")
+            ax.imshow(attention, cmap="inferno", alpha=0.6, extent=(0, 128, 128, 0), vmin=0, vmax=brightest,
+                      interpolation="nearest")
             ax.set_title(f"query {column}: {attention.sum():.2f}" if n == 0 else f"{attention.sum():.2f}", fontsize=8)
         plots.draw_boxes(ax, inside[None])
         ax.set(xlim=(0, 128), ylim=(128, 0), xticks=[], yticks=[])
     axes[n, 0].set_ylabel("whole film" if n == 0 else f"window {n}", fontsize=8)
-fig.suptitle(f"Attention of each query on a synthetic film; orange: the true box ({label}), which the model never saw", fontsize=11)
+fig.suptitle(f"Attention of each query on a synthetic film; orange: the true box ({label}), unknown to the model", fontsize=11)
 fig
 
 # %% [markdown]
-# **What to see.** The grid is as coarse as the last map, 4 x 4. In the stored picture the queries look at much the same places, and differ in how much
-# they take from them. Nothing in training asked them to differ, or to look into the box: they learned from one word a finding. The next
-# picture puts the queries of this finding together, over all views.
+# **What to see.** The grid is as coarse as the last map, 4 x 4. In the stored picture the queries look at much the same
+# places, and differ in how much they take from them. Nothing in training asked them to differ, or to look into the box: they
+# learned from one word a finding. The next picture puts the queries of this finding together, over all views.
 
 # %% tags=["nbval-ignore-output"]
 plots.query_attention(explanation, label, box[None], f"synthetic film, {label}")
 
 # %% [markdown]
-# Attention shows where information was *read*, which need not be what *caused* the score. Notebook 11 measures it against boxes, and against chance.
+# Attention shows where information was *read*, which need not be what *caused* the score. Notebook 11 measures it against
+# boxes, and against chance.
 #
-# **Try it** (needs a running kernel): choose a film and a finding. Without a kernel, the two pictures above show the same for one film.
+# **Try it** (needs a running kernel): choose a film and a finding. Without a kernel, the two pictures above show the same for
+# one film.
 
 # %% tags=["nbval-ignore-output"]
-widgets.explore_film(model, test.take(np.arange(8)))
+explore_film(model, test.take(np.arange(8)))
 
 # %% [markdown]
 # ## Summary
@@ -712,7 +729,8 @@ widgets.explore_film(model, test.take(np.arange(8)))
 # - A query gathers tokens by attention; $Q$ queries and $P$ tokens share one softmax.
 # - Keys and values of frozen tokens need never be formed: $(Q W_k) X^\top$ and $(A_x X) W_v^\top$ give the same numbers.
 # - Frozen tokens never see the queries, so maps are cached and gradients stop there.
-# - Views are related by attention over views and pooled by the maximum; padding never wins. Scores are cosines with the class prompts.
+# - Views are related by attention over views and pooled by the maximum; padding never wins. Scores are cosines with the class
+#   prompts.
 # - Whether the queries beat a linear probe is said by a paired interval, and with few films it may hold zero.
 #
 # Next: [05 Mixture of Experts](05_mixture_of_experts.ipynb): several experts, and who is to be trusted.

@@ -32,8 +32,8 @@ check("4.1", joint_attention)
 
 # %% [markdown]
 # ### Exercise 4.2: fold the values
-# For one query $\sum_p a_p (W x_p + b) = W \sum_p a_p x_p + b \sum_p a_p$. The weight comes out of the sum, and the bias counts as often as
-# the row sums to.
+# For one query $\sum_p a_p (W x_p + b) = W \sum_p a_p x_p + b \sum_p a_p$. The weight comes out of the sum, and the bias
+# counts as often as the row sums to.
 
 # %%
 def folded_values(a, x, weight, bias):
