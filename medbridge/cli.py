@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from medbridge import __version__
-from medbridge.adapt import adapt, comparison_table
+from medbridge.adapt import adapt
 from medbridge.benchmarks import Benchmark, list_benchmarks, load_benchmark
 from medbridge.commands import data, experiment, experts, labels, leaderboard, prompts
 from medbridge.commands.options import add_option, parse_options
+from medbridge.comparison import comparison_table
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
 from medbridge.experts import create_expert

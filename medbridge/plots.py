@@ -122,7 +122,7 @@ def reliability_plot(
 
     ``y``, ``mask`` and each of ``scores`` (probabilities) are ``(n, C)``; bars are 95 % intervals of the observed share.
     """
-    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.0), title)
+    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.3), title)
     for ax, (name, p) in zip(axes, scores.items(), strict=False):
         table = reliability(y, p, mask, bins)
         seen = table["observed"].to_numpy()
