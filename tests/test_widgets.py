@@ -13,12 +13,12 @@ def test_the_threshold_can_be_moved():
     box = widgets.explore_threshold(y, p, ["a", "none", "c"], title="films (synthetic)")
     (label, threshold), image = box.children[0].children, box.children[1]
     assert label.options == ("a", "c")  # of 'none' one class alone is there
-    pictures = {image.value}
+    pictures = {bytes(image.value)}
     threshold.value = 0.6
-    pictures.add(image.value)
+    pictures.add(bytes(image.value))
     label.value = "c"
-    pictures.add(image.value)
-    assert len(pictures) == 3 and all(p.startswith(b"\x89PNG") for p in pictures)
+    pictures.add(bytes(image.value))
+    assert len(pictures) == 3 and all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
 def test_without_two_classes_there_is_nothing_to_move():
