@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from medbridge import __version__
-from medbridge.adapt import adapt, comparison_table
+from medbridge.adapt import adapt
 from medbridge.benchmarks import Benchmark, load_benchmark
 from medbridge.commands import ablate, data, experiment, experts, labels, leaderboard, prompts, published
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, named_benchmark, settings_of, source_ref
+from medbridge.comparison import comparison_table
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
 from medbridge.experts import create_expert

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import ipywidgets as w
@@ -18,7 +18,7 @@ from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 
-__all__ = ["explore_ablation", "explore_cache", "explore_film", "explore_views"]
+__all__ = ["explore_ablation", "explore_cache", "explore_film", "explore_threshold", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -94,4 +94,35 @@ def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
         draw,
         film=w.IntSlider(0, min=0, max=len(films) - 1, description="film", continuous_update=False),
         label=w.Dropdown(options=list(model.labels), description="label"),
+    )
+
+
+def explore_threshold(
+    y: np.ndarray, p: np.ndarray, labels: Sequence[str], mask: np.ndarray | None = None, title: str | None = None
+) -> w.VBox:
+    """Move the threshold of a label and see who is told positive, on the histogram, the ROC curve and in numbers.
+
+    The same picture without a kernel is :func:`medbridge.plots.threshold_view`.
+
+    Args:
+        y, p, mask: ``(n, C)``: targets, probabilities, what is known.
+        labels: C names; those with one class alone are left out.
+        title: of the figure; says where the films are synthetic.
+
+    Raises:
+        ValueError: no label has both classes.
+    """
+    known = np.ones(y.shape, dtype=bool) if mask is None else mask
+    both = [c for c in range(y.shape[1]) if len(np.unique(y[known[:, c], c])) == 2]
+    if not both:
+        raise ValueError("no label has films of both classes; there is no threshold to choose")
+
+    def draw(label: str, threshold: float) -> Figure:
+        c = list(labels).index(label)
+        return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
+
+    return _live(
+        draw,
+        label=w.Dropdown(options=[labels[c] for c in both], description="label"),
+        threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
     )
