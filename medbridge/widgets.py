@@ -89,8 +89,8 @@ def _boxes_of(films: Benchmark, i: int, label: str | None = None) -> np.ndarray 
     return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
 
 
-def _choose(description: str, count: int, value: int = 0) -> w.IntSlider:
-    return w.IntSlider(value, min=0, max=count - 1, description=description, continuous_update=False)
+def _choose(description: str, count: int) -> w.IntSlider:
+    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
 
 
 def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
@@ -135,7 +135,8 @@ def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
         draw,
         film=_choose("film", len(films)),
         expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)], description="expert"),
-        layer=_choose("layer", config.query_layers, config.query_layers - 1),
+        layer=w.Dropdown(options=[(f"{i + 1} of {config.query_layers}", i) for i in range(config.query_layers)],
+                         value=config.query_layers - 1, description="layer"),
         view=_choose("view", len(first.boxes)),
         query=_choose("query", config.queries),
     )

@@ -32,7 +32,8 @@ WIDGETS = {
     "explore_views": ("widgets.explore_views(films.read(0))", [("crop", "slider")]),
     "explore_film": ("widgets.explore_film(model, films)", [("film", "slider"), ("label", "Nodule")]),
     "explore_attention": ("widgets.explore_attention(model, films)",
-                          [("film", "slider"), ("expert", "tiny-resnet-scenes"), ("view", "slider"), ("query", "slider")]),
+                          [("film", "slider"), ("expert", "tiny-resnet-scenes"), ("layer", "1 of 2"), ("view", "slider"),
+                           ("query", "slider")]),
     "explore_router": ("widgets.explore_router(model, films)", [("film", "slider")]),
     "explore_shift": ("widgets.explore_shift(model, films.read(0))",
                       [("exposure", "slider"), ("contrast", "slider"), ("noise", "slider")]),
@@ -48,10 +49,12 @@ def address(tmp_path_factory):
     cells = [nbformat.v4.new_code_cell(source) for source in (PRELUDE, *(cell for cell, _ in WIDGETS.values()))]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}), folder / "widgets.ipynb")
-    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    # a cell that is scrolled out of sight stays in the page
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    settings = folder / "settings" / "@jupyterlab"
+    for name, text in (("notebook-extension/tracker", '{"windowingMode": "none"}'),  # cells out of sight stay in the page
+                       ("apputils-extension/notification", '{"fetchNews": "false", "checkForUpdates": false}')):
+        path = settings / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,8 +64,7 @@ def address(tmp_path_factory):
                         "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=widgets", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        "--IdentityProvider.token=widgets", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
     log = folder / "lab.log"
     with log.open("w") as file:
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=subprocess.STDOUT)
@@ -90,8 +92,12 @@ def page(address):
         page.set_default_timeout(300_000)  # a busy machine; an idle one takes half a minute for everything
         page.goto(address)
         page.wait_for_function("window.jupyterapp && document.querySelectorAll('.jp-CodeCell').length > 1")
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        # before its kernel is connected, a notebook says that it is idle, and runs nothing
+        page.wait_for_function("""() => {
+            const session = window.jupyterapp.shell.currentWidget?.sessionContext;
+            return session?.isReady && session.session?.kernel?.connectionStatus === 'connected';
+        }""")
+        assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')") is True
         page.wait_for_function(f"document.querySelectorAll('.jp-OutputArea-output img').length >= {len(WIDGETS)}")
         yield page
         browser.close()
