@@ -79,10 +79,15 @@ def schedule(answer: Callable[[int, int, float], float]) -> None:
 @exercise("6.3")
 def stopping(answer: Callable[[Sequence[float], int], tuple[int, int]]) -> None:
     """``answer(aucs, patience)``: the epoch that is kept, and how many were run."""
-    cases = [  # a plain stop; a better epoch that is never reached; a tie; no stop; the best at the end; patience 1; a better one
-        ([0.6, 0.7, 0.65, 0.66, 0.6, 0.6], 2), ([0.6, 0.7, 0.65, 0.66, 0.9, 0.91], 2), ([0.5, 0.7, 0.7, 0.6, 0.6], 3),
-          ([0.5, 0.6, 0.55], 5),
-        ([0.5, 0.6, 0.7], 2), ([0.8, 0.7, 0.9], 1), ([0.6, 0.5, 0.7, 0.6, 0.6, 0.6, 0.9], 3)]  # fmt: skip
+    cases = [
+        ([0.6, 0.7, 0.65, 0.66, 0.6, 0.6], 2),  # a plain stop
+        ([0.6, 0.7, 0.65, 0.66, 0.9, 0.91], 2),  # better epochs that are never reached
+        ([0.5, 0.7, 0.7, 0.6, 0.6], 3),  # a tie
+        ([0.5, 0.6, 0.55], 5),  # no stop
+        ([0.5, 0.6, 0.7], 2),  # the best at the end
+        ([0.8, 0.7, 0.9], 1),
+        ([0.6, 0.5, 0.7, 0.6, 0.6, 0.6, 0.9], 3),  # patience starts again
+    ]
     for aucs, patience in cases:
         kept, run = _two(answer(list(aucs), patience))
         want_kept, want_run = _stop(aucs, patience)
