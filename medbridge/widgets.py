@@ -15,8 +15,9 @@ from medbridge.benchmarks import Benchmark
 from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
+from medbridge.regions import prompt_attention, prompt_boxes
 
-__all__ = ["explore_film", "explore_views"]
+__all__ = ["explore_film", "explore_prompt", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -73,4 +74,21 @@ def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
         draw,
         film=w.IntSlider(0, min=0, max=len(films) - 1, description="film", continuous_update=False),
         label=w.Dropdown(options=list(model.labels), description="label"),
+    )
+
+
+def explore_prompt(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
+    """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
+    seen = explain(model, film)
+
+    def draw(text: str, share: float) -> Figure:
+        heat = prompt_attention(model, seen, text.strip() or "a film")
+        found = prompt_boxes(heat, film.shape, share)
+        boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        return plots.prompt_regions(film, [heat], [text], [boxes])
+
+    return _live(
+        draw,
+        text=w.Text(text, description="look for", continuous_update=False),
+        share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),
     )
