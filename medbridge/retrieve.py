@@ -17,9 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 
-from medbridge import plots
 from medbridge.benchmarks import Benchmark
 from medbridge.bootstrap import EvaluationError, bootstrap_means, group_codes, percentiles
 from medbridge.cache import CachedFilms
@@ -27,7 +25,7 @@ from medbridge.model import MedBridge
 from medbridge.moe import RetrievalRouter, joint_vectors
 from medbridge.predict import outputs
 
-__all__ = ["FilmIndex", "Found", "precision_at_k", "query_vectors", "show_evidence", "summary_vectors", "with_memory"]
+__all__ = ["FilmIndex", "Found", "precision_at_k", "query_vectors", "summary_vectors", "with_memory"]
 
 
 def query_vectors(model: MedBridge, films: CachedFilms, batch_size: int = 32) -> np.ndarray:
@@ -150,17 +148,6 @@ def precision_at_k(
         out.append({"label": label, "queries": len(part), "precision": part["precision"].mean(), "chance": part["chance"].mean(),
                     "gain": gain.mean(), "gain_lo": lo[0], "gain_hi": hi[0]})
     return pd.DataFrame(out)
-
-
-def show_evidence(index: FilmIndex, found: Found, queries: Benchmark, query: int) -> Figure:
-    """A query film and the films that it found, each under its labels."""
-    row = queries.table.iloc[query]
-    names = ", ".join(c for c in queries.labels if row[c] == 1) or "no finding"
-    evidence = index.evidence(found, query)
-    films = [queries.read(query), *(index.benchmark.read(int(r)) for r in found.rows[query])]
-    titles = [f"the film: {names}", *(f"{e.rank}. cosine {e.similarity:.2f}\n{e.labels}" for e in evidence.itertuples())]
-    mark = " (synthetic films)" if index.benchmark.synthetic else ""
-    return plots.film_grid(films, titles, columns=len(films), title=f"Nearest films of other patients{mark}")
 
 
 def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:

@@ -21,10 +21,11 @@ from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.predict import predict_film
 from medbridge.prompts import encode_prompts
+from medbridge.regions import prompt_attention, prompt_boxes
 from medbridge.shift import shift_film
 
-__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_prompts", "explore_router",
-           "explore_shift", "explore_threshold", "explore_views"]
+__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_prompt", "explore_prompts", 
+           "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -239,4 +240,21 @@ def explore_threshold(
         draw,
         label=w.Dropdown(options=[labels[c] for c in both], description="label"),
         threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
+    )
+
+
+def explore_prompt(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
+    """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
+    seen = explain(model, film)
+
+    def draw(text: str, share: float) -> Figure:
+        heat = prompt_attention(model, seen, text.strip() or "a film")
+        found = prompt_boxes(heat, film.shape, share)
+        boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        return plots.prompt_regions(film, [heat], [text], [boxes])
+
+    return _live(
+        draw,
+        text=w.Text(text, description="look for", continuous_update=False),
+        share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),
     )
