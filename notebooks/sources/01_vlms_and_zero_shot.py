@@ -766,8 +766,8 @@ plots_explore.prompt_similarity(
     f"{len(where)} synthetic films of hospital A: {prompt!r}, tiny-vit")
 
 # %% [markdown]
-# Look at the scale of the horizontal axis on the left: all films lie within a few hundredths. And a search over many prompts finds a good one
-# by luck.
+# The bars on the right show that this prompt is near the label's own prompts; the dots on the left show that this says little about
+# films: both groups lie over each other. And whoever searches over many prompts finds a good one by luck.
 
 # %% [markdown]
 # ### Exercise 1.3: better prompts
