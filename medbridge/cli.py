@@ -15,7 +15,7 @@ from typing import Any
 from medbridge import __version__
 from medbridge.adapt import adapt, comparison_table
 from medbridge.benchmarks import Benchmark, list_benchmarks, load_benchmark
-from medbridge.commands import data, experiment, experts, labels, leaderboard, prompts
+from medbridge.commands import course, data, experiment, experts, labels, leaderboard, prompts
 from medbridge.commands.options import add_option, parse_options
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (data, experiment, experts, labels, leaderboard, prompts):
+    for module in (course, data, experiment, experts, labels, leaderboard, prompts):
         module.register(commands)
     return parser
 
