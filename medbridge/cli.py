@@ -24,7 +24,6 @@ from medbridge.focal import FocalSampler
 from medbridge.images import read_film
 from medbridge.model import AdapterConfig
 from medbridge.predict import predict, predict_film
-from medbridge.report import write_report
 from medbridge.tasks import BenchmarkRef, make_target, same_films, thin_training
 from medbridge.train import TrainConfig
 
@@ -138,6 +137,8 @@ def _adapt(args: argparse.Namespace) -> None:
 
 
 def _run(benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = ()) -> None:
+    from medbridge.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
+
     result = adapt(benchmark, experts, out, *settings, tests=tests)
     write_report(result, out / "report.html")
     print(f"\n{comparison_table(result)}\n")

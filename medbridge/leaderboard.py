@@ -30,7 +30,6 @@ from medbridge.evaluate import auc, paired_difference
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
-from medbridge.plots import leaderboard_plot
 from medbridge.predict import predict
 from medbridge.train import TrainConfig, fit
 
@@ -115,6 +114,8 @@ def run_leaderboard(
     board = _summary(benchmark.split("test"), found, left_out, run.caption(), n_boot)
     _write(out / "leaderboard.md", board.markdown().encode())
     _write(out / "leaderboard.csv", board.table.to_csv(index=False).encode())
+    from medbridge.plots import leaderboard_plot  # as in the command line: matplotlib only where something is drawn
+
     figure = leaderboard_plot(board.table, board.caption)
     figure.savefig(out / "leaderboard.part.png", dpi=150)
     os.replace(out / "leaderboard.part.png", out / "leaderboard.png")

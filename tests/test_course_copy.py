@@ -59,5 +59,6 @@ def test_folded_solutions_are_whole_code_and_define_what_the_stub_defines(path):
     code = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
     for solution in _solutions(path):
         names = {n.name for n in ast.walk(ast.parse(solution)) if isinstance(n, ast.FunctionDef)}
-        names |= {t.id for n in ast.parse(solution).body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        assigned = [t for n in ast.parse(solution).body if isinstance(n, ast.Assign) for t in n.targets]
+        names |= {t.id for t in assigned if isinstance(t, ast.Name)}
         assert any(re.search(rf"\b{name}\b", code) for name in names), solution
