@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart lab test lint bench notebooks clean
+.PHONY: help install quickstart lab test lint bench notebooks stamp student solutions clean
 
 help:
 	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
@@ -12,6 +12,9 @@ help:
 	@echo "make test         environment, pytest, pytest --nbval notebooks, ruff"
 	@echo "make bench        the ablation behind the README's numbers"
 	@echo "make notebooks    write the notebooks again from their sources and run them"
+	@echo "make stamp        after a change of prose or of the repository's address: write the notebooks, keep their outputs"
+	@echo "make student      build/student: the course without solutions and outputs"
+	@echo "make solutions    build/solutions: the course with both"
 
 install: $(STAMP)
 
@@ -41,6 +44,12 @@ bench: install
 
 notebooks: install
 	$(BIN)/python scripts/build_notebooks.py
+
+stamp: install
+	$(BIN)/python scripts/build_notebooks.py --stamp
+
+student solutions: install
+	$(BIN)/python scripts/course_copy.py $@
 
 clean:
 	rm -rf $(VENV) runs build dist

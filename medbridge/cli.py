@@ -13,7 +13,7 @@ from typing import Any
 from medbridge import __version__
 from medbridge.adapt import adapt
 from medbridge.benchmarks import Benchmark, load_benchmark
-from medbridge.commands import ablate, data, experiment, experts, labels, leaderboard, prompts, published
+from medbridge.commands import ablate, course, data, experiment, experts, labels, leaderboard, prompts, published
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, named_benchmark, settings_of, source_ref
 from medbridge.comparison import comparison_table
 from medbridge.errors import MedBridgeError
@@ -23,7 +23,6 @@ from medbridge.focal import FocalSampler
 from medbridge.images import read_film
 from medbridge.model import AdapterConfig
 from medbridge.predict import predict, predict_film
-from medbridge.report import write_report
 from medbridge.tasks import make_target, same_films, thin_training
 from medbridge.train import TrainConfig
 
@@ -67,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (ablate, data, experiment, experts, labels, leaderboard, prompts, published):
+    for module in (ablate, course, data, experiment, experts, labels, leaderboard, prompts, published):
         module.register(commands)
     return parser
 
@@ -89,6 +88,8 @@ def _adapt(args: argparse.Namespace) -> None:
 
 
 def _run(benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = ()) -> None:
+    from medbridge.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
+
     result = adapt(benchmark, experts, out, *settings, tests=tests)
     write_report(result, out / "report.html")
     print(f"\n{comparison_table(result)}\n")

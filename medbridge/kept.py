@@ -11,16 +11,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from medbridge.benchmarks import Benchmark
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.experts import Expert
 from medbridge.tasks import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["KeptRuns", "films_sentence", "told_data", "training_clock"]
 

@@ -25,7 +25,6 @@ from medbridge.focal import FocalSampler
 from medbridge.kept import KeptRuns, films_sentence, told_data, training_clock
 from medbridge.leaderboard_table import Leaderboard, make_leaderboard
 from medbridge.model import AdapterConfig, MedBridge
-from medbridge.plots import leaderboard_plot
 from medbridge.predict import predict
 from medbridge.tasks import Target, make_targets
 from medbridge.train import TrainConfig, fit
@@ -85,6 +84,8 @@ def run_leaderboard(
     run.kept.write("leaderboard.md", board.markdown())
     run.kept.write("leaderboard.csv", board.table.to_csv(index=False))
     run.kept.write("leaderboard_labels.csv", board.labels.to_csv(index=False))
+    from medbridge.plots import leaderboard_plot  # as in the command line: matplotlib only where something is drawn
+
     run.kept.write_figure("leaderboard.png", leaderboard_plot(board.table, board.caption))
     return board
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from medbridge.adapter_file import FORMAT, read_adapter_json
 from medbridge.batch import Batch
 from medbridge.crossview import CrossView
 from medbridge.errors import AdapterError
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from medbridge.train import History
 
 __all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
-
-FORMAT = "medbridge-adapter/1"
 
 
 @dataclass(frozen=True)
@@ -279,7 +278,7 @@ class MedBridge(nn.Module):
             ExpertError: an expert that it names cannot be created.
         """
         folder = Path(folder)
-        saved = _read_config(folder / "adapter.json")
+        saved = read_adapter_json(folder, AdapterConfig, FocalSampler)
         names = [e["name"] for e in saved["experts"]]
         built = [create_expert(e) if isinstance(e, str) else e for e in (experts or names)]
         if [e.name for e in built] != names:
@@ -334,19 +333,3 @@ def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[li
     if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
         raise ValueError(f"labels={labels!r}: give a list of distinct label names")
     return list(experts), tuple(labels)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(f"{path}: missing; give the folder that MedBridge.save or `medbridge adapt` wrote") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise AdapterError(f"{path}: not readable as JSON ({error}); copy it again, or train again") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        found = saved.get("format") if isinstance(saved, dict) else type(saved).__name__
-        raise AdapterError(f"{path}: format is {found!r}, expected {FORMAT!r}; train again with this version")
-    missing = {"labels", "experts", "config", "sampler", "prompts", "card"} - set(saved)
-    if missing:
-        raise AdapterError(f"{path}: lacks {', '.join(sorted(missing))}; copy it again, or train again")
-    return saved

@@ -153,6 +153,9 @@ def _official(table: pd.DataFrame, names: pd.Series, root: Path) -> tuple[pd.Dat
             raise BenchmarkError(
                 f"{root / name}: no such file, part of {_HINT}; put it there, or pass splits='drawn' to draw train, val "
                 f"and test by patient (not comparable with published results)") from None
+        except UnicodeDecodeError as error:
+            raise BenchmarkError(
+                f"{root / name}: not UTF-8 ({error.reason} at byte {error.start}); download it again") from None
         twice = next((image for image in listed if image in split_of), None)
         if twice:
             raise BenchmarkError(f"{root / name}: image {twice!r} is listed twice, or in both lists; download the lists again")
