@@ -44,7 +44,7 @@ def forest_plot(table: pd.DataFrame, caption: str) -> Figure:
         ax.grid(axis="x", color="0.92")
         ax.set_axisbelow(True)
     axes[0].set_yticks(at, [f"{r.factor}:  {r.variant}" for r in rows.itertuples()], fontsize=8)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim((at[-1] if len(at) else 0) + 0.7, -0.7)
     fig.supxlabel("mean AUC minus the default's, 95 % paired interval over patients (filled: leaves zero out; *: Holm p < 0.05)",
                   fontsize=8)
     fig.suptitle("\n".join(textwrap.wrap(caption, 125)), fontsize=8)
