@@ -55,6 +55,7 @@ benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 600)
 val, test = benchmark.split("val"), benchmark.split("test")
 scored = {name: predict(model, part, progress=False) for name, part in (("val", val), ("test", test))}
 (y_val, mask_val), (y, mask) = val.targets(), test.targets()
+y_val, y = y_val.astype(np.float64), y.astype(np.float64)
 p_val, p = scored["val"].probabilities, scored["test"].probabilities
 patients, LABELS = test.table["patient_id"].to_numpy(), list(test.labels)
 print(f"{test.name}: {len(val)} validation films, {len(test)} test films of {len(set(patients))} patients")
@@ -103,7 +104,7 @@ print("ranks = pairs = scikit-learn = medbridge.evaluate, with ties and masks")
 
 # %% [markdown]
 # AUC sees order alone. Any rising function of the scores leaves it as it is, so it says nothing about whether a probability of 0.3 means
-# three in ten. That is section 8.
+# three in ten. That is section 7.
 #
 # ### When there is no AUC
 #

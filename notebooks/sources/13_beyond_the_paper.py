@@ -24,6 +24,7 @@
 # %matplotlib inline
 import logging
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -94,12 +95,12 @@ patients = test.table["patient_id"]
 print(f"{films.name}: " + ", ".join(f"{len(part)} films in {name}" for name, part in parts.items()))
 
 WHOLE = FocalSampler(local=False)
-BUDGET = TrainConfig(epochs=12 if full_profile() else 8, patience=20)
+BUDGET = TrainConfig(epochs=30 if full_profile() else 16, batch_size=8, patience=40)
 
 
 def small_model(experts, **options):
     """A MedBridge of these experts that sees the whole film alone."""
-    return MedBridge(experts, films.labels, sampler=WHOLE, queries=4, query_layers=1, width=64, **options)
+    return MedBridge(experts, films.labels, sampler=WHOLE, queries=4, width=64, **options)
 
 
 def trained(experts, config=BUDGET, **options):
@@ -139,10 +140,10 @@ for name in ("tiny-resnet", "tiny-resnet-scenes", "tiny-vit"):
     print(f"{name:<18} {card.size} px, {card.depth} blocks, width {card.width}, {card.parameters / 1e6:.1f} M parameters, {card.licence}")
 
 # %% tags=["nbval-ignore-output"]
-swapped = {}
+swapped, kept_models = {}, {}
 for name in ("tiny-resnet", "tiny-resnet-scenes", "tiny-vit"):
-    model, cached = trained([create_expert(name)])  # the one line that changes is this name
-    swapped[name] = probabilities(model, cached)
+    kept_models[name] = trained([create_expert(name)])  # the one line that changes is this name
+    swapped[name] = probabilities(*kept_models[name])
     print(f"{name:<18} test AUC {said(swapped[name])}  (synthetic films)")
 print("tiny-resnet minus tiny-vit:", gain(swapped["tiny-resnet"], swapped["tiny-vit"]))
 
@@ -190,8 +191,8 @@ for name in ("unimed-clip-vitb16", "lvm-med-resnet50+pubmedbert"):
 # MedBridge's non-destructive queries do not pay.
 
 # %% tags=["nbval-ignore-output"]
-resnet = create_expert("tiny-resnet")
-bridge, cached = trained([resnet])
+bridge, cached = kept_models["tiny-resnet"]
+resnet = bridge.experts[0]
 adapters = MVFA([resnet], films.labels, config=TrainConfig(epochs=4), tries=1, progress=False).fit(cached["train"], cached["val"])
 probe = LinearProbe(views="whole").fit(cached["train"], cached["val"])
 whole = {"MedBridge": probabilities(bridge, cached), "MVFA-style adapters": adapters.predict_proba(cached["test"]),
@@ -270,7 +271,7 @@ print("equal")
 # `TrainConfig(triplet=0.5)` adds it to the training; the default is 0. Does it help? Same experts, seed, films and epochs:
 
 # %% tags=["nbval-ignore-output"]
-with_triplets, same_films = trained([resnet], TrainConfig(epochs=BUDGET.epochs, patience=20, triplet=0.5))
+with_triplets, same_films = trained([resnet], replace(BUDGET, triplet=0.5))
 plain, triplets = whole["MedBridge"], probabilities(with_triplets, same_films)
 print(f"test AUC without {said(plain)}, with triplets {said(triplets)}  (synthetic films)")
 print("with minus without:", gain(triplets, plain))
