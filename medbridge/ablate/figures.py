@@ -26,7 +26,7 @@ def forest_plot(table: pd.DataFrame, caption: str) -> Figure:
     """
     rows = table[table["val_diff"].notna()].reset_index(drop=True)
     new = (rows["factor"] != rows["factor"].shift()).cumsum() - 1
-    at = np.arange(len(rows)) + 0.6 * new  # a gap between factors
+    at = np.arange(len(rows)) + 0.6 * new.to_numpy()  # a gap between factors
     fig = Figure(figsize=(9.5, 1.5 + 0.24 * (len(rows) + 0.6 * (new.max() + 1 if len(rows) else 0))), layout="constrained")
     axes = fig.subplots(1, 2, sharey=True, sharex=True)
     for ax, split, title in zip(axes, ("val", "test"), ("validation: to choose by", "test: to report"), strict=True):
