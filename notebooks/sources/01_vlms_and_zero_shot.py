@@ -453,7 +453,8 @@ print("image embeddings of hospital A's films:", vectors["tiny-vit", "A"].shape)
 # %%
 def logits_of(name, h):
     positive, negative = (side.numpy() for side in SIDES[name])
-    return np.stack([100 * vectors[name, h] @ positive.T, 100 * vectors[name, h] @ negative.T])  # (2, n, C)
+    unit = vectors[name, h] / np.linalg.norm(vectors[name, h], axis=1, keepdims=True)  # kept in half precision: 1 but for rounding
+    return np.stack([100 * unit @ positive.T, 100 * unit @ negative.T])  # (2, n, C)
 
 
 def two_way(logits):
