@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from medbridge.model import MedBridge, Output
 from medbridge.overlap import prefetch
 from medbridge.parallel import gather_rows, ranks
 
-__all__ = ["Prediction", "film_features", "predict", "predict_film"]
+__all__ = ["Prediction", "film_features", "outputs", "predict", "predict_film"]
 
 
 @dataclass
@@ -64,21 +64,26 @@ def predict(
         films = compute_features(films, list(model.experts), model.depths, model.sampler, False, cache, workers, progress)
     rank, world = ranks()
     mine = range(rank, len(films), world)
-    bar = tqdm(range(0, len(mine), batch_size), "scoring", leave=False, disable=not progress or rank > 0)
-    parts = [
-        [_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
-        for o in _outputs(model, films, [mine[start : start + batch_size] for start in bar])]
+    parts = [[_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
+             for o in outputs(model, films, batch_size, progress and rank == 0, mine)]
     k, c = len(model.experts), len(model.labels)
     empty = [np.empty((0, c)), np.empty((0, k, c)), np.empty((0, k, c))]
     return Prediction(*(gather_rows(np.concatenate(x)) for x in zip(empty, *parts, strict=True)))
 
 
-def _outputs(model: MedBridge, films: CachedFilms, batches: Iterable[Sequence[int]]) -> Iterator[Output]:
+def outputs(
+    model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = False, rows: Sequence[int] | None = None,
+) -> Iterator[Output]:
+    """All that the model says of the films (or of these ``rows``) and their sliding windows, ``batch_size`` films at a time, in
+    their order; a thread reads ahead."""
+    rows = range(len(films)) if rows is None else rows
+    starts = tqdm(range(0, len(rows), batch_size), "scoring", leave=False, disable=not progress)
+    batches = (rows[start : start + batch_size] for start in starts)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in prefetch(collate([draw_views(films[i]) for i in rows]) for rows in batches):
+            for batch in prefetch(collate([draw_views(films[i]) for i in batch]) for batch in batches):
                 yield model(batch.to(model.device))
     finally:
         model.train(training)

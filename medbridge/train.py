@@ -33,7 +33,7 @@ from medbridge.cache import CachedFilms, compute_features, expert_folder
 from medbridge.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
 from medbridge.errors import BenchmarkError
 from medbridge.evaluate import auc
-from medbridge.losses import LOSSES
+from medbridge.losses import LOSSES, triplet_loss
 from medbridge.model import MedBridge
 from medbridge.moe import balance_loss
 from medbridge.overlap import prefetch
@@ -58,6 +58,7 @@ class TrainConfig:
         loss: 'bce' or 'asymmetric'.
         expert_loss: weight of the mean of the experts' own losses.
         balance: weight of the router's balance term.
+        triplet: weight of the triplet term on each expert's pooled queries (:func:`medbridge.losses.triplet_loss`).
         seed: of the order of films, the views drawn and dropout.
         mixed_precision: 'no', 'fp16' or 'bf16', for Accelerate.
     """
@@ -73,12 +74,15 @@ class TrainConfig:
     loss: str = "bce"
     expert_loss: float = 0.5
     balance: float = 0.01
+    triplet: float = 0.0
     seed: int = 0
     mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r} is unknown; use one of {', '.join(LOSSES)}")
+        if self.triplet < 0:
+            raise ValueError(f"triplet={self.triplet} must be at least 0")
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -233,9 +237,9 @@ class _Loop:
         device = self.accelerator.device
         with self.accelerator.autocast():
             output = self.wrapped(part.batch.to(device))
-        logits, expert_logits, weights = (
-            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights))
-        loss = self._loss(logits, expert_logits, weights, part, device)
+        logits, expert_logits, weights, *pooled = (
+            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
+        loss = self._loss(logits, expert_logits, weights, pooled, part)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch}; lower lr={self.config.lr}")
         # processes average their gradients, where the whole batch's is their sum
@@ -243,14 +247,17 @@ class _Loop:
         self.accelerator.backward(whole)
         return loss.item()
 
-    def _loss(self, logits: Tensor, expert_logits: Tensor, weights: Tensor, part: Pass, device: torch.device) -> Tensor:
-        criterion, targets, mask = LOSSES[self.config.loss], part.targets.to(device), part.mask.to(device)
-        loss = criterion(logits, targets, mask)
+    def _loss(self, logits: Tensor, expert_logits: Tensor, weights: Tensor, pooled: list[Tensor], part: Pass) -> Tensor:
+        criterion, targets, mask = LOSSES[self.config.loss], part.targets.to(logits.device), part.mask.to(logits.device)
+        loss, balance = criterion(logits, targets, mask), 0.0
         if expert_logits.shape[1] > 1:
             own = [criterion(z, targets, mask) for z in expert_logits.unbind(dim=1)]
             loss = loss + self.config.expert_loss * torch.stack(own).mean()
-            return part.known * loss + part.films * self.config.balance * balance_loss(weights)
-        return part.known * loss
+            balance = part.films * self.config.balance * balance_loss(weights)
+        if self.config.triplet:
+            apart = [triplet_loss(q, targets, mask) for q in pooled]
+            loss = loss + self.config.triplet * torch.stack(apart).mean()
+        return part.known * loss + balance
 
     def _update_average(self) -> None:
         if self.config.ema:
