@@ -199,7 +199,7 @@ def compare(a, b):
 uniform = sigmoid(z.mean(axis=1))
 for name, p in zip(names, alone, strict=True):
     d, verdict = compare(uniform, p.probabilities)
-    print(f"uniform average minus {name:<18} {d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+    print(f"uniform average minus {name:<18} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %%
 pooled = [torch.randn(len(z), 128), torch.randn(len(z), 128)]  # a uniform router does not look at them
@@ -535,7 +535,7 @@ ax.axvline(0, color="0.5", linewidth=0.9)
 print("mean test AUC: mixture minus ...")
 for at, (name, rival) in enumerate(rivals.items()):
     d, verdict = compare(found.probabilities, rival)
-    print(f"{name:<33} {d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+    print(f"{name:<33} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
     ax.plot([d.lo, d.hi], [at, at], color=BLUE, linewidth=1.5)
     ax.plot(d.diff, at, "o", color=BLUE)
 ax.set_yticks(range(len(rivals)), rivals)
@@ -633,7 +633,7 @@ if full_profile():
     newcomer.fit(benchmark, config=settings, progress=False)
 d, verdict = compare(predict(newcomer, test, progress=False).probabilities, found.probabilities)
 print(f"mean test AUC, three experts ({'trained' if full_profile() else 'the third untrained'}) minus two: "
-      f"{d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+      f"{d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %% [markdown]
 # Dropping is not always so clean. Drop an expert that the router was *trained* with, and the hidden layer of $R$ misses what
