@@ -113,7 +113,7 @@ fig
 
 # %% [markdown]
 # **What to see.** Where hatched bars are large, one expert is right where the other fails: a mixture has something to gain.
-# Where the plain bar is nearly everything ("both failed"), no weighting of these two can help.
+# Where the plain bar is nearly everything ("both failed"), no fixed weighting of these two can help.
 #
 # ### What an average gains, in theory
 #
@@ -319,7 +319,8 @@ print(f"loss with a weight for the film {film_only[0]:.2f}, with a weight for fi
 # %% [markdown]
 # ### Top-k
 #
-# With many experts one may keep the $k$ strongest and set the others to zero before the softmax: the others need not be run.
+# With many experts one may keep the $k$ strongest and leave the others out of the softmax. In language models this saves running
+# the others. Here it does not: the router reads the queries of *all* experts. What it gives is a prediction of few experts.
 
 # %%
 def my_top_k(scores, k):
@@ -474,10 +475,10 @@ for ax in (left, right):
 fig
 
 # %% [markdown]
-# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it stays far behind.
-# The balance term holds its *weight* up, the expert losses make it *learn*; the second matters more here. The package's
-# defaults are $\lambda_e = 0.5$ and $\lambda_b = 0.01$: in a mixture that starts with experts that are all new, a small
-# balance term is enough, and a large one would forbid the router to prefer the better expert.
+# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it stays far behind. The
+# balance term holds its *weight* up, the expert losses make it *learn*, whatever its weight is. The package's defaults are
+# $\lambda_e = 0.5$ and a small $\lambda_b = 0.01$: a large balance term would forbid the router to prefer the better expert. This
+# demonstration is built so that collapse happens; whether it would in a mixture whose experts all start new is not tested here.
 #
 # ### Exercise 5.2: the gradient that reaches an expert
 # ★★★, 20 minutes. Write `expert_gradient(expert_logits, weights, targets)`: the gradient of the mixture's BCE, averaged over
