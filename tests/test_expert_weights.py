@@ -84,7 +84,7 @@ def test_weights_of_another_model_or_half_a_model_are_refused(folder):
 
 def test_an_expert_that_no_hub_gives_never_takes_other_weights(folder):
     save_file(timm.create_model("resnet50", num_classes=0).state_dict(), folder / "resnet50.safetensors")
-    with pytest.raises(ExpertError, match=r"(?s)LVM-Med.*put lvm-med-resnet50\+pubmedbert\.safetensors or"):
+    with pytest.raises(ExpertError, match=r"(?s)LVM-Med.*Put lvmmed_resnet\.torch, or the same as lvm-med-resnet50\+"):
         create_expert("lvm-med-resnet50+pubmedbert")
 
 
@@ -236,7 +236,7 @@ def test_pubmedclip_comes_as_its_authors_saved_it(registered, folder, monkeypatc
     """OpenAI's own layout in half precision, beside the optimiser's state; QuickGELU, as OpenAI trained it."""
     monkeypatch.setitem(ALIASES, "pubmedclip", replace(ALIASES["pubmedclip"], target="open_clip:mb-small/run"))
     save_file(registered.state_dict(), folder / "mb-small-run.safetensors")
-    with pytest.raises(ExpertError, match=r"(?s)sarahESL/PubMedCLIP.*PubMedCLIP_ViT32\.pth into"):
+    with pytest.raises(ExpertError, match=r"(?s)sarahESL/PubMedCLIP.*put PubMedCLIP_ViT32\.pth, or the same"):
         create_expert("pubmedclip")  # another model's weights never stand in
     state = {k: v.half() if v.is_floating_point() else v for k, v in registered.state_dict().items() if k != "attn_mask"}
     optimiser = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]).state_dict()

@@ -33,7 +33,7 @@ from medbridge.experts.hf_vision import HfVisionExpert, load_hf
 from medbridge.experts.registry import ALIASES, ExpertAlias, list_experts, split_size
 from medbridge.experts.text import SENTENCE_ENCODERS, OpenClipText, SentenceEncoder
 from medbridge.experts.timm_vision import TimmExpert, load_timm
-from medbridge.experts.weights import alias_files, find_weights, missing_weights
+from medbridge.experts.weights import alias_files, find_weights, missing_checkpoint
 
 __all__ = [
     "ALIASES", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert", "OpenClipExpert",
@@ -116,8 +116,7 @@ def _given(plain: str, alias: ExpertAlias | None, weights: str | Path | None) ->
     path = find_weights(candidates)
     # the target alone names the architecture: other weights than the alias's own must never stand in for them
     if path is None and alias.own_file:
-        where = f"huggingface.co/{alias.hub}" if alias.hub else "a hub"
-        raise missing_weights(plain, candidates, where, alias.note)
+        raise missing_checkpoint(plain, alias)
     return path
 
 
