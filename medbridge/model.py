@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from medbridge.adapter_file import FORMAT, read_adapter_json
 from medbridge.batch import Batch
 from medbridge.crossview import CrossView
 from medbridge.errors import AdapterError
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
 
-FORMAT = "medbridge-adapter/1"
-
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -52,6 +51,7 @@ class AdapterConfig:
         heads: attention heads.
         rank: rank for 'lora'.
         cross_view: self-attention over the views before they are pooled.
+        pool: 'max', 'mean', 'lse' or 'attention' (:mod:`medbridge.crossview`).
         router: 'class', 'image' or 'uniform' (:mod:`medbridge.moe`).
         top_k: experts kept for each film; ``None`` keeps all.
         shared_expert: name of an expert that is kept for every film, beside the top k of the others.
@@ -67,6 +67,7 @@ class AdapterConfig:
     heads: int = 4
     rank: int = 8
     cross_view: bool = True
+    pool: str = "max"
     router: str = "class"
     top_k: int | None = None
     shared_expert: str | None = None
@@ -84,7 +85,8 @@ class Output:
         expert_logits: ``(B, K, C)``, each expert's own.
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
-        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from.
+        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
+            ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.crossview.view_share` sums up both).
         tokens: per expert ``(B, Q + 1, w)``: the pooled queries, the frozen token last.
     """
 
@@ -115,7 +117,7 @@ class _Branch(nn.Module):
             expert, config.queries, config.query_layers, config.query_kind, config.width, config.heads,
             config.dropout, config.rank)
         width = self.encoder.width
-        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout)
+        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout, config.pool)
         self.scores = PromptScores(
             width, config.queries + 1, *text, dropout=config.dropout, adapt_prompts=config.adapt_prompts)
 
@@ -276,7 +278,7 @@ class MedBridge(nn.Module):
             ExpertError: an expert that it names cannot be created.
         """
         folder = Path(folder)
-        saved = _read_config(folder / "adapter.json")
+        saved = read_adapter_json(folder, AdapterConfig, FocalSampler)
         names = [e["name"] for e in saved["experts"]]
         built = [create_expert(e) if isinstance(e, str) else e for e in (experts or names)]
         if [e.name for e in built] != names:
@@ -331,19 +333,3 @@ def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[li
     if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
         raise ValueError(f"labels={labels!r}: give a list of distinct label names")
     return list(experts), tuple(labels)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(f"{path}: missing; give the folder that MedBridge.save or `medbridge adapt` wrote") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise AdapterError(f"{path}: not readable as JSON ({error}); copy it again, or train again") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        found = saved.get("format") if isinstance(saved, dict) else type(saved).__name__
-        raise AdapterError(f"{path}: format is {found!r}, expected {FORMAT!r}; train again with this version")
-    missing = {"labels", "experts", "config", "sampler", "prompts", "card"} - set(saved)
-    if missing:
-        raise AdapterError(f"{path}: lacks {', '.join(sorted(missing))}; copy it again, or train again")
-    return saved

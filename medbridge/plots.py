@@ -19,10 +19,12 @@ from medbridge.calibration import reliability
 from medbridge.evaluate import Evaluation, brier, ece
 from medbridge.explain import Explanation
 from medbridge.retrieve import FilmIndex, Found
+from medbridge.thresholds import operating_points
 
 __all__ = [
     "auc_bars", "audit_panels", "draw_boxes", "evidence_strip", "film_grid", "leaderboard_plot", "prevalence_bars",
-    "prompt_regions", "query_attention", "reliability_plot", "roc_curves", "router_weights", "training_curves", "view_strip",
+    "prompt_regions", "query_attention", "reliability_plot", "roc_curves", "router_weights", "threshold_view",
+    "training_curves", "view_strip",
 ]
 
 _COLOURS = sns.color_palette("colorblind")
@@ -124,7 +126,7 @@ def reliability_plot(
 
     ``y``, ``mask`` and each of ``scores`` (probabilities) are ``(n, C)``; bars are 95 % intervals of the observed share.
     """
-    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.0), title)
+    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.3), title)
     for ax, (name, p) in zip(axes, scores.items(), strict=False):
         table = reliability(y, p, mask, bins)
         seen = table["observed"].to_numpy()
@@ -134,6 +136,36 @@ def reliability_plot(
         ax.set(title=f"{name}\nBrier {brier(y, p, mask):.3f}, ECE {ece(y, p, mask, bins):.3f}", xlim=(0, 1), ylim=(0, 1),
                aspect="equal", xlabel="probability told", ylabel="share with the finding")
         ax.title.set_fontsize(9)
+    return fig
+
+
+def threshold_view(
+    y: np.ndarray, p: np.ndarray, threshold: float, mask: np.ndarray | None = None, title: str | None = None
+) -> Figure:
+    """One label at one threshold: who is told positive, where that is on the ROC curve, and what follows.
+
+    ``y``, ``p`` and ``mask`` are ``(n,)``; both classes must be there.
+    """
+    known = np.ones(len(y), dtype=bool) if mask is None else mask
+    truth, scores = np.asarray(y)[known] == 1, np.asarray(p)[known]
+    point = operating_points(truth.astype(float), scores, threshold).iloc[0]
+    fig, axes = _axes(3, 3, (3.4, 3.1), title)
+    bins = np.linspace(scores.min(), scores.max(), 25)
+    for group, colour, hatch, name in ((~truth, _COLOURS[0], "", "without"), (truth, _COLOURS[1], "///", "with the finding")):
+        axes[0].hist(scores[group], bins, color=colour, hatch=hatch, alpha=0.6, edgecolor="white", label=name)
+    axes[0].axvline(threshold, color="black", label=f"threshold {threshold:.2f}")
+    axes[0].set(xlabel="score", ylabel="films")
+    axes[0].legend(frameon=False, fontsize=8)
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    axes[1].plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    axes[1].plot(false, true, color=_COLOURS[0])
+    axes[1].plot(1 - point["specificity"], point["sensitivity"], "o", color="black", markersize=8)
+    axes[1].set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1), ylim=(0, 1.02), aspect="equal")
+    cells = np.array([[point["tp"], point["fn"]], [point["fp"], point["tn"]]], dtype=int)
+    sns.heatmap(cells, annot=True, fmt="d", cmap="Blues", cbar=False, ax=axes[2], vmin=0, vmax=len(scores),
+                xticklabels=["told yes", "told no"], yticklabels=["with", "without"])
+    lines = (("sensitivity", "specificity"), ("precision", "f1", "accuracy"))
+    axes[2].set_xlabel("\n".join("   ".join(f"{name} {point[name]:.2f}" for name in line) for line in lines), fontsize=9)
     return fig
 
 

@@ -9,7 +9,7 @@
 # help here. You also get a map of the related work: what each system is, and where it would enter.
 #
 # **Prerequisites:** notebooks [00](00_start_here.ipynb) to [03](03_focal_sampling.ipynb) and [09](09_adaptation_tasks.ipynb); notebooks
-# 04 to 08 explain the parts that are extended here.
+# [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
 # **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores the first time, less when films and features
 # are there. On a Colab T4 about one minute (an estimate).
 # **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
@@ -42,7 +42,7 @@ from medbridge.errors import ExpertError
 from medbridge.evaluate import evaluate
 from medbridge.experts.info import expert_info
 from medbridge.explain import explain
-from medbridge.localise import film_scores, score_maps
+from medbridge.localise import film_scores
 from medbridge.losses import label_overlap, triplet_loss
 from medbridge.moe import RetrievalRouter, Router, joint_vectors
 from medbridge.predict import predict
@@ -97,7 +97,7 @@ patients = test.table["patient_id"]
 print(f"{films.name}: " + ", ".join(f"{len(part)} films in {name}" for name, part in parts.items()))
 
 WHOLE = FocalSampler(local=False)
-BUDGET = TrainConfig(epochs=30 if full_profile() else 12, batch_size=8, lr=3e-3, ema=0.9, patience=40)
+BUDGET = TrainConfig(epochs=30 if full_profile() else 8, batch_size=8, lr=3e-3, ema=0.9, patience=40)
 
 
 def small_model(experts, **options):
@@ -195,7 +195,7 @@ for name in ("unimed-clip-vitb16", "lvm-med-resnet50+pubmedbert"):
 # %% tags=["nbval-ignore-output"]
 bridge, cached = kept_models["tiny-resnet"]
 resnet = bridge.experts[0]
-adapters = MVFA([resnet], films.labels, config=TrainConfig(epochs=4), tries=1, progress=False).fit(cached["train"], cached["val"])
+adapters = MVFA([resnet], films.labels, config=TrainConfig(epochs=30 if full_profile() else 2), tries=1, progress=False).fit(cached["train"], cached["val"])
 probe = LinearProbe(views="whole").fit(cached["train"], cached["val"])
 whole = {"MedBridge": probabilities(bridge, cached), "MVFA-style adapters": adapters.predict_proba(cached["test"]),
          "linear probe": probe.predict_proba(cached["test"])}
@@ -204,7 +204,7 @@ for name, scores in whole.items():
 print("MedBridge minus MVFA-style adapters:", gain(whole["MedBridge"], whole["MVFA-style adapters"]))
 
 # %% [markdown]
-# **Read with care.** Here the adapters get one setting and four epochs; the leaderboard (`medbridge leaderboard`) gives
+# **Read with care.** Here the adapters get one setting and two epochs, fewer than MedBridge; the leaderboard (`medbridge leaderboard`) gives
 # all methods three settings and the same epochs. This cell shows that the baseline runs, not which method is better.
 #
 # ## 4. MedTrim: a loss over triplets
@@ -506,14 +506,24 @@ widgets.explore_prompt(model, picture)
 
 # %% [markdown]
 # **Measured.** For each finding that a film has, the words of its prompts; hit: the maximum lies in the true box. Beside it what the same
-# map would hit if it were shifted at random (notebook 11), and the words' cosine with the bare patches of a frozen expert, untrained.
+# map would hit if it were shifted at random (notebook [11](11_what_did_it_look_at.ipynb)), and the words' cosine with the bare patches of a frozen expert, untrained.
 
 # %% tags=["nbval-ignore-output"]
-boxed = test if full_profile() else test.take(np.arange(len(test)) < 45)
-columns = ["label", "films", "hit", "hit_chance", "hit_gain_lo", "hit_gain_hi", "iou", "iou_chance"]
-for name, source in (("attention of the trained queries", model), ("patches of tiny-resnet, untrained", model.experts[0])):
-    table = score_maps(prompt_maps(source), boxed, test.labels, n_boot=500, progress=False)
-    print(f"{name} (synthetic films)\n{table[columns].round(2).to_string(index=False)}\n")
+def with_interval(difference, patients):
+    """Mean of a difference, one number a finding, with its interval over patients, as text."""
+    draws = bootstrap_means(difference.to_numpy()[:, None], group_codes(patients, len(patients)), 1000, 0)
+    lo, hi = percentiles(draws, 0.95)
+    return f"{difference.mean():+.3f} [{lo[0]:+.3f}, {hi[0]:+.3f}]"
+
+
+boxed = test if full_profile() else test.take(np.arange(len(test)) < 40)
+right = film_scores(prompt_maps(model), boxed, test.labels, progress=False)
+patches = film_scores(prompt_maps(model.experts[0]), boxed, test.labels, progress=False)
+for name, scores in (("attention of the trained queries", right), ("patches of tiny-resnet, untrained", patches)):
+    by_label = scores.groupby("label", sort=False)
+    table = by_label[["hit", "hit_chance", "iou", "iou_chance"]].mean().round(2).assign(films=by_label.size())
+    print(f"{name} (synthetic films)\n{table.to_string()}")
+    print(f"hit minus chance {with_interval(scores['hit'] - scores['hit_chance'], scores['patient'])} over {len(scores)} findings\n")
 
 # %% [markdown]
 # **What to see.** The queries point to some large findings more often than chance; small ones they miss. The untrained patches are about
@@ -524,13 +534,10 @@ for name, source in (("attention of the trained queries", model), ("patches of t
 
 # %% tags=["nbval-ignore-output"]
 other = {label: class_prompts(test.labels[(c + 3) % len(test.labels)]) for c, label in enumerate(test.labels)}
-right = film_scores(prompt_maps(model), boxed, test.labels, progress=False)
 wrong = film_scores(prompt_maps(model, other), boxed, test.labels, progress=False)
 for measure in ("hit", "iou"):
-    difference = (right[measure] - wrong[measure]).to_numpy()[:, None]
-    lo, hi = percentiles(bootstrap_means(difference, group_codes(right["patient"], len(right)), 1000, 0), 0.95)
-    print(f"{measure:<4} right words {right[measure].mean():.3f}, wrong words {wrong[measure].mean():.3f}; "
-          f"difference {difference.mean():+.3f} [{lo[0]:+.3f}, {hi[0]:+.3f}] over {len(right)} findings (synthetic films)")
+    print(f"{measure:<4} right words {right[measure].mean():.3f}, wrong words {wrong[measure].mean():.3f}; difference "
+          f"{with_interval(right[measure] - wrong[measure], right['patient'])} over {len(right)} findings (synthetic films)")
 one, two = (prompt_attention(model, looked, text, side=64) for text in ("an enlarged heart", "air in the pleural space"))
 print(f"correlation of the maps of 'an enlarged heart' and 'air in the pleural space': {np.corrcoef(one.ravel(), two.ravel())[0, 1]:.2f}")
 
