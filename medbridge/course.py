@@ -14,8 +14,11 @@ import numpy as np
 import torch
 
 from medbridge.exercises import CHECKS, AnswerError
+from medbridge.progress import record
 
 __all__ = ["AnswerError", "check", "full_profile", "seed_everything"]
+
+NOT_BEGUN = "not begun yet"
 
 
 def full_profile() -> bool:
@@ -37,7 +40,7 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
 
 
 def check(exercise: str, answer: Any) -> None:
-    """Check an answer and print the verdict.
+    """Check an answer, print the verdict, and keep it for ``medbridge course progress``.
 
     Args:
         exercise: its number, such as '3.1'.
@@ -48,16 +51,19 @@ def check(exercise: str, answer: Any) -> None:
     """
     if exercise not in CHECKS:
         raise ValueError(f"there is no exercise {exercise!r}; the exercises are {', '.join(CHECKS)}")
-    print(f"Exercise {exercise}: {_verdict(CHECKS[exercise], answer)}")
+    verdict = _verdict(CHECKS[exercise], answer)
+    if verdict != NOT_BEGUN:
+        record(exercise, solved=verdict == "right")
+    print(f"Exercise {exercise}: {verdict}")
 
 
 def _verdict(test: Callable[[Any], None], answer: Any) -> str:
     if answer is None or answer is ...:
-        return "not begun yet"
+        return NOT_BEGUN
     try:
         test(answer)
     except NotImplementedError:
-        return "not begun yet"
+        return NOT_BEGUN
     except AnswerError as error:
         return f"not yet right: {error}"
     except Exception as error:  # the reader's code may raise anything; it is their answer that is at fault

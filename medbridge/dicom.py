@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -21,7 +22,31 @@ _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (51, 57, 70, 80, 81)}  # 1
 _HTJ2K_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203)}
 
 
+MAX_DEFLATED = 2**30
+"""Most bytes that a deflated DICOM may unpack to: beyond the largest film in any bit depth."""
+
+
+def _check_deflated(path: Path) -> None:
+    """pydicom unpacks a deflated file whole, whatever comes of it; count first."""
+    with open(path, "rb") as file:
+        try:
+            pydicom.filereader.read_preamble(file, force=True)
+            meta = pydicom.filereader._read_file_meta_info(file)
+        except Exception:  # no DICOM file: reading it says why
+            return
+        if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
+            return
+        unpacker, count, data = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(2**16)
+        while data and not unpacker.eof:
+            count += len(unpacker.decompress(data, 2**20))
+            if count > MAX_DEFLATED:
+                raise ImageError(f"{path}: unpacks to more than {MAX_DEFLATED:,} bytes, which guards against files that unpack "
+                                 f"without end; export the film again")
+            data = unpacker.unconsumed_tail or file.read(2**16)
+
+
 def open_dicom(path: Path, header_only: bool = False) -> pydicom.Dataset:
+    _check_deflated(path)
     dataset = pydicom.dcmread(
         path, force=path.suffix.lower() in (".dcm", ".dicom"), stop_before_pixels=header_only
     )

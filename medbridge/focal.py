@@ -24,6 +24,9 @@ import torch.nn.functional as F
 
 __all__ = ["FocalSampler", "extract_views", "grid_boxes", "random_boxes", "relative_boxes", "whole_box"]
 
+MAX_WINDOWS = 10_000
+"""Most windows that a film is cut into: a slip in ``crop`` or ``overlap`` is an error, not a full memory. [ours]"""
+
 
 def _check_crop(crop: float) -> None:
     if not 0.0 < crop <= 1.0:
@@ -57,12 +60,16 @@ def grid_boxes(height: int, width: int, crop: float = 0.5, overlap: float = 0.25
         float32 ``(G, 4)`` boxes ``x0, y0, x1, y1``.
 
     Raises:
-        ValueError: ``crop`` or ``overlap`` out of range.
+        ValueError: ``crop`` or ``overlap`` out of range, or more than ``MAX_WINDOWS`` windows.
     """
     _check_crop(crop)
     if not 0.0 <= overlap < 1.0:
         raise ValueError(f"overlap={overlap!r} must be in [0, 1): it is a fraction of the window's side")
     side = crop * min(height, width)
+    count = math.prod(max(0.0, length - side) / (side * (1.0 - overlap)) + 1 for length in (height, width))
+    if count > MAX_WINDOWS:
+        raise ValueError(f"crop={crop!r}, overlap={overlap!r} cut a film of {height} x {width} into {count:,.0f} windows; "
+                         f"at most {MAX_WINDOWS:,} are taken: use a larger crop or less overlap")
     xs, ys = _starts(width, side, overlap), _starts(height, side, overlap)
     gy, gx = np.meshgrid(ys, xs, indexing="ij")
     corner = np.stack([gx.ravel(), gy.ravel()], axis=1)
@@ -112,6 +119,9 @@ def extract_views(film: np.ndarray, boxes: np.ndarray, size: int, interpolation:
     out = torch.empty(len(boxes), size, size)
     for i, (x0, y0, x1, y1) in enumerate(np.rint(boxes).astype(int)):
         side = max(x1 - x0, y1 - y0, 1)
+        # rounding may make a window a pixel larger along one axis: it must not look past the edge for that
+        x0, y0 = (max(0, min(start, length - side)) if start >= 0 and end <= length else start
+                  for start, end, length in ((x0, x1, width), (y0, y1, height)))
         left, top = max(x0, 0), max(y0, 0)
         right, bottom = min(x0 + side, width), min(y0 + side, height)
         crop = source[top:bottom, left:right]
@@ -149,8 +159,8 @@ class FocalSampler:
 
     def __post_init__(self) -> None:
         grid_boxes(8, 8, self.crop, self.overlap)  # raises on a bad crop or overlap, here and not in a worker
-        if self.extra < 0:
-            raise ValueError(f"extra={self.extra!r} must be 0 or more")
+        if not 0 <= self.extra <= MAX_WINDOWS:
+            raise ValueError(f"extra={self.extra!r} must be in [0, {MAX_WINDOWS}]")
 
     def inference_boxes(self, height: int, width: int) -> np.ndarray:
         """``(1 + G, 4)`` boxes: the whole film, then the sliding windows."""

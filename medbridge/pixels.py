@@ -17,6 +17,9 @@ __all__ = ["MAX_PIXELS", "check_size", "decode_jpeg", "jpeg_header", "luma", "sc
 MAX_PIXELS = 80_000_000
 """Largest film that is decoded (H x W): five times a large detector, and below Pillow's own bomb limit."""
 
+MAX_SCANS = 200
+"""Most scans of a progressive JPEG (encoders write about ten): each one passes over the whole film again."""
+
 
 def check_size(path: Path, height: int, width: int) -> None:
     if height < 1 or width < 1:
@@ -70,6 +73,9 @@ def jpeg_header(data: bytes, path: Path) -> tuple[int, int, int, int, int]:
             bits, *sides = data[at + 4 : at + 9]
             frame = (marker, bits, sides[0] << 8 | sides[1], sides[2] << 8 | sides[3])
         if marker == 0xDA and frame:
+            # 0xFF in the data of a scan is followed by 0, so that its marker cannot be data
+            if (scans := data.count(b"\xff\xda", at)) > MAX_SCANS:
+                raise ImageError(f"{path}: a JPEG of {scans} scans, which would be decoded without end; export it again")
             return (*frame, at)
         at += 2 + max(length, 2)
     raise ImageError(f"{path}: a JPEG that ends before its first scan; copy or export the file again")

@@ -13,15 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_curve
 
+from medbridge.benchmarks import Benchmark
 from medbridge.benchmarks.audit import Audit
 from medbridge.calibration import reliability
 from medbridge.evaluate import Evaluation, brier, ece
 from medbridge.explain import Explanation
+from medbridge.retrieve import FilmIndex, Found
 from medbridge.thresholds import operating_points
 
 __all__ = [
-    "auc_bars", "audit_panels", "draw_boxes", "film_grid", "leaderboard_plot", "prevalence_bars", "query_attention",
-    "reliability_plot", "roc_curves", "router_weights", "threshold_view", "training_curves", "view_strip",
+    "auc_bars", "audit_panels", "draw_boxes", "evidence_strip", "film_grid", "leaderboard_plot", "prevalence_bars",
+    "prompt_regions", "query_attention", "reliability_plot", "roc_curves", "router_weights", "threshold_view",
+    "training_curves", "view_strip",
 ]
 
 _COLOURS = sns.color_palette("colorblind")
@@ -221,6 +224,34 @@ def query_attention(e: Explanation, label: str, boxes: np.ndarray | None = None,
     _show(axes[2], e.film, f"queries of {label}: p = {p:.2f}")
     height, width = e.film.shape
     axes[2].imshow(e.heatmap(label), cmap="inferno", alpha=0.55, extent=(0, width, height, 0), interpolation="bilinear")
+    return fig
+
+
+def evidence_strip(index: FilmIndex, found: Found, queries: Benchmark, query: int) -> Figure:
+    """A query film and the films that it found, each under its labels."""
+    row = queries.table.iloc[query]
+    names = ", ".join(c for c in queries.labels if row[c] == 1) or "no finding"
+    films = [queries.read(query), *(index.benchmark.read(int(r)) for r in found.rows[query])]
+    titles = [f"the film\n{textwrap.fill(names, 30)}"]
+    evidence = index.evidence(found, query)
+    titles += [f"{e.rank}. cosine {e.similarity:.2f}\n{textwrap.fill(e.labels, 30)}" for e in evidence.itertuples()]
+    mark = " (synthetic films)" if index.benchmark.synthetic else ""
+    return film_grid(films, titles, columns=len(films), title=f"Nearest films of other patients{mark}")
+
+
+def prompt_regions(
+    film: np.ndarray, heats: Sequence[np.ndarray], texts: Sequence[str], found: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray] | None = None, title: str | None = None,
+) -> Figure:
+    """A film ``(H, W)`` under a map for each prompt, with the boxes found (dashed) and, where given, the true ones (solid)."""
+    fig, axes = _axes(len(heats), min(4, len(heats)), (2.9, 3.2), title)
+    for i, (ax, heat) in enumerate(zip(axes, heats, strict=False)):
+        _show(ax, film, texts[i])
+        ax.imshow(heat, cmap="viridis", alpha=0.45, extent=(0, film.shape[1], film.shape[0], 0), interpolation="bilinear")
+        for x0, y0, x1, y1 in found[i]:
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linestyle="--", linewidth=1.5))
+        if truth is not None:
+            draw_boxes(ax, truth[i])
     return fig
 
 

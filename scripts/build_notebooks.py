@@ -1,17 +1,23 @@
 """Write the notebooks from their sources and store their outputs.
 
-    python scripts/build_notebooks.py [NAME ...] [--check]
+    python scripts/build_notebooks.py [NAME ...] [--check | --stamp]
 
 A source is ``notebooks/sources/NN_name.py`` (jupytext, percent format); it becomes ``notebooks/NN_name.ipynb``, and
 ``notebooks/sources/solutions/NN_name.py`` becomes ``notebooks/solutions/NN_name.ipynb``. Every notebook is run from top to
-bottom.
-``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here, so that they are the same everywhere.
+bottom, and the seconds that it took are kept in ``notebooks/seconds.json``.
+
+``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
+``[tool.medbridge]`` in pyproject.toml. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
+stored outputs; a notebook whose code has changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
 import sys
 import time
 import tomllib
@@ -25,18 +31,22 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "sources"
-SETUP = '''# Set-up: on Colab this fetches the course and installs the package; anywhere else it does nothing.
+SECONDS = NOTEBOOKS / "seconds.json"
+SETUP = '''# Set-up: on Colab this fetches the course and installs what is missing; anywhere else it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
-    !git clone --depth 1 {repository} /content/medbridge-course
-    %pip install --quiet -e "/content/medbridge-course[course]"
+    !test -d /content/medbridge-course || git clone --quiet --depth 1 {repository} /content/medbridge-course
+    %run /content/medbridge-course/scripts/colab_setup.py
     %cd /content/medbridge-course/{folder}'''
+SETUP_SOLUTIONS = SETUP.replace("import sys\n", "import os\nimport sys\n") + '''
+
+os.environ["MEDBRIDGE_PROGRESS"] = "off"  # to run the solutions is not to solve the exercises'''
 
 
 def repository() -> str:
-    """Address of the repository, from pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    """Address of the repository, the one setting that every badge and set-up cell is stamped from."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["medbridge"]["repository"]
 
 
 def target(source: Path) -> Path:
@@ -56,7 +66,8 @@ def render(source: Path) -> nbformat.NotebookNode:
     for number, cell in enumerate(book.cells):
         cell["id"] = f"cell-{number:03d}"  # stable ids keep diffs small
         if cell.cell_type == "code" and cell.source.strip() == "# {{SETUP}}":
-            cell.source = SETUP.format(repository=address, folder=notebook.parent.as_posix())
+            setup = SETUP_SOLUTIONS if notebook.parent.name == "solutions" else SETUP
+            cell.source = setup.format(repository=address, folder=notebook.parent.as_posix())
     book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     book.metadata.pop("jupytext", None)
     return book
@@ -70,27 +81,77 @@ def same_cells(a: nbformat.NotebookNode, b: nbformat.NotebookNode) -> bool:
     return cells(a) == cells(b)
 
 
+def stamp(source: Path) -> bool:
+    """Write the notebook with its stored outputs where no code but the set-up cell's has changed; whether that was so."""
+    path, book = target(source), render(source)
+    if not path.exists():
+        return False
+    stored = nbformat.read(path, 4)
+    if same_cells(book, stored):
+        return True
+    kept = [c for c in stored.cells if c.cell_type == "code"]
+    code = [c for c in book.cells if c.cell_type == "code"]
+    if len(kept) != len(code):
+        return False
+    for new, old in zip(code, kept, strict=True):
+        if new.source != old.source and not old.source.startswith("# Set-up"):
+            return False
+        new.outputs, new.execution_count = old.outputs, old.execution_count
+    book.metadata = stored.metadata
+    nbformat.write(book, path)
+    return True
+
+
+def stamp_pyproject() -> None:
+    """The address under ``[project.urls]`` follows the setting."""
+    path = ROOT / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'(?m)^Repository = ".*"$', f'Repository = "{repository()}"', text), encoding="utf-8")
+
+
+def run(source: Path) -> float:
+    """Run a notebook from top to bottom and store it with its outputs; seconds that it took."""
+    book, path, began = render(source), target(source), time.perf_counter()
+    path.parent.mkdir(exist_ok=True)
+    NotebookClient(book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    for cell in book.cells:
+        cell.metadata.pop("execution", None)  # times of the run: noise in every diff
+    nbformat.write(book, path)
+    return time.perf_counter() - began
+
+
+def keep_seconds(source: Path, seconds: float) -> None:
+    """Note how long a notebook took, under its name."""
+    held = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
+    held[target(source).relative_to(NOTEBOOKS).with_suffix("").as_posix()] = round(seconds)
+    SECONDS.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="starts of file names, such as 03; default all")
-    parser.add_argument("--check", action="store_true")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true")
+    how.add_argument("--stamp", action="store_true")
     args = parser.parse_args()
     sources = [s for s in sorted(SOURCES.rglob("*.py")) if not args.names or s.name.startswith(tuple(args.names))]
-    if args.check:
-        stale = [s for s in sources if not target(s).exists() or not same_cells(render(s), nbformat.read(target(s), 4))]
+    if args.check or args.stamp:
+        if args.stamp:
+            stamp_pyproject()
+            stale = [s for s in sources if not stamp(s)]
+        else:
+            stale = [s for s in sources if not target(s).exists() or not same_cells(render(s), nbformat.read(target(s), 4))]
         for source in stale:
-            print(f"{target(source).relative_to(ROOT)} is not what {source.relative_to(ROOT)} says; run `make notebooks`")
+            print(f"{target(source).relative_to(ROOT)} is not what {source.relative_to(ROOT)} says; "
+                  f"run `python scripts/build_notebooks.py {source.stem[:2]}`")
         return 1 if stale else 0
+    os.environ["MEDBRIDGE_PROGRESS"] = "off"
     bar = tqdm(sources, unit="notebook")
     for source in bar:
         bar.set_postfix_str(source.stem)
-        book, path, began = render(source), target(source), time.perf_counter()
-        path.parent.mkdir(exist_ok=True)
-        NotebookClient(book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
-        for cell in book.cells:
-            cell.metadata.pop("execution", None)  # times of the run: noise in every diff
-        nbformat.write(book, path)
-        tqdm.write(f"{path.relative_to(ROOT)}: {time.perf_counter() - began:.0f} s")
+        seconds = run(source)
+        keep_seconds(source, seconds)
+        tqdm.write(f"{target(source).relative_to(ROOT)}: {seconds:.0f} s")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Fixtures: small open_clip experts with random weights (fast), and a small benchmark of synthetic squares."""
 
+import os
 import shutil
 
 import numpy as np
@@ -14,6 +15,8 @@ from medbridge.benchmarks import Benchmark
 from medbridge.cache import compute_features
 from medbridge.experts import OpenClipExpert, create_expert
 from medbridge.focal import FocalSampler
+
+os.environ["MEDBRIDGE_PROGRESS"] = "off"  # a test is no student's try
 
 
 def _small_expert(name, layers, width=32, embed=24, vision=None):

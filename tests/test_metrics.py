@@ -274,3 +274,6 @@ def test_localisation_of_a_model(squares, vit):
     assert 0 <= table["iou_lo"][0] <= table["iou"][0] <= table["iou_hi"][0] <= 1
     gain = table["iou"][0] - table["iou_chance"][0]
     assert table["iou_gain_lo"][0] <= gain <= table["iou_gain_hi"][0]
+    far = replace(part, boxes=boxes.assign(x0=500, x1=600))
+    with pytest.raises(MedBridgeError, match=r"box of wide lies outside the film of 128 x 96 pixels.*scale their boxes"):
+        localisation_table(model, far, progress=False)

@@ -19,7 +19,7 @@ import pandas as pd
 from medbridge.errors import BenchmarkError
 from medbridge.images import read_film
 
-__all__ = ["REQUIRED_COLUMNS", "SPLITS", "Benchmark", "assign_splits", "validate"]
+__all__ = ["REQUIRED_COLUMNS", "SPLITS", "Benchmark", "assign_splits", "check_paths", "validate"]
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("image", "patient_id", "split")
@@ -283,20 +283,13 @@ def _counts(values: pd.Series) -> dict[str, int]:
     return {str(k): int(v) for k, v in values.value_counts().items()}
 
 
-def _check_cells(table: pd.DataFrame, rows: np.ndarray, where: str) -> None:
-    for column in ("image", "patient_id"):
-        values = table[column]
-        if pd.api.types.infer_dtype(values, skipna=False) == "string":
-            blank = (values.str.strip() == "").to_numpy(dtype=bool)
-        else:
-            blank = np.array([not isinstance(value, str) or not value.strip() for value in values])
-        if blank.any():
-            i = int(np.argmax(blank))
-            raise BenchmarkError(
-                f"{where}: row {rows[i]}: column {column!r} is blank or no text ({values.iloc[i]!r}); fill it in"
-            )
-    images = table["image"].tolist()
-    plain = images
+def check_paths(images: Sequence[str], rows: np.ndarray, where: str) -> list[str]:
+    """The paths in plain spelling, each inside the image folder; ``rows`` are their row numbers for the message.
+
+    Raises:
+        BenchmarkError: a path that is absolute, of Windows, or climbs out with '..'.
+    """
+    plain = list(images)
     # One search for each mark in all paths at once; paths are judged one by one only where there is something to judge.
     text = "\n".join(["", *images, ""])
     if any(mark in text for mark in _MARKS):
@@ -315,6 +308,23 @@ def _check_cells(table: pd.DataFrame, rows: np.ndarray, where: str) -> None:
                     f"relative, with '/', no '..'"
                 )
         plain = [str(PurePosixPath(image)) for image in images]
+    return plain
+
+
+def _check_cells(table: pd.DataFrame, rows: np.ndarray, where: str) -> None:
+    for column in ("image", "patient_id"):
+        values = table[column]
+        if pd.api.types.infer_dtype(values, skipna=False) == "string":
+            blank = (values.str.strip() == "").to_numpy(dtype=bool)
+        else:
+            blank = np.array([not isinstance(value, str) or not value.strip() for value in values])
+        if blank.any():
+            i = int(np.argmax(blank))
+            raise BenchmarkError(
+                f"{where}: row {rows[i]}: column {column!r} is blank or no text ({values.iloc[i]!r}); fill it in"
+            )
+    images = table["image"].tolist()
+    plain = check_paths(images, rows, where)
     codes, names = pd.factorize(np.array(plain, dtype=object))
     if len(names) < len(plain):
         again = int(np.argmax(pd.Series(codes).duplicated()))

@@ -116,16 +116,19 @@ def _labels(root: Path, section: str, uncertain: str | Mapping[str, str], blank:
         packed = "; unpack chexbert_labels.zip there" if (root / "chexbert_labels.zip").is_file() else ""
         raise BenchmarkError(f"{root / 'chexbert_labels' / name}: no such file, part of CheXpert Plus{packed}")
     records = []
-    with open(path, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                records.append([record["path_to_image"], *(record[label] for label in LABELS), number])
-            except (ValueError, TypeError, KeyError) as error:
-                raise BenchmarkError(f"{path}: line {number}: no JSON object with path_to_image and the 14 labels "
-                                     f"({type(error).__name__}: {error})") from None
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                    records.append([str(record["path_to_image"]), *(record[label] for label in LABELS), number])
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                    raise BenchmarkError(f"{path}: line {number}: no JSON object with path_to_image and the 14 labels "
+                                         f"({type(error).__name__}: {error})") from None
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); download it again") from None
     raw = pd.DataFrame(records, columns=["path_to_image", *LABELS, "line"]).set_index("line")
     labels = apply_policy(raw, LABELS, str(path), uncertain, blank, first_row=0).set_axis(raw["path_to_image"])
     if labels.index.has_duplicates:

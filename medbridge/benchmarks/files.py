@@ -6,6 +6,7 @@ on with the films that are present, says once what is missing, and keeps the lis
 
 from __future__ import annotations
 
+import gzip
 import os
 import warnings
 import zlib
@@ -16,10 +17,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medbridge.benchmarks.base import REQUIRED_COLUMNS, SPLITS, Benchmark, assign_splits, validate
+from medbridge.benchmarks.base import REQUIRED_COLUMNS, SPLITS, Benchmark, assign_splits, check_paths, validate
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 __all__ = ["archives", "build", "check_root", "draw_val", "dropped_rows", "keep_present", "read_csv"]
+
+MAX_UNPACKED = 4 * 2**30
+"""Most bytes that a .csv.gz may unpack to; the largest published table, reports and all, has about a quarter of it."""
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz")
 
@@ -74,6 +78,8 @@ def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional
             f"{path}: no such file, part of {where_hint}{_packed(path.parent, path.name.split('.')[0])}; "
             f"put it there, or give the folder that holds it as root")
     try:
+        if path.suffix == ".gz":
+            _check_unpacked(path)
         # a trailing comma in every row gives the last column no name; it is read and left
         header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns
         missing = [c for c in columns if c not in header]
@@ -96,6 +102,17 @@ def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional
     return table[chosen].assign(**{c: table[c].cat.rename_categories(str) for c in categories if c in chosen})
 
 
+def _check_unpacked(path: Path) -> None:
+    """Refuse a file that unpacks without end, before pandas holds it in memory."""
+    count = 0
+    with gzip.open(path) as file:
+        while part := file.read(2**20):
+            count += len(part)
+            if count > MAX_UNPACKED:
+                raise BenchmarkError(f"{path}: unpacks to more than {MAX_UNPACKED:,} bytes, which no published table does; "
+                                     f"download it again")
+
+
 def dropped_rows(images: Sequence[str], reason: str | Sequence[str]) -> pd.DataFrame:
     """Rows for :attr:`Benchmark.dropped`: columns ``image`` and ``reason`` (one for all, or one an image)."""
     return pd.DataFrame({"image": pd.Series(list(images), dtype=object), "reason": reason}, columns=["image", "reason"])
@@ -115,7 +132,7 @@ def keep_present(table: pd.DataFrame, root: Path, where: str, files: str = "pres
         ``(table, dropped)``: the kept rows with their index, and :func:`dropped_rows`.
 
     Raises:
-        BenchmarkError: none of the images is here, or ``files`` is another word.
+        BenchmarkError: none of the images is here, a path leaves ``root``, or ``files`` is another word.
 
     Warns:
         BenchmarkWarning: some are not here; once, with counts and the first five.
@@ -125,6 +142,7 @@ def keep_present(table: pd.DataFrame, root: Path, where: str, files: str = "pres
     if files == "all":
         return table, dropped_rows([], "")
     images = table["image"].tolist()
+    check_paths(images, table.index.to_numpy() + 2, where)  # before any folder is listed
     parents = [image.rpartition("/")[0] for image in images]
     held: dict[str, frozenset[str]] = {}
     for parent in tqdm(dict.fromkeys(parents), "listing folders", unit="folder", leave=False, disable=None, delay=2):

@@ -114,7 +114,7 @@ def _prepared(path: Path) -> tuple[str | None, bool]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return str(record["benchmark"]), bool(record["synthetic"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OSError) as error:
         raise BenchmarkError(f"{path}: cannot be read ({type(error).__name__}: {error}); prepare the folder again, or delete "
                              f"the file") from None
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from medbridge.benchmarks.base import Benchmark, assign_splits
 from medbridge.benchmarks.files import build, check_root, keep_present, read_csv
 from medbridge.dicom import open_dicom
-from medbridge.errors import BenchmarkError, BenchmarkWarning, ImageError
+from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 __all__ = ["LABELS", "OFFICIAL", "load_rsna"]
 
@@ -135,8 +135,12 @@ def _mapping(path: Path) -> pd.Series | None:
         return None
     try:
         records = json.loads(path.read_text(encoding="utf-8-sig"))
-        return pd.Series({record["subset_img_id"]: record["img_id"] for record in records}, dtype=object)
-    except (ValueError, TypeError, KeyError) as error:
+        people = {record["subset_img_id"]: record["img_id"] for record in records}
+        odd = next((item for pair in people.items() for item in pair if not isinstance(item, str) or not item), None)
+        if odd is not None or not people:
+            raise ValueError(f"{odd!r} is no name")
+        return pd.Series(people, dtype=object)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BenchmarkError(f"{path}: no JSON list of objects with subset_img_id and img_id ({type(error).__name__}: {error}); "
                              f"download it again, or remove it") from None
 
@@ -174,7 +178,7 @@ def _with_headers(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     for image in tqdm(table["image"], "reading DICOM headers", unit="film", disable=None):
         try:
             film = open_dicom(root / image, header_only=True)
-        except (ImageError, OSError):  # `medbridge data check` names such files
+        except Exception:  # pydicom raises anything at all on damaged bytes; `medbridge data check` names such files
             film = {}
         with pydicom.config.disable_value_validation():  # ages come without their unit
             age = pd.to_numeric(str(film.get("PatientAge", "")).rstrip("Yy"), errors="coerce")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from medbridge.experiment import read_experiment, run_experiment
-from medbridge.experiment.figures import write_figures
 from medbridge.experiment.tables import summary
 
 __all__ = ["register"]
@@ -24,6 +23,8 @@ def register(commands: argparse._SubParsersAction) -> None:
 
 
 def _experiment(args: argparse.Namespace) -> None:
+    from medbridge.experiment.figures import write_figures  # matplotlib wants a writable folder: only where something is drawn
+
     experiment = read_experiment(args.file)
     out = Path(args.out or f"runs/{Path(args.file).stem}")
     found = run_experiment(experiment, out, cache=args.cache, workers=args.workers)
