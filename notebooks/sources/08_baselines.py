@@ -633,7 +633,7 @@ table = board.table.set_index("method")
 assert (table["lo"] <= table["hi"]).all() and table["auc"].is_monotonic_decreasing
 trained = table.loc[[m for m in table.index if m in ("CoOp", "CLIP-Adapter", "Tip-Adapter-F", "MedBridge")]]
 assert (trained["seeds"] == 3).all()  # methods without chance run once
-kept = {seed: np.load(out / "results" / f"coop-seed{seed}.npz")["p"] for seed in (0, 1, 2)}
+kept = {seed: np.load(out / "results" / f"coop-seed{seed}.npz")["p0"] for seed in (0, 1, 2)}
 t = films.split("test")
 by_hand = np.mean([np.nanmean(auc(t.targets()[0], p, t.targets()[1])) for p in kept.values()])
 assert abs(by_hand - table.loc["CoOp", "auc"]) < 1e-9
