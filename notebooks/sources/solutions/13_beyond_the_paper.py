@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 13 Beyond the paper: solutions
 #
+# {{COLAB}}
+#
 # Solutions of the exercises in [13_beyond_the_paper.ipynb](../13_beyond_the_paper.ipynb), with comments. Try them yourself first.
 
 # %%
