@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 import torch
 from accelerate import Accelerator
-from speed import films
+from rig import films
 
 from medbridge import MedBridge, create_expert
 from medbridge.benchmarks import Benchmark

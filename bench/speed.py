@@ -1,4 +1,4 @@
-"""Six ratios of speed and scale, each measured in one run: what is compared alternates, the median counts.
+"""Six ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
 
     python bench/speed.py [--only a b ...] [--repeats 5] [--films 12] [--threads 1] [--out bench/README.md]
 
@@ -12,31 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import timm
 import torch
-from PIL import Image
+from rig import FIVE, Row, Turns, films, raw_encoder, table, vit
 from torch import Tensor, nn
 
 from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.baselines import create_baseline, loop
 from medbridge.benchmarks import Benchmark
 from medbridge.cache import CachedFilms, FilmFeatures, compute_features
-from medbridge.encode import encode_views, film_views
+from medbridge.encode import encode_views
 from medbridge.experts import Expert
-from medbridge.experts.timm_vision import TimmExpert
 from medbridge.focal import FocalSampler, extract_views, relative_boxes
 from medbridge.images import read_film
 from medbridge.shards import FeatureStore, ShardWriter
@@ -44,85 +38,6 @@ from medbridge.stream import predict_files
 from medbridge.train import TrainConfig, _Loop, fit
 
 HERE = Path(__file__).parent
-FIVE = FocalSampler(crop=0.5, overlap=0.0, extra=0)  # the whole film and four windows: N = 5
-
-
-class Words(nn.Module):
-    """Random text embeddings: their values do not change the time."""
-
-    text_dim = 64
-
-    def forward(self, texts: list[str]) -> Tensor:
-        rows = [torch.randn(64, generator=torch.Generator().manual_seed(sum(map(ord, t)))) for t in texts]
-        return nn.functional.normalize(torch.stack(rows), dim=1)
-
-
-def vit() -> Expert:
-    """ViT-S/14 with random weights as an expert."""
-    torch.manual_seed(0)
-    trunk = timm.create_model("vit_small_patch14_dinov2", pretrained=False, img_size=224, num_classes=0)
-    expert = TimmExpert("vit-s14-random", trunk, Words(), 224)
-    return expert.to("cuda") if torch.cuda.is_available() else expert
-
-
-def films(folder: Path, count: int, side: int = 1024, kind: str = "png") -> Benchmark:
-    """Synthetic pictures of a film's size and roughly its compressibility; two labels drawn at random."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(count):
-        soft = np.asarray(Image.fromarray(rng.uniform(40, 200, (16, 16)).astype(np.uint8)).resize((side, side)), dtype=np.float32)
-        pixels = (soft + rng.normal(0, 4, (side, side))).clip(0, 255).astype(np.uint8)
-        name = f"{i:04d}.{kind}"
-        Image.fromarray(pixels).save(folder / name, **({"quality": 90} if kind == "jpg" else {}))
-        rows.append({"image": name, "patient_id": name, "split": ("train", "val")[i % 2], "a": i % 2.0, "b": i // 2 % 2.0})
-    return Benchmark("noise (synthetic)", folder, ("a", "b"), pd.DataFrame(rows), synthetic=True)
-
-
-@dataclass
-class Row:
-    """One ratio: what, the target, the measured wall and processor ratios, and the absolute numbers behind them."""
-
-    key: str
-    what: str
-    target: str
-    met: bool
-    wall: float
-    processor: float | None
-    detail: str
-
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and processor seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def alternate(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median wall and processor seconds of each, run in turns after one warm-up of each."""
-    for work in works.values():
-        work()
-    found = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            found[name].append(timed(work))
-    return {name: tuple(statistics.median(x) for x in zip(*pairs, strict=True)) for name, pairs in found.items()}
-
-
-def raw_encoder(expert: Expert, benchmark: Benchmark, depths: list[int]) -> tuple[Callable[[], None], int]:
-    """The frozen tower alone on views that are in memory, in the batches that the cache uses."""
-    kind = expert.view_kind
-    views = torch.cat([film_views(lambda i=i: benchmark.read(i), FIVE.inference_boxes(1024, 1024), [kind])[kind]
-                       for i in range(len(benchmark))]).to(expert.mean.device)
-
-    def run() -> None:
-        for start in range(0, len(views), 65):
-            expert.encode_maps(expert.preprocess(views[start : start + 65]), depths)
-
-    return run, len(views)
 
 
 def filling(args: argparse.Namespace, place: Path) -> Row:
@@ -134,10 +49,10 @@ def filling(args: argparse.Namespace, place: Path) -> Row:
     def fill() -> None:
         compute_features(benchmark, [expert], [[9, 11]], FIVE, False, place / f"cache-{next(count)}", None, False)
 
-    t = alternate({"raw": raw, "fill": fill}, args.repeats)
-    wall, cpu = (t["raw"][i] / t["fill"][i] for i in (0, 1))
+    t = Turns({"raw": raw, "fill": fill}, args.repeats)
+    wall, cpu = t.ratio("raw", "fill")
     return Row("a", "filling the cache / raw tower, throughput", ">= 0.95", wall >= 0.95, wall, cpu,
-               f"{views / t['raw'][0]:.1f} and {views / t['fill'][0]:.1f} views a second")
+               f"{views / t.seconds('raw'):.1f} and {views / t.seconds('fill'):.1f} views a second")
 
 
 class Live:
@@ -178,11 +93,12 @@ def epochs(args: argparse.Namespace, place: Path) -> Row:
 
         return run
 
-    t = alternate({"live": epoch("live", Live(cached, expert)), "cached": epoch("cached", cached)}, args.repeats)
-    wall, cpu = (t["live"][i] / t["cached"][i] for i in (0, 1))
+    t = Turns({"live": epoch("live", Live(cached, expert)), "cached": epoch("cached", cached)}, args.repeats)
+    wall, cpu = t.ratio("live", "cached")
     gap = abs(losses["live"] - losses["cached"])
     return Row("b", "epoch without / with the cache, N = 5", ">= 20, losses within 1e-3", wall >= 20 and gap <= 1e-3, wall, cpu,
-               f"{t['live'][0]:.2f} s and {t['cached'][0]:.3f} s for {len(benchmark)} films; losses differ by {gap:.1e}")
+               f"{t.seconds('live'):.2f} s and {t.seconds('cached'):.3f} s for {len(benchmark)} films; "
+               f"losses differ by {gap:.1e}")
 
 
 def views(args: argparse.Namespace, place: Path) -> Row:
@@ -191,11 +107,11 @@ def views(args: argparse.Namespace, place: Path) -> Row:
     for kind in ("jpg", "png"):
         benchmark = films(place / kind, 1, 2048, kind)
         path, boxes = benchmark.paths()[0], FIVE.inference_boxes(2048, 2048)
-        t = alternate({"one": lambda p=path, b=boxes: extract_views(read_film(p), b[:1], 224),
-                       "five": lambda p=path, b=boxes: extract_views(read_film(p), b, 224)}, 4 * args.repeats)
-        rows.append((kind, *(t["five"][i] / t["one"][i] for i in (0, 1)), t))
+        t = Turns({"one": lambda p=path, b=boxes: extract_views(read_film(p), b[:1], 224),
+                   "five": lambda p=path, b=boxes: extract_views(read_film(p), b, 224)}, 4 * args.repeats)
+        rows.append((kind, *t.ratio("five", "one"), t))
     worst = max(rows, key=lambda r: r[1])
-    detail = "; ".join(f"{k}: {t['one'][0] * 1e3:.0f} and {t['five'][0] * 1e3:.0f} ms, {w:.2f}" for k, w, _, t in rows)
+    detail = "; ".join(f"{k}: {t.seconds('one') * 1e3:.0f} and {t.seconds('five') * 1e3:.0f} ms, {w:.2f}" for k, w, _, t in rows)
     return Row("c", "5 views of a 2048 x 2048 film / one decode and one resize", "<= 1.3", worst[1] <= 1.3, *worst[1:3], detail)
 
 
@@ -292,10 +208,10 @@ def folder(args: argparse.Namespace, place: Path) -> Row:
     expert, benchmark = vit(), films(place / "films", args.films)
     model = MedBridge([expert], benchmark.labels, sampler=FIVE).eval()
     raw, views = raw_encoder(expert, benchmark, model.depths[0])
-    t = alternate({"raw": raw, "predict": lambda: list(predict_files(model, benchmark.paths()))}, args.repeats)
-    wall, cpu = (t["raw"][i] / t["predict"][i] for i in (0, 1))
+    t = Turns({"raw": raw, "predict": lambda: list(predict_files(model, benchmark.paths()))}, args.repeats)
+    wall, cpu = t.ratio("raw", "predict")
     return Row("f", "prediction on a folder / raw tower, throughput", ">= 0.9", wall >= 0.9, wall, cpu,
-               f"{views / t['raw'][0]:.1f} and {views / t['predict'][0]:.1f} views a second")
+               f"{views / t.seconds('raw'):.1f} and {views / t.seconds('predict'):.1f} views a second")
 
 
 def options(args: argparse.Namespace) -> Iterator[str]:
@@ -311,9 +227,8 @@ def options(args: argparse.Namespace) -> Iterator[str]:
         return work
 
     def by(works: dict[str, Callable]) -> str:
-        t = alternate(works, args.repeats)
-        first, *rest = works
-        return ", ".join(f"wall {t[first][0] / t[n][0]:.2f}, processor {t[first][1] / t[n][1]:.2f}" for n in rest)
+        wall, cpu = Turns(works, args.repeats).ratio(*works)
+        return f"wall {wall:.2f}, processor {cpu:.2f}"
 
     yield "bf16 autocast of the tower | " + by({"fp32": run(), "bf16": run(torch.bfloat16)})
     yield "channels_last input | " + by({"plain": run(), "last": run(data=x.contiguous(memory_format=torch.channels_last))})
@@ -343,37 +258,6 @@ def options(args: argparse.Namespace) -> Iterator[str]:
 
 
 PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "e": memory, "f": folder}
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str) -> str:
-    """The results as Markdown."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    lines = [
-        "# Speed and scale, measured", "",
-        f"`python bench/speed.py --threads {args.threads} --repeats {args.repeats} --films {args.films} --phantom {args.phantom} "
-        f"--epochs {args.epochs}`, {time.strftime('%d %B %Y')}.",
-        f"Machine: {processor()}, {os.cpu_count()} cores, {device}; PyTorch {torch.__version__}, {args.threads} thread(s) for "
-        f"the tower; load average of the machine {load}.", "",
-        "Ratios are of medians of alternating runs. Processor time counts all threads of the process: it does not see what is "
-        "hidden behind other cores, and suffers little from other programs. The films are synthetic noise, except in (d), which "
-        "trains on PhantomCXR (synthetic). The tower in (a), (b) and (f) is ViT-S/14 with random weights.", "",
-        "| | what | target | met | ratio, wall | ratio, processor | behind it |", "|---|---|---|---|---|---|---|"]
-    for r in rows:
-        cpu = "" if r.processor is None else f"{r.processor:.3g}"
-        lines.append(f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {r.wall:.3g} | {cpu} | {r.detail} |")
-    if extra:
-        lines += ["", "What single measures do to the speed here (above 1: faster):", "", "| measure | time without / with |",
-                  "|---|---|", *(f"| {line} |" for line in extra)]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -5,19 +5,17 @@ cache is [ours]). Each film is decoded once for all experts; views are cut once 
 decode and cut ahead of the experts, another one writes behind them.
 
 The address of a film's features is all that they depend on: the film's content and the boxes of its views (its key,
-:mod:`medbridge.filmkeys`), the expert, its weights, its interpolation and precision (the folder), the depth (the part of a shard,
+:mod:`medbridge.filmkeys`), the expert, its weights, input and precision (the folder), the depth (the part of a shard,
 :mod:`medbridge.shards`). Films that are there, from another label budget or another split, are never computed again, and a depth
 that is missing is added. An interrupted fill loses what was not yet in a shard: half a minute of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,16 +27,20 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from medbridge.benchmarks import Benchmark
-from medbridge.encode import Views, encode_views, film_views, to_cpu, view_bytes, view_groups
+from medbridge.encode import film_views, view_bytes, view_groups
 from medbridge.errors import CacheError
-from medbridge.experts import Expert, FrozenMaps
+from medbridge.experts import Expert
+from medbridge.fill import Job, WriteBehind, map_part
 from medbridge.filmkeys import film_files, film_key
 from medbridge.focal import FocalSampler, relative_boxes
 from medbridge.overlap import ahead, decode_threads, prefetch
-from medbridge.parallel import barrier, main_first, ranks
-from medbridge.shards import FeatureStore, Located, ShardWriter
+from medbridge.parallel import barrier, ranks
+from medbridge.shards import FeatureStore, Located
 
 __all__ = ["CachedFilms", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder", "features_folder"]
+
+_MADE = 1
+"""Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -86,15 +88,10 @@ class FilmFeatures:
     fixed: int
 
 
-def _map_part(depth: int) -> str:
-    return f"map.{depth:03d}"
-
-
 def expert_folder(expert: Expert) -> str:
-    """Name of the folder of an expert's features: name, weights, and how views and activations are computed where unusual."""
-    name = f"{expert.name.replace('/', '-').replace(':', '-')}-{expert.fingerprint()[:12]}"
-    name += "" if expert.interpolation == "bilinear" else f"-{expert.interpolation}"
-    return name + ("" if expert.precision == "float32" else f"-{expert.precision}")
+    """Name of the folder of an expert's features: name, and digest of all that makes them but films, boxes and depth."""
+    made = (_MADE, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
+    return f"{expert.name.replace('/', '-').replace(':', '-')}-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}"
 
 
 @dataclass
@@ -123,7 +120,7 @@ class CachedFilms(Dataset):
         return len(self.boxes)
 
     def __getitem__(self, i: int) -> FilmFeatures:
-        maps = [[at.read(_map_part(d), i) for d in depths] for at, depths in zip(self.located, self.depths, strict=True)]
+        maps = [[at.read(map_part(d), i) for d in depths] for at, depths in zip(self.located, self.depths, strict=True)]
         summary = [at.read("summary", i) for at in self.located]
         return FilmFeatures(maps, summary, torch.from_numpy(relative_boxes(self.boxes[i], *self.sizes[i])), self.fixed[i])
 
@@ -160,6 +157,7 @@ def compute_features(
     workers: int | None = None,
     progress: bool = True,
     limit: int | None = None,
+    remember: bool = True,
 ) -> CachedFilms:
     """Frozen features of every film; what is already on disk is not computed again.
 
@@ -175,6 +173,7 @@ def compute_features(
         workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
         progress: show a progress bar.
         limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
+        remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
 
     Raises:
         ImageError: a film cannot be read; the message names it. Films that were finished are kept.
@@ -183,7 +182,12 @@ def compute_features(
     root, threads = features_folder(folder), decode_threads(workers)
     depths = [sorted(set(d)) for d in depths]
     paths = benchmark.paths()
-    found = main_first(lambda: film_files(paths, root, max(1, threads), progress))
+    rank, world = ranks()
+    memory = root if remember else None
+    if memory and world > 1:  # each process reads its share, and finds the others' in the memory
+        film_files(paths[rank::world], memory, max(1, threads), progress and rank == 0)
+        barrier()
+    found = film_files(paths, memory, max(1, threads), progress and rank == 0)
     boxes = [
         sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
         for f, name in zip(found, benchmark.image_ids(), strict=True)]
@@ -193,27 +197,30 @@ def compute_features(
     stores = [FeatureStore(root / expert_folder(e)) for e in experts]
 
     def locate() -> list[Located]:
-        return [store.find(keys, ["summary", "embed", *map(_map_part, d)]) for store, d in zip(stores, depths, strict=True)]
+        return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
 
     located = locate()
-    rank, world = ranks()
-    gaps = [[~at.has("summary"), *(~at.has(_map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
+    gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
     todo = np.any([gap for parts in gaps for gap in parts], axis=0)
     if todo.any():
         _check_room(root, benchmark.name, experts, depths, boxes, gaps, limit)
-        # dealt out by number, not by what is missing: a process that looks later already finds films of the others
+    barrier()  # all have looked, and found room, before one of them writes
+    if todo.any():
+        # dealt out by number, not by what is missing: another run may write to this folder meanwhile
         rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
         kinds = sorted({e.view_kind for e in experts})
-        jobs = [_Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
+        jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
         films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
         groups = view_groups(films)
         bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film", disable=not progress or rank > 0)
-        with bar, _Behind(stores) as behind:
+        with bar, WriteBehind(stores) as behind:
             for group in prefetch(groups) if threads else groups:
                 for k, job in enumerate(jobs):
-                    _encode_group(job, [g for g in group if job.needs(g[0])], partial(behind.add, k))
+                    said = job.encode(group)
+                    if said is not None:
+                        behind.add(k, *said)
                 bar.update(len(group))
-    barrier()  # unconditionally: a process may have found nothing missing
+    barrier()
     if world > 1 or todo.any():
         located = locate()
     return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
@@ -236,67 +243,3 @@ def _check_room(
     if new > 0.98 * free:
         raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
                          f"{fix}")
-
-
-class _Job:
-    """What one expert has still to say: of which films which parts."""
-
-    def __init__(self, expert: Expert, depths: list[int], keys: list[bytes], gaps: list[np.ndarray]) -> None:
-        self.expert, self.depths, self.keys = expert, depths, keys
-        self.parts = ["summary", *map(_map_part, depths)]
-        self.gaps = np.array(gaps)
-
-    def needs(self, row: int) -> bool:
-        return bool(self.gaps[:, row].any())
-
-    def wanted(self, row: int) -> list[str]:
-        names = [part for part, gap in zip(self.parts, self.gaps[:, row], strict=True) if gap]
-        return [*names, "embed"] if "summary" in names else names
-
-
-class _Behind:
-    """One thread that copies results off the device and writes them; a fault there stops the caller at its next call."""
-
-    def __init__(self, stores: Sequence[FeatureStore]) -> None:
-        self.writers = [ShardWriter(store) for store in stores]
-        self.pool = ThreadPoolExecutor(1, "medbridge-write")
-        self.pending: deque[Future] = deque()
-
-    def add(self, k: int, films: list[tuple[bytes, list[str], slice]], out: FrozenMaps) -> None:
-        self.pending.append(self.pool.submit(self._write, self.writers[k], films, out))
-        while len(self.pending) > 2 * len(self.writers):  # results wait in memory; a slow disk holds the experts up
-            self.pending.popleft().result()
-
-    @staticmethod
-    def _write(writer: ShardWriter, films: list[tuple[bytes, list[str], slice]], out: FrozenMaps) -> None:
-        out = to_cpu(out)
-        parts = {"summary": out.summary, **{_map_part(d): m for d, m in out.maps.items()}}
-        if out.embed is not None:
-            parts["embed"] = out.embed
-        for key, names, rows in films:
-            writer.add(key, {name: parts[name][rows] for name in names if name in parts})
-
-    def __enter__(self) -> _Behind:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with ExitStack() as stack:  # what is finished is kept, whatever happened to the rest
-            stack.callback(self.pool.shutdown)
-            for writer in self.writers:
-                stack.callback(writer.flush)
-            for future in self.pending:
-                stack.callback(future.result)
-
-
-def _encode_group(job: _Job, group: list[Views], add: Callable) -> None:
-    if not group:
-        return
-    views = torch.cat([v[job.expert.view_kind] for _, v in group])
-    if job.expert.mean.device.type == "cuda":
-        views = views.pin_memory()
-    films, start = [], 0
-    for row, v in group:
-        rows = slice(start, start + len(v[job.expert.view_kind]))
-        start = rows.stop
-        films.append((job.keys[row], job.wanted(row), rows))
-    add(films, encode_views(job.expert, views, job.depths, keep_device=True))

@@ -117,11 +117,11 @@ def _evaluate(args: argparse.Namespace) -> None:
         result = evaluate(y, p, mask, target.test.table["patient_id"], target.test.labels)
         found.append({"benchmark": target.test.name, "split": args.split, "shared_labels": [asdict(s) for s in target.shared],
                       **result.to_dict()})
-        if not args.json:
+        if not args.json and is_main():
             shared = f"{len(target.shared)} of the adapter's {len(model.labels)} labels are shared"
             print(f"{target.test.name}, {args.split} split; {shared} (adapter = benchmark): {target.mapping()}")
             print(f"{result.table()}\n")
-    if args.json:
+    if args.json and is_main():
         print(json.dumps(found if args.test else found[0], indent=2))
 
 

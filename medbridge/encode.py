@@ -24,7 +24,7 @@ def _half(x: Tensor) -> Tensor:
     return x.float().clamp(-_FP16_MAX, _FP16_MAX).half().contiguous()
 
 
-def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 64, keep_device: bool = False) -> FrozenMaps:
+def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False) -> FrozenMaps:
     """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding, ``batch`` at a time.
 
     Args:

@@ -35,19 +35,19 @@ class FilmFile:
     width: int
 
 
-def film_files(paths: Sequence[Path], folder: Path, threads: int = 1, progress: bool = False) -> list[FilmFile]:
-    """Digest and size of each film, remembered in ``folder``.
+def film_files(paths: Sequence[Path], folder: Path | None, threads: int = 1, progress: bool = False) -> list[FilmFile]:
+    """Digest and size of each film.
 
     Args:
         paths: film files.
-        folder: of the cache.
+        folder: of the cache, where they are remembered; ``None``: nowhere.
         threads: that read.
         progress: show a bar where many are to be read.
 
     Raises:
         ImageError: a file that is no film, by its header; the message names it.
     """
-    known = _remembered(folder / _MEMORY)
+    known = {} if folder is None else _remembered(folder / _MEMORY)
     names = [os.path.abspath(p) for p in paths]
     stamps = [_stamp(p) for p in paths]
     new = [i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if known.get(name, (None,))[0] != stamp]
@@ -59,7 +59,7 @@ def film_files(paths: Sequence[Path], folder: Path, threads: int = 1, progress: 
             known[names[i]] = (stamps[i], film)
             lines.append(json.dumps([names[i], *stamps[i], film.digest, film.height, film.width]) + "\n")
     finally:
-        if lines:
+        if lines and folder is not None:
             with suppress(OSError):  # a read-only cache costs time, not the result
                 folder.mkdir(parents=True, exist_ok=True)
                 with open(folder / _MEMORY, "a", encoding="utf-8") as file:

@@ -7,23 +7,33 @@ gathered in their order, so that the outcome is that of one process.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, gather_object, pad_across_processes
+from accelerate.utils import gather, gather_object, pad_across_processes, parse_flag_from_env
 from torch import Tensor
 
-__all__ = ["barrier", "gather_rows", "is_main", "join", "main_first", "ranks"]
+__all__ = ["barrier", "gather_rows", "is_main", "join", "ranks"]
+
+_PATIENCE = timedelta(hours=6)
+"""How long a process waits for the others: reading or filling may take one of them longer than the ten minutes of NCCL."""
 
 
 def ranks() -> tuple[int, int]:
-    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched.
+
+    Raises:
+        RuntimeError: several processes were launched, and Accelerate did not join them: each would do all the work.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched < 2:
         return 0, 1
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE)
+    if state.num_processes != launched:
+        raise RuntimeError(f"WORLD_SIZE={launched} but Accelerate joined {state.num_processes} process(es); start with torchrun "
+                           "or `accelerate launch`, on CPUs or NVIDIA GPUs")
     return state.process_index, state.num_processes
 
 
@@ -65,13 +75,3 @@ def join(mine: Tensor, count: int) -> Tensor:
     parts = [padded[r * most : r * most + n] for r, n in enumerate(counts)]
     parts[rank] = mine[:count]
     return torch.cat(parts)
-
-
-def main_first(work: Callable[[], Any]) -> Any:
-    """Run ``work`` in the main process, then in the others, which find on disk what it made."""
-    if is_main():
-        found = work()
-        barrier()
-        return found
-    barrier()
-    return work()

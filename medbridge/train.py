@@ -37,7 +37,7 @@ from medbridge.losses import LOSSES, triplet_loss
 from medbridge.model import MedBridge
 from medbridge.moe import balance_loss
 from medbridge.overlap import prefetch
-from medbridge.parallel import join, ranks
+from medbridge.parallel import is_main, join, ranks
 from medbridge.passes import DrawnFilms, Pass
 from medbridge.predict import predict
 
@@ -132,6 +132,7 @@ def fit(
     y, mask = train.targets()
     if not mask.any() or not val.targets()[1].any():
         raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in train or in val; fill in the label columns")
+    progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
     if tensorboard:

@@ -84,7 +84,8 @@ def features_of_shards(
             if found and (films.labels, films.name) != (found[0].benchmark.labels, found[0].benchmark.name):
                 raise BenchmarkError(
                     f"shards of {found[0].benchmark.name!r} and of {films.name!r} together; read one benchmark at a time")
-            found.append(compute_features(films, experts, depths, sampler, training, folder, workers, progress))
+            found.append(compute_features(
+                films, experts, depths, sampler, training, folder, workers, progress, remember=False))
     if not found:
         raise BenchmarkError(f"{len(shards)} shards hold no film" + ("" if split is None else f" of split {split!r}"))
     first = found[0].benchmark

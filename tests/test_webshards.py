@@ -40,9 +40,10 @@ def test_a_stream_gives_the_features_of_the_folder(squares, experts, shards, tmp
 def test_what_is_in_the_cache_is_not_computed_again(experts, shards, tmp_path, monkeypatch):
     options = (experts, DEPTHS, SAMPLER, False, "val", tmp_path)
     features_of_shards(shards, *options, progress=False)
-    monkeypatch.setattr("medbridge.cache.encode_views", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr("medbridge.fill.encode_views", lambda *a, **k: pytest.fail("computed again"))
     again = features_of_shards(shards, *options, progress=False)
     assert len(again) == 12 and not list(tmp_path.rglob("*.png"))
+    assert not (tmp_path / "films.jsonl").exists()  # films that are gone are not remembered
 
 
 def test_bad_shards(experts, shards, squares, tmp_path, monkeypatch):

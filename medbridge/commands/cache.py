@@ -81,10 +81,7 @@ def clean(
     if everything and chosen:
         raise CacheError("--all deletes all features; leave out --expert and --older-than, or --all")
     names = [name.replace("/", "-").replace(":", "-") for name in experts or []]
-    owner = {f.path: f.path.name.rsplit("-", 1)[0] for f in here}
-    for f in here:  # the folder's name ends in the weights' digest, and where unusual in how views are made
-        while owner[f.path] not in names and "-" in owner[f.path]:
-            owner[f.path] = owner[f.path].rsplit("-", 1)[0]
+    owner = {f.path: f.path.name.rpartition("-")[0] for f in here}  # after it comes the digest of what made the features
     if unknown := [n for n in names if n not in owner.values()]:
         there = ", ".join(f.path.name for f in here) or "nothing"
         raise CacheError(f"{root}: no features of {', '.join(unknown)}; there is {there}")

@@ -690,4 +690,4 @@ else:
 #   than one filling.
 # - A router weight is a factor on a logit. It is neither trust, nor contribution, nor proof that routing helps.
 #
-# Next: full training on a GPU with real benchmarks and foundation models (notebook 12, in preparation).
+# Next: [12 Full training on a GPU](12_full_gpu_training.ipynb), with real benchmarks and foundation models.

@@ -376,4 +376,4 @@ if not full_profile():
 # - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
 # - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.
 #
-# Next: what lies beyond the paper (notebook 13, in preparation)
+# Next: [13 Beyond the paper](13_beyond_the_paper.ipynb): other experts, losses and routers.
