@@ -143,5 +143,9 @@ def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str
         lines.append(f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {r.wall:.3g} | {cpu} | {r.detail} |")
     if extra:
         lines += ["", "What single measures do to the speed here (above 1: faster):", "", "| measure | time without / with |",
-                  "|---|---|", *(f"| {line} |" for line in extra)]
+                  "|---|---|", *(f"| {line} |" for line in extra), "",
+                  "The package computes in float32 and eagerly by default; `expert.precision = 'bfloat16'` before filling turns "
+                  "autocast on, and such features have a place of their own. Not used, and not measured without a GPU: "
+                  "torch.compile, channels_last, pinned batches in training (filling pins its views). JPEG draft decoding is "
+                  "not used: the windows need the film's full resolution."]
     return "\n".join(lines) + "\n"

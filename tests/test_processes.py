@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from medbridge import parallel
 
 SCRIPT = str(Path(__file__).parent / "training_run.py")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]),
@@ -72,3 +75,10 @@ def test_two_processes_agree_with_one(place, whole):
     for a, b in zip(one["rows"], two["rows"], strict=True):
         assert b == pytest.approx(a, abs=1e-4)
     assert sum(two["test"], []) == pytest.approx(sum(one["test"], []), abs=1e-3)
+
+
+def test_processes_that_were_not_joined_are_noticed(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(parallel, "PartialState", lambda **_: SimpleNamespace(num_processes=1, process_index=0))
+    with pytest.raises(RuntimeError, match="WORLD_SIZE=2 but Accelerate joined 1"):
+        parallel.ranks()
