@@ -222,6 +222,7 @@ def _publish(path: Path, data: bytes) -> None:
     if os.name == "posix":  # the new name, too, is on the disk before anybody relies on it
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            with suppress(OSError):  # mounted drives may not know how
+                os.fsync(folder)
         finally:
             os.close(folder)
