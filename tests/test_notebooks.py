@@ -1,5 +1,7 @@
 """The notebooks are what their sources say, and each keeps the course's form. That they run is `pytest --nbval notebooks`."""
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -51,8 +53,27 @@ def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
 
 
 def test_links_between_notebooks_lead_somewhere():
-    import re
-
     for source in SOURCES:
         for link in re.findall(r"\]\(([^)#:{}]+\.ipynb)\)", source.read_text()):
             assert (build.target(source).parent / link).exists(), f"{source.name} links to {link}"
+
+
+def test_the_table_of_minutes_is_current():
+    assert (ROOT / "docs" / "minutes.md").read_text(encoding="utf-8") == build.minutes_page(), "run `make stamp`"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_a_notebook_holds_no_trace_of_the_machine_that_ran_it(source):
+    """What would be noise in a review: times, folders, editors' settings."""
+    book = nbformat.read(build.target(source), 4)
+    assert set(book.metadata) <= {"kernelspec", "language_info", "widgets"}
+    assert book.metadata.kernelspec.name == "python3"
+    for cell in book.cells:
+        assert set(cell.metadata) <= {"tags", "alt"}, cell.source[:80]
+        for output in cell.get("outputs", []):
+            assert set(output.get("metadata", {})) <= {"image/png", "needs_background"}
+            if "nbval-ignore-output" in cell.metadata.get("tags", []):
+                continue  # such a cell may show where it ran
+            shown = json.dumps([output.get("text"), output.get("data", {}).get("text/plain")])
+            trace = re.search(r"/(?:home|root|Users|tmp|work)/\S*", shown)
+            assert not trace, f"a folder of the machine stands in the stored output: {trace[0]}"

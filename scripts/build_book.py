@@ -1,0 +1,123 @@
+"""Build the static site of the course with Jupyter Book: build/book/index.html.
+
+    python scripts/build_book.py [--out build/book]
+
+Nothing is executed: pages show the stored outputs. Nothing is asked from outside while reading: MathJax lies beside the pages,
+badges become links, widgets become a note (their static picture stands in the notebook), and every picture has a description: the
+cell's ``alt`` metadata, else the title that its code gives it, else the heading above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jupyter_server_mathjax
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
+         "docs/notation.md", "docs/minutes.md")
+TITLE = re.compile(r"""(?:title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\1""")
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
+CONFIG = {
+    "title": "MedBridge: a course",
+    "author": "the MedBridge course",
+    "execute": {"execute_notebooks": "off"},
+    "parse": {"myst_enable_extensions": ["amsmath", "dollarmath", "deflist", "html_image", "colon_fence"]},
+    "sphinx": {"config": {
+        "nb_ipywidgets_js": {}, "myst_update_mathjax": False, "html_math_renderer": "mathjax", "html_show_copyright": False,
+        "mathjax_path": "mathjax/MathJax.js?config=TeX-AMS_CHTML-full",
+        "mathjax2_config": {"tex2jax": {"inlineMath": [["\\(", "\\)"]], "displayMath": [["\\[", "\\]"]]}, "messageStyle": "none",
+                            "showMathMenu": False},
+        "html_theme_options": {"use_repository_button": False, "use_issues_button": False, "use_download_button": False,
+                               "search_bar_text": "Search the course"},
+        # raw HTML blocks in notebooks (folded hints) begin below the page's own headings
+        "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"]}},
+}
+
+
+def described(book: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+    """The notebook with a description on each picture, and without what would need another server."""
+    heading = name
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = BADGE.sub(r"[Open in Colab](\1)", cell.source)
+            found = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
+            heading = found[-1] if found else heading
+        elif cell.cell_type == "code":
+            titles = [text for _, text in TITLE.findall(cell.source)]
+            text = cell.metadata.get("alt") or (titles[-1] if titles else f"figure of the section {heading}")
+            text = re.sub(r"\{[^{}]*\}|\\n|[$*`]", " ", text)
+            cell.metadata["mystnb"] = {"image": {"alt": " ".join(text.split())}}
+            for output in cell.outputs:
+                data = output.get("data", {})
+                if data.pop("application/vnd.jupyter.widget-view+json", None) is not None:
+                    data.clear()
+                    data["text/plain"] = "Interactive: open the notebook in Jupyter or on Colab to move the controls."
+    book.metadata.pop("widgets", None)
+    return book
+
+
+def write_source(folder: Path) -> None:
+    """Everything that Jupyter Book reads."""
+    for name in PAGES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    chapters = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    solutions = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+    (folder / "notebooks" / "solutions").mkdir(parents=True)
+    for path in [*chapters, *solutions]:
+        nbformat.write(described(nbformat.read(path, 4), path.stem), folder / path.relative_to(ROOT))
+    shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", folder / "_static" / "mathjax",
+                    ignore=shutil.ignore_patterns("localization", "*.py"))
+    (folder / "_config.yml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+
+    def entries(paths: list[Path]) -> list[dict[str, str]]:
+        return [{"file": path.relative_to(ROOT).with_suffix("").as_posix()} for path in paths]
+
+    parts = [{"caption": "The course", "chapters": entries(chapters)}, {"caption": "Solutions", "chapters": entries(solutions)},
+             {"caption": "Reference", "chapters": [{"file": name.removesuffix(".md")} for name in PAGES[1:]]}]
+    (folder / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "README", "parts": parts}), encoding="utf-8")
+
+
+def build(out: Path) -> str:
+    """Build the site into ``out`` and return what Jupyter Book said.
+
+    Raises:
+        RuntimeError: the build failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        source, made = Path(scratch) / "source", Path(scratch) / "made"
+        source.mkdir()
+        write_source(source)
+        call = "from jupyter_book.cli.main import main; main()"
+        done = subprocess.run([sys.executable, "-c", call, "build", str(source), "--path-output", str(made)], capture_output=True,
+                              text=True, check=False)
+        said = done.stdout + done.stderr
+        html = made / "_build" / "html"
+        if done.returncode or not (html / "index.html").exists():
+            raise RuntimeError(f"jupyter-book failed:\n{said[-4000:]}")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(html, out, ignore=shutil.ignore_patterns("_sources", "objects.inv"))
+    return said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "book")
+    args = parser.parse_args()
+    said = build(args.out)
+    print("\n".join(line for line in said.splitlines() if "WARNING" in line))
+    print(f"open {args.out / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
