@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.benchmarks import Benchmark
 from medbridge.cache import CachedFilms, compute_features
-from medbridge.evaluate import Evaluation, PairedDifference, evaluate, paired_difference
+from medbridge.evaluate import Evaluation, PairedDifference, evaluate, json_safe, paired_difference
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.predict import Prediction, predict
+from medbridge.scorecard import Scorecard, make_scorecard
+from medbridge.subgroups import known_subgroups, subgroup_table
 from medbridge.tasks import Target, make_targets
+from medbridge.thresholds import f1_thresholds
 from medbridge.train import History, TrainConfig, fit
 
-__all__ = ["Adapted", "Tested", "adapt", "comparison_table", "target_table", "training_card"]
+__all__ = ["Adapted", "Tested", "adapt", "training_card"]
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Tested:
         scores: method -> probabilities ``(n, S)``.
         evaluations: method -> AUC with intervals.
         difference: MedBridge minus the linear probe, paired on the same films.
+        scorecards: method -> decisions and probabilities; its thresholds were chosen on the source's validation split.
+        subgroups: MedBridge's macro AUC by sex, age band, view and hospital, as far as the benchmark tells them.
     """
 
     target: Target
@@ -49,6 +55,8 @@ class Tested:
     scores: dict[str, np.ndarray]
     evaluations: dict[str, Evaluation]
     difference: PairedDifference
+    scorecards: dict[str, Scorecard]
+    subgroups: pd.DataFrame
 
 
 @dataclass
@@ -59,7 +67,7 @@ class Adapted:
         model: the trained model. history: of its training.
         tested: one a target, in the order that was asked for.
         seconds: part of the job -> wall time.
-        test, prediction, scores, evaluations, difference: those of the first target.
+        test, prediction, scores, evaluations, difference, scorecards, subgroups: those of the first target.
     """
 
     model: MedBridge
@@ -82,6 +90,14 @@ class Adapted:
     @property
     def evaluations(self) -> dict[str, Evaluation]:
         return self.tested[0].evaluations
+
+    @property
+    def scorecards(self) -> dict[str, Scorecard]:
+        return self.tested[0].scorecards
+
+    @property
+    def subgroups(self) -> pd.DataFrame:
+        return self.tested[0].subgroups
 
     @property
     def difference(self) -> PairedDifference:
@@ -129,17 +145,23 @@ def adapt(
     if any(e.aligned for e in model.experts):
         methods.insert(0, ZeroShot(list(model.experts), benchmark.labels))
     scores: list[dict[str, np.ndarray]] = [{} for _ in targets]
+    held_out: dict[str, np.ndarray] = {}  # scores of the source's validation films, over all its labels
     for method in methods:
         method.fit(films["train"], films["val"])
+        held_out[method.name] = method.predict_proba(films["val"])
         for target, part, found in zip(targets, test_films, scores, strict=True):
             found[method.name] = method.predict_proba(part)[:, target.columns]
     clock.lap("baselines")
     history = fit(model, benchmark, train, out, cache, workers, progress)
     clock.lap("training")
+    held_out["MedBridge"] = predict(model, films["val"], train.batch_size, progress=progress).probabilities
+    y_val, mask_val = splits["val"].targets()
+    thresholds = {name: f1_thresholds(y_val, p, mask_val) for name, p in held_out.items()}
     tested = []
     for target, part, found in zip(targets, test_films, scores, strict=True):
         prediction = predict(model, part, train.batch_size, progress=progress).select(target.columns)
-        tested.append(_compare(target, prediction, found | {"MedBridge": prediction.probabilities}, train.seed))
+        every = found | {"MedBridge": prediction.probabilities}
+        tested.append(_compare(target, prediction, every, thresholds, train.seed))
     clock.lap("evaluation")
     model.card = training_card(benchmark, train, history)
     model.save(out)
@@ -154,14 +176,20 @@ def training_card(benchmark: Benchmark, train: TrainConfig, history: History) ->
             "seed": train.seed, "best_epoch": history.best_epoch + 1, "val_auc": history.best_auc}
 
 
-def _compare(target: Target, prediction: Prediction, scores: dict[str, np.ndarray], seed: int) -> Tested:
+def _compare(
+    target: Target, prediction: Prediction, scores: dict[str, np.ndarray], thresholds: dict[str, np.ndarray], seed: int
+) -> Tested:
     test = target.test
     y, mask = test.targets()
     patients = test.table["patient_id"]
     evaluations = {name: evaluate(y, p, mask, patients, test.labels, seed=seed) for name, p in scores.items()}
     difference = paired_difference(
         y, scores["MedBridge"], scores["linear probe"], mask, patients, seed=seed, labels=test.labels)
-    return Tested(target, prediction, scores, evaluations, difference)
+    at = list(target.columns)
+    cards = {name: make_scorecard(evaluations[name], y, p, thresholds[name][at], mask) for name, p in scores.items()}
+    columns = known_subgroups(test)
+    groups = subgroup_table(test, scores["MedBridge"], columns, seed=seed) if columns else pd.DataFrame()
+    return Tested(target, prediction, scores, evaluations, difference, cards, groups)
 
 
 class _Clock:
@@ -202,6 +230,8 @@ def _target_metrics(tested: Tested) -> dict[str, Any]:
         "shared_labels": [asdict(s) for s in target.shared],
         "test": {name: e.to_dict() for name, e in tested.evaluations.items()},
         "medbridge_minus_linear_probe": tested.difference.to_dict(),
+        "scorecards": {name: card.to_dict() for name, card in tested.scorecards.items()},
+        "subgroups": json_safe(tested.subgroups.to_dict(orient="records")),
         "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
     }
 
@@ -210,39 +240,3 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(value, indent=2), encoding="utf-8")
     os.replace(temporary, path)
-
-
-def comparison_table(result: Adapted) -> str:
-    """The table of every target, one below the other."""
-    return "\n\n".join(target_table(tested, result.model) for tested in result.tested)
-
-
-def target_table(tested: Tested, model: MedBridge) -> str:
-    """Test AUC of every method, mean and by label, with 95 % bootstrap intervals, and the paired difference below.
-
-    Above the table of a cross-domain target: the labels that it shares with the source.
-    """
-    cells = [["", *tested.evaluations]]
-    macros = [e.macro for e in tested.evaluations.values()]
-    cells.append(["mean", *(_cell(m["auc"], m["lo"], m["hi"]) for m in macros)])
-    test = tested.target.test
-    for c, label in enumerate(test.labels):
-        rows = [e.per_label.iloc[c] for e in tested.evaluations.values()]
-        cells.append([label, *(_cell(r["auc"], r["auc_lo"], r["auc_hi"]) for r in rows)])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-    if not tested.target.in_domain:
-        lines.insert(0, f"{len(test.labels)} of the source's {len(model.labels)} labels are shared "
-                        f"(source = target): {tested.target.mapping()}")
-    patients = test.table["patient_id"].nunique()
-    d = tested.difference
-    zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
-    return "\n".join([
-        f"{test.name}, test split: {len(test)} films of {patients} patients, AUC [95 % bootstrap interval]",
-        *lines,
-        f"MedBridge minus linear probe, paired on the same films: {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]{zero}",
-    ])
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    return "undefined" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medbridge import __version__
-from medbridge.adapt import adapt, comparison_table
-from medbridge.benchmarks import Benchmark, list_benchmarks, load_benchmark
-from medbridge.commands import course, data, experiment, experts, labels, leaderboard, prompts
-from medbridge.commands.options import add_option, parse_options
+from medbridge.adapt import adapt
+from medbridge.benchmarks import Benchmark, load_benchmark
+from medbridge.commands import ablate, course, data, experiment, experts, labels, leaderboard, prompts, published
+from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, named_benchmark, settings_of, source_ref
+from medbridge.comparison import comparison_table
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
 from medbridge.experts import create_expert
@@ -24,60 +23,12 @@ from medbridge.focal import FocalSampler
 from medbridge.images import read_film
 from medbridge.model import AdapterConfig
 from medbridge.predict import predict, predict_film
-from medbridge.tasks import BenchmarkRef, make_target, same_films, thin_training
+from medbridge.tasks import make_target, same_films, thin_training
 from medbridge.train import TrainConfig
 
-__all__ = ["add_settings", "main", "settings_of"]
+__all__ = ["main"]
 
 NOTICE = "For research and education, not for clinical use."
-
-
-def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
-    """One option for each field of a settings dataclass, so that the command line can never lag behind."""
-    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
-    hints = typing.get_type_hints(cls)
-    for f in fields(cls):
-        if f.name in skip:
-            continue
-        hint = hints[f.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(t for t in typing.get_args(hint) if t is not type(None))
-        default = None if f.default is MISSING else f.default
-        option: dict[str, Any] = {"dest": f.name, "default": default, "help": f"default {default}"}
-        if hint is bool:
-            group.add_argument(f"--{f.name.replace('_', '-')}", action=argparse.BooleanOptionalAction, **option)
-        else:
-            group.add_argument(f"--{f.name.replace('_', '-')}", type=hint, metavar=hint.__name__.upper(), **option)
-
-
-def settings_of(cls: type, args: argparse.Namespace) -> Any:
-    """The settings dataclass ``cls`` with what the command line says."""
-    return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
-
-
-def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--benchmark", metavar="NAME", help=f"one of {', '.join(list_benchmarks())}")
-    parser.add_argument("--root", help="folder that holds --benchmark")
-    parser.add_argument("--test", action="append", metavar="NAME[=ROOT]",
-                        help="score the test split of this benchmark over the labels that it shares; repeat for more. "
-                             "Without ROOT: $MEDBRIDGE_DATA/NAME")
-    add_option(parser)
-    parser.add_argument("--cache", help="folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)")
-    parser.add_argument("--workers", type=int, help="processes that decode films")
-
-
-def _ref(text: str, args: argparse.Namespace) -> BenchmarkRef:
-    return BenchmarkRef.parse(text, parse_options(args.option, text.partition("=")[0].strip()))
-
-
-def _named_benchmark(args: argparse.Namespace) -> BenchmarkRef:
-    return _ref(args.benchmark if args.root is None else f"{args.benchmark}={args.root}", args)
-
-
-def _source(args: argparse.Namespace) -> BenchmarkRef:
-    if (args.train is None) == (args.benchmark is None) or (args.root is not None and args.benchmark is None):
-        raise MedBridgeError("name the source once: --train NAME[=ROOT], or --benchmark NAME with --root ROOT")
-    return _ref(args.train, args) if args.train else _named_benchmark(args)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("adapt", help="adapt MedBridge to a benchmark and compare it with its baselines")
     one.add_argument("--train", metavar="NAME[=ROOT]", help="train on it; without --test, its own test split is scored")
-    _add_benchmark(one)
+    add_benchmark(one)
     one.add_argument("--expert", action="append", required=True, metavar="NAME",
                      help="repeat for a mixture; see `medbridge experts`")
     experts.add_weights(one)
@@ -100,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("evaluate", help="AUC of a saved adapter on a benchmark's split")
     one.add_argument("--adapter", required=True, help="folder that adapt wrote")
     experts.add_weights(one)
-    _add_benchmark(one)
+    add_benchmark(one)
     one.add_argument("--split", default="test", help="train, val or test")
     one.add_argument("--json", action="store_true", help="print JSON")
 
@@ -115,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (course, data, experiment, experts, labels, leaderboard, prompts):
+    for module in (ablate, course, data, experiment, experts, labels, leaderboard, prompts, published):
         module.register(commands)
     return parser
 
 
 def _adapt(args: argparse.Namespace) -> None:
-    source = _source(args)
-    tests = [_ref(text, args) for text in args.test or ()]
+    source = source_ref(args)
+    tests = [benchmark_ref(text, args) for text in args.test or ()]
     for test in tests:
         if overlap := same_films(source, test):
             print(f"note: {overlap}; a score across the two may be too good", file=sys.stderr)
@@ -149,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if (args.benchmark is None) == (args.test is None) or (args.root is not None and args.benchmark is None):
         raise MedBridgeError("name what to score: --test NAME[=ROOT], repeated, or --benchmark NAME with --root ROOT")
     model = experts.load_model(args.adapter, args.weights)
-    refs = [_ref(text, args) for text in args.test] if args.test else [_named_benchmark(args)]
+    refs = [benchmark_ref(text, args) for text in args.test] if args.test else [named_benchmark(args)]
     # all of them are loaded and checked before the first film is scored
     targets = [make_target(model.labels, ref.load(), args.adapter, split=args.split) for ref in refs]
     found = []

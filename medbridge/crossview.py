@@ -1,11 +1,16 @@
-r"""Across views: self-attention relates the N views of a film, max-pooling keeps the strongest evidence.
+r"""Across views: self-attention relates the N views of a film, pooling makes one of them.
 
 Paper, section 3: "self-attention over the N views relates them, then max-pooling over views gives for each expert frozen
 tokens m_k and query tokens q_k".
 
 [ours] Attention runs over the views for each token index apart: query j of one view sees query j of the other views, so the
 cost is N^2 per query, not (N Q)^2. Each view's token also carries where its box lies and how large it is; a view that is only
-padding (films of different shape have different numbers of windows) is never attended to, and never wins the pool.
+padding (films of different shape have different numbers of windows) is never attended to, and has no part in the pool.
+
+Pooling is the maximum of each number over the views by default [paper]: the strongest evidence wins, wherever it is. Options
+[ours]: ``mean``; ``lse``, log sum_n exp x_n, a soft maximum; ``attention``, a weighted mean whose weights sum_n a_n = 1 come from
+the tokens themselves, a = softmax_n(v . tanh(V x_n)) (Ilse et al., "Attention-based deep multiple instance learning", ICML 2018,
+equation 8).
 """
 
 from __future__ import annotations
@@ -14,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CrossView"]
+__all__ = ["POOLS", "CrossView", "view_share"]
+
+POOLS = ("max", "mean", "lse", "attention")
 
 
 class CrossView(nn.Module):
@@ -26,15 +33,21 @@ class CrossView(nn.Module):
         heads: attention heads; divides ``width``.
         attend: ``False`` leaves out the self-attention and pools the views as they are (an ablation).
         dropout: on the attention output, the MLP output and the frozen summary.
+        pool: 'max', 'mean', 'lse' or 'attention'.
+
+    Raises:
+        ValueError: unknown pool, or heads that do not divide the width.
     """
 
     def __init__(
-        self, width: int, image_dim: int, heads: int = 4, attend: bool = True, dropout: float = 0.0
+        self, width: int, image_dim: int, heads: int = 4, attend: bool = True, dropout: float = 0.0, pool: str = "max"
     ) -> None:
         super().__init__()
+        if pool not in POOLS:
+            raise ValueError(f"pool={pool!r} is unknown; use one of {', '.join(POOLS)}")
         if width % heads:
             raise ValueError(f"query width {width} is not divisible by heads={heads}")
-        self.heads, self.attend = heads, attend
+        self.heads, self.attend, self.pool = heads, attend, pool
         self.project = nn.Sequential(
             nn.LayerNorm(image_dim), nn.Dropout(dropout), nn.Linear(image_dim, width), nn.LayerNorm(width))
         if attend:
@@ -42,11 +55,15 @@ class CrossView(nn.Module):
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
             self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
             self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-            for last in (self.out, self.mlp[2], self.place[2]):  # starts as plain max-pooling, and learns from there
+            for last in (self.out, self.mlp[2], self.place[2]):  # starts as plain pooling, and learns from there
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
+        if pool == "attention":
+            self.gate = nn.Sequential(nn.Linear(width, width // 2), nn.Tanh(), nn.Linear(width // 2, 1))
+            nn.init.zeros_(self.gate[2].weight)  # starts as the mean
+            nn.init.zeros_(self.gate[2].bias)
 
     def forward(self, queries: Tensor, summary: Tensor, boxes: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the views.
@@ -58,7 +75,9 @@ class CrossView(nn.Module):
             view_mask: bool ``(B, N)``, False for padding; every film has at least one view.
 
         Returns:
-            tokens ``(B, Q + 1, w)``, the frozen token m last; and int64 ``(B, Q + 1, w)``: the view each number came from.
+            tokens ``(B, Q + 1, w)``, the frozen token m last; and what each view gave to them (:func:`view_share` sums it up):
+            for 'max' int64 ``(B, Q + 1, w)``, the view that each number came from; for the others float ``(B, N, Q + 1, w)``,
+            each view's weight in each number, sums over N to 1, 0 for padding.
         """
         tokens = torch.cat([queries, self.project(summary).unsqueeze(2)], dim=2)  # (B, N, Q + 1, w)
         if self.attend:
@@ -74,6 +93,30 @@ class CrossView(nn.Module):
             x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(-1, views, width)))
             x = x + self.dropout(self.mlp(self.norm2(x)))
             tokens = x.view(batch, count, views, width).transpose(1, 2)
-        tokens = tokens.masked_fill(~view_mask[:, :, None, None], float("-inf"))
-        pooled, winner = tokens.max(dim=1)
-        return self.norm(pooled), winner
+        pooled, views_of = self._pool(tokens, view_mask[:, :, None, None])
+        return self.norm(pooled), views_of
+
+    def _pool(self, tokens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        if self.pool in ("max", "lse"):
+            tokens = tokens.masked_fill(~real, float("-inf"))
+            if self.pool == "max":
+                return tokens.max(dim=1)
+            # how many views there are only adds a constant to all numbers of a token, which the norm takes away again
+            return tokens.logsumexp(dim=1), tokens.detach().softmax(dim=1)
+        score = self.gate(tokens) if self.pool == "attention" else tokens.new_zeros(*tokens.shape[:3], 1)
+        weight = score.masked_fill(~real, float("-inf")).softmax(dim=1)
+        return (weight * tokens).sum(dim=1), weight.detach().expand_as(tokens)
+
+
+def view_share(views_of: Tensor, views: int) -> Tensor:
+    """Share of the pooled numbers that each of N views gave: float32 ``(B, N)``, sums over N to 1.
+
+    Args:
+        views_of: second result of :class:`CrossView`, of any pool.
+        views: N.
+    """
+    if views_of.is_floating_point():
+        return views_of.float().mean(dim=(2, 3))
+    won = views_of.flatten(1)
+    share = torch.zeros(len(won), views, device=won.device)
+    return share.scatter_add_(1, won, torch.full_like(won, 1 / won.shape[1], dtype=share.dtype))

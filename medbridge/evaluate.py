@@ -40,6 +40,7 @@ __all__ = [
     "brier",
     "ece",
     "evaluate",
+    "json_safe",
     "paired_difference",
 ]
 
@@ -61,7 +62,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe: plain numbers and strings, NaN as None."""
         rows = self.per_label.to_dict(orient="records")
-        return _json_safe({"macro": self.macro, "per_label": rows, "settings": self.settings})
+        return json_safe({"macro": self.macro, "per_label": rows, "settings": self.settings})
 
     def table(self) -> str:
         """The result as text, one line a label and one for the mean."""
@@ -108,7 +109,7 @@ class PairedDifference:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe: plain numbers and strings, NaN as None."""
-        return _json_safe({**self.__dict__, "per_label": self.per_label.to_dict(orient="records")})
+        return json_safe({**self.__dict__, "per_label": self.per_label.to_dict(orient="records")})
 
 
 def auc(y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -320,11 +321,12 @@ def _verdict(diff: float, lo: float, hi: float, level: float) -> str:
     return f"{text}: {'A is better than B' if lo > 0 else 'B is better than A'} on these films"
 
 
-def _json_safe(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
+    """Dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
     if isinstance(value, dict):
-        return {str(k): _json_safe(v) for k, v in value.items()}
+        return {str(k): json_safe(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_safe(v) for v in value]
+        return [json_safe(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,14 +6,20 @@ of the map lies in a box. IoU: of the union of the boxes with the cells whose va
 Chance is what the very same map scores when it is laid over the film at random, all shifts being equally likely and what leaves
 at one edge coming in at the other: for the pointing game that is the boxes' share of the film, for IoU the mean over all
 shifts. A map is only worth looking at where it beats that; and it says where information was read, not why.
+
+A heart is always in the same place, and a map that points there on every film beats that chance without having looked at any.
+So there is a stricter comparison: what the maps of the same label on other patients' films score on this film's boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from medbridge.benchmarks import Benchmark
@@ -21,7 +27,7 @@ from medbridge.bootstrap import EvaluationError, bootstrap_means, group_codes, p
 from medbridge.explain import explain
 from medbridge.model import MedBridge
 
-__all__ = ["box_mask", "localisation_table", "localise_film"]
+__all__ = ["box_mask", "localisation_table", "localise_film", "score_maps"]
 
 
 def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
@@ -68,40 +74,83 @@ def localise_film(heat: np.ndarray, boxes: np.ndarray, film: tuple[int, int], sh
             "iou_chance": float(ious.mean())}
 
 
+def _against_others(found: list[dict], share: float, others: int, seed: int) -> None:
+    """Add hit_other and iou_other to each: mean over maps of its label from up to ``others`` films of other patients."""
+    rng = np.random.default_rng(seed)
+    for own in found:
+        pool = [f for f in found if f["label"] == own["label"] and f["patient"] != own["patient"]]
+        drawn = [pool[i] for i in rng.permutation(len(pool))[:others]]
+        truth, scores = box_mask(own["boxes"], own["film"], own["heat"].shape), []
+        for other in drawn:
+            heat = other["heat"]
+            if heat.shape != truth.shape:  # films of another shape: the map is stretched over this one
+                heat = F.interpolate(torch.from_numpy(heat)[None, None], truth.shape, mode="bilinear")[0, 0].numpy()
+            told = heat >= share * heat.max()
+            scores.append((truth[heat == heat.max()].mean(), (truth & told).sum() / (truth | told).sum()))
+        own["hit_other"], own["iou_other"] = np.mean(scores, axis=0) if scores else (np.nan, np.nan)
+
+
 def localisation_table(
-    model: MedBridge, benchmark: Benchmark, labels: Sequence[str] | None = None, share: float = 0.5, n_boot: int = 1000,
-    seed: int = 0, level: float = 0.95, progress: bool = True,
+    model: MedBridge, benchmark: Benchmark, labels: Sequence[str] | None = None, share: float = 0.5, others: int = 20,
+    n_boot: int = 1000, seed: int = 0, level: float = 0.95, progress: bool = True,
 ) -> pd.DataFrame:
     """Pointing game and IoU of a model's query attention on all films that have boxes.
 
     Args:
         model: trained. benchmark: with ``boxes``. labels: default those of the model that have boxes.
+        others: films of other patients whose maps are laid over each film's boxes.
         share, n_boot, seed, level: as in :func:`localise_film` and :func:`medbridge.evaluate.evaluate`.
 
     Returns:
-        One row a label: label, films, patients, hit, hit_lo, hit_hi, hit_chance, iou, iou_lo, iou_hi, iou_chance, and the
-        intervals of hit and IoU minus chance (hit_gain_lo ...), all over patients.
+        One row a label: label, films, patients, and for ``hit`` and ``iou``: the mean with its interval (hit, hit_lo, hit_hi);
+        what chance scores (hit_chance) and the interval of the gain over it (hit_gain_lo, hit_gain_hi); what other patients'
+        maps score (hit_other) and the interval of the gain over them (hit_other_gain_lo ...), NaN for a label of one patient.
+        All intervals are over patients; where other patients' maps are used they are taken as given.
 
     Raises:
-        EvaluationError: a benchmark without boxes of these labels.
+        EvaluationError: a benchmark without boxes of these labels, or a box whose centre is outside its film.
     """
-    boxes = benchmark.boxes
     wanted = tuple(model.labels if labels is None else labels)
+    return score_maps(lambda film: explain(model, film).heatmap, benchmark, wanted, share, others, n_boot, seed, level,
+                      progress)
+
+
+def score_maps(
+    maps: Callable[[np.ndarray], Callable[[str], np.ndarray]], benchmark: Benchmark, labels: Sequence[str], share: float = 0.5,
+    others: int = 20, n_boot: int = 1000, seed: int = 0, level: float = 0.95, progress: bool = True,
+) -> pd.DataFrame:
+    """Pointing game and IoU of maps of any source on all films that have boxes.
+
+    Args:
+        maps: a film ``(H, W)`` in [0, 1] -> (label -> map ``(rows, columns)``); called once a film.
+        The others, and what is returned and raised: as for :func:`localisation_table`.
+    """
+    boxes, wanted = benchmark.boxes, tuple(labels)
     if boxes is None or not boxes["label"].isin(wanted).any():
         raise EvaluationError(f"benchmark {benchmark.name!r} has no boxes of {', '.join(wanted)}; choose one with boxes")
     boxes = boxes[boxes["label"].isin(wanted)]
     rows = {image: i for i, image in enumerate(benchmark.image_ids())}
     found = []
     groups = boxes.groupby("image", sort=False)
-    for image, part in tqdm(groups, f"attention on {benchmark.name}", unit="film", disable=not progress):
+    for image, part in tqdm(groups, f"maps on {benchmark.name}", unit="film", disable=not progress):
         if image not in rows:
             continue
-        seen = explain(model, benchmark.read(rows[image]))
+        film = benchmark.read(rows[image])
+        heat = lru_cache(maps(film))
         for label, own in part.groupby("label", sort=False):
             corners = own[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64)
-            found.append({"label": label, "patient": benchmark.table["patient_id"].iloc[rows[image]],
-                          **localise_film(seen.heatmap(label), corners, seen.film.shape, share)})
+            _check_inside(corners, film.shape, f"{benchmark.root / image}: the box of {label}")
+            found.append({"label": label, "patient": benchmark.table["patient_id"].iloc[rows[image]], "heat": heat(label),
+                          "boxes": corners, "film": film.shape, **localise_film(heat(label), corners, film.shape, share)})
+    _against_others(found, share, others, seed)
     return _summary(pd.DataFrame(found), wanted, n_boot, seed, level)
+
+
+def _check_inside(boxes: np.ndarray, film: tuple[int, int], what: str) -> None:
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if ((centre < 0) | (centre >= film[::-1])).any():
+        raise EvaluationError(f"{what} lies outside the film of {film[1]} x {film[0]} pixels; boxes must be in pixels of the "
+                              f"film that is read: where films were resized, scale their boxes too")
 
 
 def _summary(films: pd.DataFrame, labels: Sequence[str], n_boot: int, seed: int, level: float) -> pd.DataFrame:
@@ -113,10 +162,11 @@ def _summary(films: pd.DataFrame, labels: Sequence[str], n_boot: int, seed: int,
         codes = group_codes(own["patient"], len(own))
         row = {"label": label, "films": len(own), "patients": int(codes.max()) + 1}
         for name in ("hit", "iou"):
-            gain = own[name] - own[f"{name}_chance"]
-            draws = bootstrap_means(np.stack([own[name], gain], axis=1), codes, n_boot, seed)
-            lo, hi = percentiles(draws, level)
+            gains = [own[name] - own[f"{name}_{control}"] for control in ("chance", "other")]
+            lo, hi = percentiles(bootstrap_means(np.stack([own[name], *gains], axis=1), codes, n_boot, seed), level)
             row |= {name: own[name].mean(), f"{name}_lo": lo[0], f"{name}_hi": hi[0],
-                    f"{name}_chance": own[f"{name}_chance"].mean(), f"{name}_gain_lo": lo[1], f"{name}_gain_hi": hi[1]}
+                    f"{name}_chance": own[f"{name}_chance"].mean(), f"{name}_gain_lo": lo[1], f"{name}_gain_hi": hi[1],
+                    f"{name}_other": own[f"{name}_other"].mean(), f"{name}_other_gain_lo": lo[2],
+                    f"{name}_other_gain_hi": hi[2]}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -81,8 +81,10 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
     from medbridge.model import MedBridge
 
     config = model.config
+    if config.shared_expert not in [e.name for e in experts]:
+        config = replace(config, shared_expert=None)
     if config.top_k is not None:
-        config = replace(config, top_k=min(config.top_k, len(experts)))
+        config = replace(config, top_k=min(config.top_k, len(experts) - (config.shared_expert is not None)) or None)
     new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
     for k, old in enumerate(kept):
         new.branches[k].load_state_dict(model.branches[old].state_dict())
@@ -95,7 +97,8 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
 
 def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
     """Copy the router's weights of the kept experts; a router without weights on either side starts afresh, uniform."""
-    old_net, net = getattr(model.router, "net", None), getattr(new.router, "net", None)
+    router = getattr(model.router, "base", model.router)  # a memory of films belongs to the mixture as it was: it is left behind
+    old_net, net = getattr(router, "net", None), getattr(new.router, "net", None)
     if old_net is None or net is None:
         return
     columns = old_net[0].weight.data.split([b.encoder.width for b in model.branches], dim=1)
@@ -104,7 +107,7 @@ def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
     net[0].weight.data.copy_(torch.cat(blocks, dim=1))
     net[0].bias.data.copy_(old_net[0].bias.data)
     for part in ("weight", "bias"):
-        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, model.router, kept, len(new.branches)))
+        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, router, kept, len(new.branches)))
 
 
 def _rows(values: Tensor, router: Router, kept: list[int], count: int) -> Tensor:

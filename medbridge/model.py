@@ -26,7 +26,7 @@ from medbridge.crossview import CrossView
 from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
 from medbridge.focal import FocalSampler
-from medbridge.moe import Router
+from medbridge.moe import RetrievalRouter, Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from medbridge.evaluate import Evaluation
     from medbridge.train import History
 
-__all__ = ["AdapterConfig", "MedBridge", "Output"]
+__all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ class AdapterConfig:
         heads: attention heads.
         rank: rank for 'lora'.
         cross_view: self-attention over the views before they are pooled.
+        pool: 'max', 'mean', 'lse' or 'attention' (:mod:`medbridge.crossview`).
         router: 'class', 'image' or 'uniform' (:mod:`medbridge.moe`).
         top_k: experts kept for each film; ``None`` keeps all.
+        shared_expert: name of an expert that is kept for every film, beside the top k of the others.
+        router_noise: standard deviation of the noise on the router's logits in training.
         adapt_prompts: learn a correction of each class prompt.
         dropout: everywhere in the trainable part.
     """
@@ -64,8 +67,11 @@ class AdapterConfig:
     heads: int = 4
     rank: int = 8
     cross_view: bool = True
+    pool: str = "max"
     router: str = "class"
     top_k: int | None = None
+    shared_expert: str | None = None
+    router_noise: float = 0.0
     adapt_prompts: bool = True
     dropout: float = 0.3
 
@@ -79,7 +85,9 @@ class Output:
         expert_logits: ``(B, K, C)``, each expert's own.
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
-        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from.
+        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
+            ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.crossview.view_share` sums up both).
+        tokens: per expert ``(B, Q + 1, w)``: the pooled queries, the frozen token last.
     """
 
     logits: Tensor
@@ -87,6 +95,17 @@ class Output:
     weights: Tensor
     attention: list[Tensor]
     winners: list[Tensor]
+    tokens: list[Tensor]
+
+    @property
+    def pooled(self) -> list[Tensor]:
+        """Per expert ``(B, w)``: the mean of the pooled queries, which the router reads."""
+        return pooled_queries(self.tokens)
+
+
+def pooled_queries(tokens: Sequence[Tensor]) -> list[Tensor]:
+    """Per expert: pooled tokens ``(B, Q + 1, w)`` -> their mean over the Q queries ``(B, w)``."""
+    return [t[:, :-1].mean(dim=1) for t in tokens]
 
 
 class _Branch(nn.Module):
@@ -98,7 +117,7 @@ class _Branch(nn.Module):
             expert, config.queries, config.query_layers, config.query_kind, config.width, config.heads,
             config.dropout, config.rank)
         width = self.encoder.width
-        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout)
+        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout, config.pool)
         self.scores = PromptScores(
             width, config.queries + 1, *text, dropout=config.dropout, adapt_prompts=config.adapt_prompts)
 
@@ -151,8 +170,9 @@ class MedBridge(nn.Module):
             torch.manual_seed(seed)
             self.branches = nn.ModuleList(
                 _Branch(e, self.config, encode_prompts(e, self.labels, prompts)) for e in self.experts)
-            self.router = Router(
-                [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k)
+            self.router: Router | RetrievalRouter = Router(
+                [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k,
+                shared=_position(self.config.shared_expert, [e.name for e in self.experts]), noise=self.config.router_noise)
         self.card: dict[str, Any] = {}
 
     @property
@@ -167,15 +187,10 @@ class MedBridge(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Frozen features of B films -> scores."""
-        logits, pooled, attention, winners = [], [], [], []
-        for branch, maps, summary in zip(self.branches, batch.maps, batch.summary, strict=True):
-            score, tokens, seen, winner = branch(maps, batch, summary)
-            logits.append(score)
-            pooled.append(tokens[:, :-1].mean(dim=1))
-            attention.append(seen)
-            winners.append(winner)
-        expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled)
-        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, winners)
+        said = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, batch.summary, strict=True)]
+        logits, tokens, attention, winners = (list(parts) for parts in zip(*said, strict=True))
+        expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled_queries(tokens))
+        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, winners, tokens)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of all that is trained; the frozen rest is rebuilt from the experts."""
@@ -222,7 +237,14 @@ class MedBridge(nn.Module):
         return without_expert(self, name)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``adapter.safetensors`` (trainable parameters alone) and ``adapter.json``; returns the folder."""
+        """Write ``adapter.safetensors`` (trainable parameters alone) and ``adapter.json``; returns the folder.
+
+        Raises:
+            AdapterError: the model routes by a memory of films, which an adapter does not hold.
+        """
+        if isinstance(self.router, RetrievalRouter):
+            raise AdapterError("a memory of films is not stored in an adapter; save the model that with_memory was given, and "
+                               "build the memory again after loading")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
@@ -292,6 +314,12 @@ class MedBridge(nn.Module):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
+
+
+def _position(name: str | None, names: Sequence[str]) -> int | None:
+    if name is not None and name not in names:
+        raise ValueError(f"shared_expert={name!r} is none of the experts {', '.join(names)}")
+    return None if name is None else names.index(name)
 
 
 def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[list[Expert | str], tuple[str, ...]]:

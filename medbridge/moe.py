@@ -7,14 +7,24 @@ prediction is the weighted sum of the experts' predictions. The experts need no 
 
 [ours] Weights are per class as well as per film; the router starts uniform (its last layer is zero); ``top_k`` keeps the
 strongest experts only; a balance term keeps every expert alive.
+
+Options after other systems, none of them the paper's:
+
+- ``shared`` and ``noise``. Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237) keeps a meta expert active beside the
+  top k of its domain experts, and its code can disturb the router in training. Theirs: those two ideas, inside the layers of a
+  language model. Ours: whole frozen VLMs as experts, one softmax over the shared expert and the kept ones, Gaussian noise.
+- :class:`RetrievalRouter`. MedAlign (Chen et al., arXiv 2510.21093) routes a question to one language model by the similarity of
+  its image and text with what each expert has seen. Theirs: that retrieval should choose the expert. Ours: the soft weights,
+  and that they follow the experts' losses on the nearest films.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ROUTERS", "Router", "balance_loss"]
+__all__ = ["ROUTERS", "RetrievalRouter", "Router", "balance_loss", "joint_vectors"]
 
 ROUTERS = ("class", "image", "uniform")
 
@@ -28,20 +38,28 @@ class Router(nn.Module):
         kind: 'class' (a weight per expert and class), 'image' (per expert) or 'uniform' (1/K, nothing learned).
         top_k: keep the k strongest experts and renormalise; ``None`` keeps all.
         hidden: hidden width.
+        shared: index of an expert that ``top_k`` never drops; k then counts the others.
+        noise: standard deviation of Gaussian noise on the logits in training, so that an expert that is just below the k
+            strongest is tried too.
 
     Raises:
-        ValueError: unknown kind, or ``top_k`` outside 1..K.
+        ValueError: unknown kind, ``top_k`` outside 1..K (K - 1 beside a shared expert), or a negative ``noise``.
     """
 
     def __init__(
-        self, widths: list[int], classes: int, kind: str = "class", top_k: int | None = None, hidden: int = 64
+        self, widths: list[int], classes: int, kind: str = "class", top_k: int | None = None, hidden: int = 64,
+        shared: int | None = None, noise: float = 0.0,
     ) -> None:
         super().__init__()
         if kind not in ROUTERS:
             raise ValueError(f"router={kind!r} is unknown; use one of {', '.join(ROUTERS)}")
-        if top_k is not None and not 1 <= top_k <= len(widths):
-            raise ValueError(f"top_k={top_k} must be in 1..{len(widths)}, the number of experts")
+        choice = len(widths) - (shared is not None)
+        if top_k is not None and not 1 <= top_k <= choice:
+            raise ValueError(f"top_k={top_k} must be in 1..{choice}, the number of experts to choose from")
+        if noise < 0:
+            raise ValueError(f"noise={noise} must be at least 0")
         self.kind, self.top_k, self.experts, self.classes = kind, top_k, len(widths), classes
+        self.shared, self.noise = shared, noise
         if kind != "uniform" and self.experts > 1:
             outputs = self.experts * (classes if kind == "class" else 1)
             self.net = nn.Sequential(nn.Linear(sum(widths), hidden), nn.GELU(), nn.Linear(hidden, outputs))
@@ -54,9 +72,16 @@ class Router(nn.Module):
         if self.kind == "uniform" or self.experts == 1:
             return queries[0].new_full((batch, self.experts, self.classes), 1 / self.experts)
         logits = self.net(torch.cat(queries, dim=1)).view(batch, self.experts, -1)
+        if self.training and self.noise:
+            logits = logits + self.noise * torch.randn_like(logits)
         logits = logits.expand(-1, -1, self.classes)
-        if self.top_k is not None and self.top_k < self.experts:
-            kept = logits.topk(self.top_k, dim=1).indices
+        kept_count = self.experts if self.top_k is None else self.top_k + (self.shared is not None)
+        if kept_count < self.experts:
+            rank = logits
+            if self.shared is not None:  # first in every order
+                rank = logits.detach().clone()
+                rank[:, self.shared] = float("inf")
+            kept = rank.topk(kept_count, dim=1).indices
             logits = logits.masked_fill(torch.ones_like(logits).scatter(1, kept, 0.0).bool(), float("-inf"))
         return logits.softmax(dim=1)
 
@@ -68,3 +93,54 @@ def balance_loss(weights: Tensor) -> Tensor:
     """
     load = weights.mean(dim=(0, 2))
     return load.var(unbiased=False) / load.mean().square()
+
+
+def joint_vectors(queries: list[Tensor]) -> Tensor:
+    """K pooled queries ``(B, w_k)`` -> unit vectors ``(B, sum w)``, whose dot product is the experts' mean cosine. [ours]"""
+    return torch.cat([F.normalize(q.float(), dim=1) for q in queries], dim=1) / len(queries) ** 0.5
+
+
+class RetrievalRouter(nn.Module):
+    r"""Weights that ask how each expert did on the films most like this one; nothing is trained. [ours, idea of MedAlign]
+
+        g_kc  proportional to  base_kc exp(-L_kc / T),    L_kc = similarity-weighted mean loss of expert k on label c
+                                                                 over the M nearest films of the memory
+
+    Where no neighbour has a known label, the base weights stand. Films that the experts were trained on flatter them all;
+    a memory of held-out films is fairer, and smaller. A film that is itself in the memory does not count as its own neighbour;
+    other films of its patient do, so never score the patients of the memory.
+
+    Args:
+        base: the router that gives the weights before the memory is asked.
+        vectors: ``(n, sum w)`` of :func:`joint_vectors`, one a film of the memory.
+        losses: ``(n, K, C)`` binary cross-entropy of each expert's own prediction.
+        known: bool ``(n, C)``, where the label is known.
+        neighbours: M. temperature: T; large values leave the base weights as they are.
+
+    Raises:
+        ValueError: an empty memory, ``neighbours`` outside 1..n, or a temperature that is not above 0.
+    """
+
+    def __init__(
+        self, base: nn.Module, vectors: Tensor, losses: Tensor, known: Tensor, neighbours: int = 16, temperature: float = 0.5
+    ) -> None:
+        super().__init__()
+        if not 1 <= neighbours <= len(vectors):
+            raise ValueError(f"neighbours={neighbours} must be in 1..{len(vectors)}, the films of the memory")
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature} must be above 0")
+        self.base, self.neighbours, self.temperature = base, neighbours, temperature
+        for name, value in (("vectors", vectors), ("losses", losses), ("known", known)):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, queries: list[Tensor]) -> Tensor:
+        """K tensors ``(B, w_k)`` -> weights ``(B, K, C)``, which sum to 1 over the experts."""
+        base = self.base(queries)
+        near = (joint_vectors(queries) @ self.vectors.T).topk(self.neighbours, dim=1)
+        near_enough = torch.where(near.values > 1 - 1e-5, 0.0, near.values.clamp(min=1e-6))  # the film itself has nothing to add
+        trust = self.known[near.indices] * near_enough.unsqueeze(-1)  # (B, M, C)
+        total = trust.sum(dim=1)
+        loss = torch.einsum("bmc,bmkc->bkc", trust, self.losses[near.indices]) / total.clamp(min=1e-12).unsqueeze(1)
+        weights = base * torch.softmax(-loss / self.temperature, dim=1)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        return torch.where(total.unsqueeze(1) > 0, weights, base)

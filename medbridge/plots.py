@@ -13,14 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_curve
 
+from medbridge.benchmarks import Benchmark
 from medbridge.benchmarks.audit import Audit
 from medbridge.calibration import reliability
 from medbridge.evaluate import Evaluation, brier, ece
 from medbridge.explain import Explanation
+from medbridge.retrieve import FilmIndex, Found
+from medbridge.thresholds import operating_points
 
 __all__ = [
-    "auc_bars", "audit_panels", "draw_boxes", "film_grid", "leaderboard_plot", "prevalence_bars", "query_attention",
-    "reliability_plot", "roc_curves", "router_weights", "training_curves", "view_strip",
+    "auc_bars", "audit_panels", "draw_boxes", "evidence_strip", "film_grid", "leaderboard_plot", "prevalence_bars",
+    "prompt_regions", "query_attention", "reliability_plot", "roc_curves", "router_weights", "threshold_view",
+    "training_curves", "view_strip",
 ]
 
 _COLOURS = sns.color_palette("colorblind")
@@ -122,7 +126,7 @@ def reliability_plot(
 
     ``y``, ``mask`` and each of ``scores`` (probabilities) are ``(n, C)``; bars are 95 % intervals of the observed share.
     """
-    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.0), title)
+    fig, axes = _axes(len(scores), min(4, len(scores)), (2.8, 3.3), title)
     for ax, (name, p) in zip(axes, scores.items(), strict=False):
         table = reliability(y, p, mask, bins)
         seen = table["observed"].to_numpy()
@@ -132,6 +136,36 @@ def reliability_plot(
         ax.set(title=f"{name}\nBrier {brier(y, p, mask):.3f}, ECE {ece(y, p, mask, bins):.3f}", xlim=(0, 1), ylim=(0, 1),
                aspect="equal", xlabel="probability told", ylabel="share with the finding")
         ax.title.set_fontsize(9)
+    return fig
+
+
+def threshold_view(
+    y: np.ndarray, p: np.ndarray, threshold: float, mask: np.ndarray | None = None, title: str | None = None
+) -> Figure:
+    """One label at one threshold: who is told positive, where that is on the ROC curve, and what follows.
+
+    ``y``, ``p`` and ``mask`` are ``(n,)``; both classes must be there.
+    """
+    known = np.ones(len(y), dtype=bool) if mask is None else mask
+    truth, scores = np.asarray(y)[known] == 1, np.asarray(p)[known]
+    point = operating_points(truth.astype(float), scores, threshold).iloc[0]
+    fig, axes = _axes(3, 3, (3.4, 3.1), title)
+    bins = np.linspace(scores.min(), scores.max(), 25)
+    for group, colour, hatch, name in ((~truth, _COLOURS[0], "", "without"), (truth, _COLOURS[1], "///", "with the finding")):
+        axes[0].hist(scores[group], bins, color=colour, hatch=hatch, alpha=0.6, edgecolor="white", label=name)
+    axes[0].axvline(threshold, color="black", label=f"threshold {threshold:.2f}")
+    axes[0].set(xlabel="score", ylabel="films")
+    axes[0].legend(frameon=False, fontsize=8)
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    axes[1].plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    axes[1].plot(false, true, color=_COLOURS[0])
+    axes[1].plot(1 - point["specificity"], point["sensitivity"], "o", color="black", markersize=8)
+    axes[1].set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1), ylim=(0, 1.02), aspect="equal")
+    cells = np.array([[point["tp"], point["fn"]], [point["fp"], point["tn"]]], dtype=int)
+    sns.heatmap(cells, annot=True, fmt="d", cmap="Blues", cbar=False, ax=axes[2], vmin=0, vmax=len(scores),
+                xticklabels=["told yes", "told no"], yticklabels=["with", "without"])
+    lines = (("sensitivity", "specificity"), ("precision", "f1", "accuracy"))
+    axes[2].set_xlabel("\n".join("   ".join(f"{name} {point[name]:.2f}" for name in line) for line in lines), fontsize=9)
     return fig
 
 
@@ -190,6 +224,34 @@ def query_attention(e: Explanation, label: str, boxes: np.ndarray | None = None,
     _show(axes[2], e.film, f"queries of {label}: p = {p:.2f}")
     height, width = e.film.shape
     axes[2].imshow(e.heatmap(label), cmap="inferno", alpha=0.55, extent=(0, width, height, 0), interpolation="bilinear")
+    return fig
+
+
+def evidence_strip(index: FilmIndex, found: Found, queries: Benchmark, query: int) -> Figure:
+    """A query film and the films that it found, each under its labels."""
+    row = queries.table.iloc[query]
+    names = ", ".join(c for c in queries.labels if row[c] == 1) or "no finding"
+    films = [queries.read(query), *(index.benchmark.read(int(r)) for r in found.rows[query])]
+    titles = [f"the film\n{textwrap.fill(names, 30)}"]
+    evidence = index.evidence(found, query)
+    titles += [f"{e.rank}. cosine {e.similarity:.2f}\n{textwrap.fill(e.labels, 30)}" for e in evidence.itertuples()]
+    mark = " (synthetic films)" if index.benchmark.synthetic else ""
+    return film_grid(films, titles, columns=len(films), title=f"Nearest films of other patients{mark}")
+
+
+def prompt_regions(
+    film: np.ndarray, heats: Sequence[np.ndarray], texts: Sequence[str], found: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray] | None = None, title: str | None = None,
+) -> Figure:
+    """A film ``(H, W)`` under a map for each prompt, with the boxes found (dashed) and, where given, the true ones (solid)."""
+    fig, axes = _axes(len(heats), min(4, len(heats)), (2.9, 3.2), title)
+    for i, (ax, heat) in enumerate(zip(axes, heats, strict=False)):
+        _show(ax, film, texts[i])
+        ax.imshow(heat, cmap="viridis", alpha=0.45, extent=(0, film.shape[1], film.shape[0], 0), interpolation="bilinear")
+        for x0, y0, x1, y1 in found[i]:
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linestyle="--", linewidth=1.5))
+        if truth is not None:
+            draw_boxes(ax, truth[i])
     return fig
 
 

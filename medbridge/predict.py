@@ -17,7 +17,7 @@ from medbridge.cache import CachedFilms, FilmFeatures, compute_features, encode_
 from medbridge.focal import extract_views, relative_boxes
 from medbridge.model import MedBridge, Output
 
-__all__ = ["Prediction", "film_features", "predict", "predict_film"]
+__all__ = ["Prediction", "film_features", "outputs", "predict", "predict_film"]
 
 
 @dataclass
@@ -57,14 +57,14 @@ def predict(
     """
     if isinstance(films, Benchmark):
         films = compute_features(films, list(model.experts), model.depths, model.sampler, False, cache, workers, progress)
-    starts = range(0, len(films), batch_size)
-    outputs = list(_outputs(model, films, batch_size, tqdm(starts, "scoring", leave=False, disable=not progress)))
+    found = list(outputs(model, films, batch_size, progress))
     return Prediction(
-        _numpy([o.logits.sigmoid() for o in outputs]), _numpy([o.expert_logits for o in outputs]),
-        _numpy([o.weights for o in outputs]))
+        _numpy([o.logits.sigmoid() for o in found]), _numpy([o.expert_logits for o in found]), _numpy([o.weights for o in found]))
 
 
-def _outputs(model: MedBridge, films: CachedFilms, batch_size: int, starts: range | tqdm) -> Iterator[Output]:
+def outputs(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = False) -> Iterator[Output]:
+    """All that the model says of the films and their sliding windows, ``batch_size`` films at a time, in their order."""
+    starts = tqdm(range(0, len(films), batch_size), "scoring", leave=False, disable=not progress)
     training = model.training
     model.eval()
     try:

@@ -1,17 +1,19 @@
-"""One self-contained HTML file that tells a run: table, curves, example films, router. Needs no network to open."""
+"""One self-contained HTML file that tells a run: tables, curves, example films, router. Needs no network to open."""
 
 from __future__ import annotations
 
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from medbridge import plots
-from medbridge.adapt import Adapted, comparison_table
+from medbridge.adapt import Adapted, Tested
+from medbridge.comparison import comparison_table
 from medbridge.explain import explain
 from medbridge.focal import extract_views
 
@@ -34,6 +36,17 @@ def _examples(result: Adapted, count: int) -> list[tuple[int, str]]:
         if films and len(chosen) < count:
             chosen.append((int(films[0]), result.test.labels[c]))
     return chosen
+
+
+def _beyond_auc(tested: Tested) -> dict[str, Any]:
+    """What the section beyond AUC shows of one target."""
+    test = tested.target.test
+    y, mask = test.targets()
+    mark = "SYNTHETIC films" if test.synthetic else None
+    groups = [] if tested.subgroups.empty else list(tested.subgroups.itertuples())
+    return {"name": test.name, "cards": tested.scorecards, "groups": groups,
+            "specificity": next(iter(tested.scorecards.values())).specificity,
+            "reliability": _embed(plots.reliability_plot(y, tested.scores, mask, title=mark))}
 
 
 def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
@@ -63,10 +76,13 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
                 extract_views(seen.film, seen.boxes, *expert.view_kind).numpy(), title=mark or None)),
             "size": expert.size,
         })
-    page = Environment(loader=PackageLoader("medbridge"), autoescape=True).get_template("report.html").render(
+    page = Environment(
+        loader=PackageLoader("medbridge"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    ).get_template("report.html").render(
         result=result, test=test, table=comparison_table(result), films=films, mark=mark,
         experts=[e.name for e in result.model.experts],
         trainable=sum(p.numel() for p in result.model.trainable().values()),
+        targets=[_beyond_auc(tested) for tested in result.tested], nothing=np.isnan,
         bars=_embed(plots.auc_bars(result.evaluations, mark or None)),
         roc=_embed(plots.roc_curves(y, result.scores, mask, test.labels, mark or None)),
         router=_embed(plots.router_weights(

@@ -16,9 +16,9 @@ from medbridge.benchmarks import Benchmark
 from medbridge.bootstrap import EvaluationError, bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.evaluate import auc
 
-__all__ = ["AGE_BANDS", "SUBGROUP_COLUMNS", "age_band", "subgroup_table"]
+__all__ = ["AGE_BANDS", "SUBGROUP_COLUMNS", "age_band", "known_subgroups", "subgroup_table"]
 
-SUBGROUP_COLUMNS = ("sex", "age", "view", "hospital")
+SUBGROUP_COLUMNS = ("sex", "age", "view", "ap_pa", "hospital")
 """Columns of a benchmark's table that are looked at where they are there."""
 
 AGE_BANDS = (0, 18, 40, 60, 80)
@@ -37,6 +37,17 @@ def age_band(ages: Sequence[float], bands: Sequence[int] = AGE_BANDS) -> list[st
         at = np.searchsorted(bands, age, side="right") - 1 if not np.isnan(age) else -1
         out.append(names[at] if at >= 0 else None)
     return out
+
+
+def _groups(table: pd.DataFrame, column: str, bands: Sequence[int]) -> pd.Series:
+    """The group of each film, missing where it is blank; age as its band."""
+    return pd.Series(age_band(table[column], bands) if column == "age" else table[column].to_numpy())
+
+
+def known_subgroups(benchmark: Benchmark) -> list[str]:
+    """Those of :data:`SUBGROUP_COLUMNS` by which these films fall into two groups or more, in that order."""
+    table = benchmark.table
+    return [c for c in SUBGROUP_COLUMNS if c in table.columns and _groups(table, c, AGE_BANDS).nunique() > 1]
 
 
 def subgroup_table(
@@ -70,7 +81,7 @@ def subgroup_table(
     codes = group_codes(table["patient_id"], len(table))
     rows = []
     for column in names:
-        values = pd.Series(age_band(table[column], bands) if column == "age" else table[column].to_numpy())
+        values = _groups(table, column, bands)
         held = values.notna().to_numpy()
         groups = sorted(values[held].unique(), key=str)
         if column == "age":

@@ -9,11 +9,12 @@ Arrays as in :mod:`medbridge.evaluate`: y ``(n, C)`` of 0 / 1 (NaN = unknown), s
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import f1_score, precision_recall_curve, roc_curve
 
 from medbridge.bootstrap import EvaluationError, checked_arrays
 
-__all__ = ["f1_at", "f1_thresholds", "sensitivity_at_specificity"]
+__all__ = ["f1_at", "f1_thresholds", "operating_points", "sensitivity_at_specificity"]
 
 
 def sensitivity_at_specificity(
@@ -67,3 +68,31 @@ def f1_at(y: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, mask: np.nd
         if not np.isnan(threshold) and (y[known, c] == 1).any():
             out[c] = f1_score(y[known, c], scores[known, c] >= threshold, zero_division=0)
     return out
+
+
+def operating_points(
+    y: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, mask: np.ndarray | None = None
+) -> pd.DataFrame:
+    """What becomes of one label's films at each threshold.
+
+    Args:
+        y, scores, mask: ``(n,)``: one label. thresholds: a number, or several ``(T,)``.
+
+    Returns:
+        One row a threshold: threshold, tp, fp, fn, tn (known films), sensitivity tp / (tp + fn), specificity tn / (tn + fp),
+        precision tp / (tp + fp), f1 2 tp / (2 tp + fp + fn), accuracy; NaN where the divisor is 0.
+
+    Raises:
+        EvaluationError: arrays that do not fit, or more than one label.
+    """
+    y, scores, mask = checked_arrays(y, scores, mask)
+    if y.shape[1] != 1:
+        raise EvaluationError(f"y has {y.shape[1]} labels; give the column of one")
+    truth, told = y[mask] == 1, scores[mask][None, :] >= np.atleast_1d(np.asarray(thresholds, dtype=np.float64))[:, None]
+    counts = {"tp": told & truth, "fp": told & ~truth, "fn": ~told & truth, "tn": ~told & ~truth}
+    table = pd.DataFrame({"threshold": np.atleast_1d(thresholds)} | {name: hit.sum(axis=1) for name, hit in counts.items()})
+    tp, fp, fn, tn = (table[name].to_numpy(dtype=np.float64) for name in counts)
+    with np.errstate(invalid="ignore"):
+        return table.assign(
+            sensitivity=tp / (tp + fn), specificity=tn / (tn + fp), precision=tp / (tp + fp), f1=2 * tp / (2 * tp + fp + fn),
+            accuracy=(tp + tn) / (tp + fp + fn + tn))

@@ -31,7 +31,7 @@ from medbridge.benchmarks import Benchmark
 from medbridge.cache import CachedFilms, FilmFeatures, compute_features
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.evaluate import auc
-from medbridge.losses import LOSSES
+from medbridge.losses import LOSSES, triplet_loss
 from medbridge.model import MedBridge, Output
 from medbridge.moe import balance_loss
 from medbridge.predict import predict
@@ -52,6 +52,7 @@ class TrainConfig:
         loss: 'bce' or 'asymmetric'.
         expert_loss: weight of the mean of the experts' own losses.
         balance: weight of the router's balance term.
+        triplet: weight of the triplet term on each expert's pooled queries (:func:`medbridge.losses.triplet_loss`).
         seed: of the order of films, the views drawn and dropout.
         mixed_precision: 'no', 'fp16' or 'bf16', for Accelerate.
     """
@@ -66,12 +67,15 @@ class TrainConfig:
     loss: str = "bce"
     expert_loss: float = 0.5
     balance: float = 0.01
+    triplet: float = 0.0
     seed: int = 0
     mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r} is unknown; use one of {', '.join(LOSSES)}")
+        if self.triplet < 0:
+            raise ValueError(f"triplet={self.triplet} must be at least 0")
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -239,6 +243,9 @@ class _Loop:
             own = [criterion(z.float(), targets, mask) for z in output.expert_logits.unbind(dim=1)]
             loss = loss + self.config.expert_loss * torch.stack(own).mean()
             loss = loss + self.config.balance * balance_loss(output.weights.float())
+        if self.config.triplet:
+            apart = [triplet_loss(q.float(), targets, mask) for q in output.pooled]
+            loss = loss + self.config.triplet * torch.stack(apart).mean()
         return loss
 
     def _validate(self) -> tuple[float, float]:

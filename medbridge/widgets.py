@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from medbridge import plots
+from medbridge import plots, plots_explore
+from medbridge.ablate import forest_plot
 from medbridge.benchmarks import Benchmark
+from medbridge.cache import CachedFilms
+from medbridge.experts import Expert
 from medbridge.explain import Explanation, explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
+from medbridge.predict import predict_film
+from medbridge.prompts import encode_prompts
+from medbridge.regions import prompt_attention, prompt_boxes
+from medbridge.shift import shift_film
 
-__all__ = ["explore_film", "explore_views"]
+__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_prompt", "explore_prompts", 
+           "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -35,7 +44,7 @@ def _live(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
     for control in controls.values():
         control.observe(update, names="value")
     update()
-    return w.VBox([w.HBox(list(controls.values())), image])
+    return w.VBox([w.HBox(list(controls.values()), layout=w.Layout(flex_flow="row wrap")), image])
 
 
 def explore_views(film: np.ndarray) -> w.VBox:
@@ -47,9 +56,46 @@ def explore_views(film: np.ndarray) -> w.VBox:
 
     return _live(
         draw,
-        crop=w.FloatSlider(0.5, min=0.2, max=1.0, step=0.05, description="crop", continuous_update=False),
-        overlap=w.FloatSlider(0.25, min=0.0, max=0.75, step=0.05, description="overlap", continuous_update=False),
+        crop=_dial("crop", 0.5, 0.2, 1.0, 0.05),
+        overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05),
     )
+
+
+def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
+    """The forest plot of an ablation (:class:`medbridge.ablate.Ablation`), all factors or one."""
+
+    def draw(factor: str) -> Figure:
+        return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
+
+    factors = list(dict.fromkeys(table["factor"].iloc[1:]))
+    return _live(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
+
+
+def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
+    """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
+    return _live(
+        draw,
+        alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
+        beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
+    )
+
+
+def _boxes_of(films: Benchmark, i: int, label: str | None = None) -> np.ndarray | None:
+    """Boxes ``(M, 4)`` of one film, of one label or of all; None where the benchmark has none."""
+    if films.boxes is None:
+        return None
+    rows = films.boxes[films.boxes["image"] == films.image_ids()[i]]
+    if label is not None:
+        rows = rows[rows["label"] == label]
+    return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+
+
+def _choose(description: str, count: int) -> w.IntSlider:
+    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
+
+
+def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    return w.FloatSlider(value, min=low, max=high, step=step, description=description, continuous_update=False)
 
 
 def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
@@ -60,17 +106,155 @@ def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
         return explain(model, films.read(i))
 
     def draw(film: int, label: str) -> Figure:
-        e = seen(film)
-        boxes = None
-        if films.boxes is not None:
-            rows = films.boxes[(films.boxes["image"] == films.image_ids()[film]) & (films.boxes["label"] == label)]
-            boxes = rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
         truth = films.table[label].iloc[film]
         told = "unknown" if np.isnan(truth) else "present" if truth == 1 else "absent"
-        return plots.query_attention(e, label, boxes, f"{films.name}, {films.image_ids()[film]}: {label} is {told}")
+        return plots.query_attention(seen(film), label, _boxes_of(films, film, label),
+                                     f"{films.name}, {films.image_ids()[film]}: {label} is {told}")
+
+    return _live(draw, film=_choose("film", len(films)), label=w.Dropdown(options=list(model.labels), description="label"))
+
+
+def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
+    """Attention of every query: choose film, expert, query layer, view and query.
+
+    A film with fewer views than the first shows its last view instead. The picture is
+    :func:`medbridge.plots_explore.attention_view`.
+    """
+
+    @lru_cache(maxsize=64)
+    def seen(i: int) -> Explanation:
+        return explain(model, films.read(i))
+
+    def draw(film: int, expert: int, layer: int, view: int, query: int) -> Figure:
+        e = seen(film)
+        return plots_explore.attention_view(
+            e, expert, layer, min(view, len(e.boxes) - 1), query, _boxes_of(films, film),
+            f"{films.name}, {films.image_ids()[film]}")
+
+    config, first = model.config, seen(0)
+    return _live(
+        draw,
+        film=_choose("film", len(films)),
+        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)], description="expert"),
+        layer=w.Dropdown(options=[(f"{i + 1} of {config.query_layers}", i) for i in range(config.query_layers)],
+                         value=config.query_layers - 1, description="layer"),
+        view=_choose("view", len(first.boxes)),
+        query=_choose("query", config.queries),
+    )
+
+
+def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
+    """Which expert decides which label, film by film (:func:`medbridge.plots_explore.router_film`)."""
+
+    def draw(film: int) -> Figure:
+        truth = films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64)
+        return plots_explore.router_film(explain(model, films.read(film)), truth, f"{films.name}, {films.image_ids()[film]}")
+
+    return _live(draw, film=_choose("film", len(films)))
+
+
+def explore_shift(
+    model: MedBridge | Callable[[np.ndarray], np.ndarray], film: np.ndarray, labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> w.VBox:
+    """Turn exposure, contrast and grain of one film ``(H, W)`` and see the scores move (:func:`medbridge.shift.shift_film`).
+
+    Args:
+        model: a MedBridge, or any function of a film that gives ``(C,)`` scores in [0, 1]; the latter with its ``labels``.
+
+    Raises:
+        ValueError: a function without ``labels``.
+    """
+    if isinstance(model, MedBridge):
+        score, labels = partial(predict_film, model), model.labels
+    elif labels is None:
+        raise ValueError("labels is None; name the scores of the function, one label each")
+    else:
+        score = model
+    before = score(film)
+
+    def draw(exposure: float, contrast: float, noise: float) -> Figure:
+        shifted = shift_film(film, exposure, contrast, noise)
+        return plots_explore.shifted_film(film, shifted, before, score(shifted), labels, title)
+
+    return _live(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
+                 noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
+
+
+def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
+    """Type a prompt, and see how alike it is to films with and without a label, and to the labels' own prompts.
+
+    A second prompt may be typed against the first: then films are placed by the difference of the two similarities.
+
+    Args:
+        experts: with a shared space of images and texts, in the order of ``films``.
+        films: their frozen features, with the embedding of the whole view. Not the test split, if you choose by what you see.
+    """
+    embedded = [films.pooled("embed", k) for k in range(len(experts))]
+    labels, name = films.benchmark.labels, films.benchmark.name
+
+    def draw(prompt: str, against: str, label: str, expert: int) -> Figure:
+        text = experts[expert].encode_text([prompt or " "])[0].float().numpy()
+        scores = embedded[expert] @ text
+        if against:
+            scores = scores - embedded[expert] @ experts[expert].encode_text([against])[0].float().numpy()
+        own = encode_prompts(experts[expert], labels)[0].numpy()
+        truth = films.benchmark.table[label].to_numpy(dtype=np.float64)
+        title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
+        return plots_explore.prompt_similarity(scores, truth, label, own @ text, labels, title)
 
     return _live(
         draw,
-        film=w.IntSlider(0, min=0, max=len(films) - 1, description="film", continuous_update=False),
-        label=w.Dropdown(options=list(model.labels), description="label"),
+        prompt=w.Text(f"a chest x-ray showing {labels[0].lower()}", description="prompt", continuous_update=False),
+        against=w.Text("", description="against", continuous_update=False),
+        label=w.Dropdown(options=list(labels), description="films by"),
+        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(experts)], description="expert"),
+    )
+
+
+def explore_threshold(
+    y: np.ndarray, p: np.ndarray, labels: Sequence[str], mask: np.ndarray | None = None, title: str | None = None
+) -> w.VBox:
+    """Move the threshold of a label and see who is told positive, on the histogram, the ROC curve and in numbers.
+
+    The same picture without a kernel is :func:`medbridge.plots.threshold_view`.
+
+    Args:
+        y, p, mask: ``(n, C)``: targets, probabilities, what is known.
+        labels: C names; those with one class alone are left out.
+        title: of the figure; says where the films are synthetic.
+
+    Raises:
+        ValueError: no label has both classes.
+    """
+    known = np.ones(y.shape, dtype=bool) if mask is None else mask
+    both = [c for c in range(y.shape[1]) if len(np.unique(y[known[:, c], c])) == 2]
+    if not both:
+        raise ValueError("no label has films of both classes; there is no threshold to choose")
+
+    def draw(label: str, threshold: float) -> Figure:
+        c = list(labels).index(label)
+        return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
+
+    return _live(
+        draw,
+        label=w.Dropdown(options=[labels[c] for c in both], description="label"),
+        threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
+    )
+
+
+def explore_prompt(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
+    """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
+    seen = explain(model, film)
+
+    def draw(text: str, share: float) -> Figure:
+        heat = prompt_attention(model, seen, text.strip() or "a film")
+        found = prompt_boxes(heat, film.shape, share)
+        boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        return plots.prompt_regions(film, [heat], [text], [boxes])
+
+    return _live(
+        draw,
+        text=w.Text(text, description="look for", continuous_update=False),
+        share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),
     )

@@ -22,7 +22,6 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("baselines",)  # Colab has Jupyter and its widgets; the notebooks need no other extra
 
 
 def installed() -> dict[str, str]:
@@ -79,8 +78,8 @@ def install(wanted: list[Requirement], here: dict[str, str]) -> None:
 
 
 def main() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
+    # Colab has Jupyter and its widgets; the notebooks need no extra
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     here = installed()
     wanted = unmet([Requirement(line) for line in lines], here)
     if wanted:

@@ -51,6 +51,8 @@ def test_clip_adapter_by_hand():
         torch.testing.assert_close(adapter(torch.tensor([[1.0, 0.0]])), torch.tensor([[10 * (0.6 - 0.8)]]))
         # the bottleneck is shut for f = (0, 1): ReLU(-5) = 0, and the direction of f stays
         torch.testing.assert_close(adapter(torch.tensor([[0.0, 1.0]])), torch.tensor([[10.0]]))
+        # no biases: the length of f does not matter
+        torch.testing.assert_close(adapter(torch.tensor([[7.0, 0.0]])), adapter(torch.tensor([[1.0, 0.0]])))
     assert sum(p.numel() for p in adapter.parameters()) == 2 * 2 * 1
 
 

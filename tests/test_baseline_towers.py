@@ -144,7 +144,7 @@ def test_lora_in_a_timm_tower_by_hand(dino):
     add_lora(tower, rank=2, alpha=6.0)
     torch.testing.assert_close(tower(views), before)
     layer = tower.net.blocks[0].attn.qkv
-    A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    A, B = (getattr(layer.parametrizations.weight[0], side).weight for side in "AB")
     with torch.no_grad():
         B.normal_()
     x, base = torch.randn(1, 5, 32), dino.trunk.blocks[0].attn.qkv
@@ -160,32 +160,41 @@ def test_lora_in_an_open_clip_tower_by_hand(vit):
     add_lora(tower, rank=2, alpha=4.0)
     torch.testing.assert_close(tower(views), before)
     attention = tower.net.transformer.resblocks[1].attn
-    A, B = attention.lora_A["default"].weight, attention.lora_B["default"].weight
+    update = [attention.parametrizations.in_proj_weight[0], attention.out_proj.parametrizations.weight[0]]
     with torch.no_grad():
-        B.normal_()
+        for low in update:
+            low.B.weight.normal_()
     x, plain = torch.randn(1, 5, 32), vit.model.visual.transformer.resblocks[1].attn
-    packed = F.linear(x, plain.in_proj_weight + 4 / 2 * B @ A, plain.in_proj_bias)
+    packed = F.linear(x, plain.in_proj_weight + 4 / 2 * update[0].B.weight @ update[0].A.weight, plain.in_proj_bias)
     q, k, v = packed.unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], plain.out_proj(mixed))
+    want = F.linear(mixed, plain.out_proj.weight + 4 / 2 * update[1].B.weight @ update[1].A.weight, plain.out_proj.bias)
+    torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
+    with torch.no_grad():  # torch takes a shorter way where no gradient is asked for
+        torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
     assert trained(tower) == 3 * (2 * (32 + 96) + 2 * (32 + 32))
     tower(views).sum().backward()
-    assert A.grad.abs().sum() > 0 and B.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for low in update for p in low.parameters())
 
 
 def test_lora_in_a_resnet_adapts_its_convolutions(resnet):
     tower = Tower(resnet)
     add_lora(tower, rank=2, alpha=2.0)
-    changed = {name.split(".lora_")[0] for name, p in tower.net.named_parameters() if p.requires_grad}
+    changed = {name.split(".parametrizations")[0] for name, p in tower.net.named_parameters() if p.requires_grad}
     assert changed == {f"layer{i}.0.conv{j}" for i in (1, 2, 3, 4) for j in (1, 2, 3)}
+    low = tower.net.layer2[0].conv2.parametrizations.weight[0]
+    torch.nn.init.normal_(low.B.weight)
+    x, old = torch.randn(1, low.A.in_features // 9, 6, 6), resnet.model.visual.layer2[0].conv2
+    thin = F.conv2d(x, low.A.weight.unflatten(1, (-1, 3, 3)), padding=1)
+    torch.testing.assert_close(tower.net.layer2[0].conv2(x), old(x) + F.conv2d(thin, low.B.weight[..., None, None]))
 
 
-def test_without_peft_the_error_names_it(vit, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ExpertError, match=r"pip install 'medbridge\[baselines\]'"):
-        add_lora(Tower(vit), 2, 2.0)
+def test_a_tower_without_a_layer_for_lora(resnet, monkeypatch):
+    tower = Tower(resnet)
+    for i in (1, 2, 3, 4):
+        setattr(tower.net, f"layer{i}", torch.nn.Identity())
+    with pytest.raises(ExpertError, match="LoRA finds no layer to adapt here"):
+        add_lora(tower, 2, 2.0)
 
 
 def test_a_residual_adapter_by_hand():

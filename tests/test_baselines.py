@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from medbridge.baselines import LinearProbe, ZeroShot
+from medbridge.baselines import LinearProbe, ZeroShot, create_baseline
 from medbridge.cache import compute_features
 from medbridge.errors import ExpertError
 from medbridge.evaluate import auc
@@ -61,6 +62,17 @@ def test_zero_shot_is_the_softmax_of_positive_against_negative(films, experts, s
     mean = np.mean(logits, axis=0)
     want = np.exp(mean[0]) / np.exp(mean).sum(0)
     np.testing.assert_allclose(p, want, rtol=1e-4)
+
+
+def test_zero_shot_sees_the_views_that_it_is_given(films, experts, squares):
+    zero = create_baseline("zero-shot", experts[:1], squares.labels, views="all")
+    direction = torch.sub(*encode_prompts(experts[0], squares.labels)).numpy()
+    mean = films["test"].pooled("embed", 0, "all").reshape(len(squares.split("test")), 3, -1)[:, 1]
+    want = 1 / (1 + np.exp(-100 * mean / np.linalg.norm(mean, axis=1, keepdims=True) @ direction.T))
+    np.testing.assert_allclose(zero.predict_proba(films["test"]), want, rtol=1e-4)
+    assert np.abs(ZeroShot(experts[:1], squares.labels).predict_proba(films["test"]) - want).max() > 1e-3
+    with pytest.raises(ValueError, match="views='some'"):
+        ZeroShot(experts, squares.labels, views="some")
 
 
 def test_zero_shot_needs_a_shared_space(vit, squares, monkeypatch):

@@ -45,7 +45,10 @@ def test_the_miniature_loads():
 def test_boxes_are_corners_with_the_label_as_it_is_elsewhere():
     boxes = load_nih(FIXTURE).boxes
     assert boxes.columns.tolist() == ["image", "label", "x0", "y0", "x1", "y1"]
-    assert boxes.iloc[0].tolist() == ["images_001/images/00000003_002.png", "Atelectasis", 400.5, 380.25, 560.5, 500.25]
+    image = "images_001/images/00000003_002.png"
+    assert load_nih(FIXTURE, files="all").boxes.iloc[0].tolist()[1:] == ["Atelectasis", 400.5, 380.25, 560.5, 500.25]
+    # the miniature's films are an eighth of the owner's: their boxes come in their own pixels
+    assert boxes.iloc[0].tolist() == [image, "Atelectasis", 50.0625, 47.53125, 70.0625, 62.53125]
     assert boxes["label"].tolist() == ["Atelectasis", "Infiltration", "Mass"]
     test = load_nih(FIXTURE).split("test")
     assert test.boxes["label"].tolist() == ["Infiltration", "Mass"]

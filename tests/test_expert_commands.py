@@ -3,6 +3,9 @@
 import hashlib
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 
 import open_clip
@@ -45,7 +48,13 @@ def test_cards_state_what_open_clip_and_timm_state_without_weights(monkeypatch):
     tiny, expert = expert_info("tiny-vit"), create_expert("tiny-vit")
     assert (tiny.size, tiny.depth, tiny.width) == (expert.size, expert.depth, expert.widths[-1])
     assert tiny.parameters == sum(t.numel() for t in expert.vision_state().values()) and tiny.bytes > 2_000_000
-    assert expert_info("medsiglip").depth is None and expert_info("medsiglip").wanted == "google--medsiglip-448"
+    stated = expert_info("medsiglip")  # what its card states, until its files are here
+    assert (stated.size, stated.depth, stated.width, stated.parameters) == (448, 27, 1152, None)
+    assert stated.wanted == "google--medsiglip-448"
+    assert expert_info("pubmedclip").wanted == "PubMedCLIP_ViT32.pth" and expert_info("pubmedclip").depth == 12
+    assert expert_info("hf:org/unheard-of+tiny-vit").depth is None
+    with pytest.raises(ExpertError, match="no pretrained tag 'nobody'"):
+        expert_info("open_clip:ViT-B-32/nobody")
     with pytest.raises(ExpertError, match="did you mean tiny-vit"):
         expert_info("tiny-vitt")
 
@@ -57,7 +66,8 @@ def test_the_commands_print_cards(capsys, monkeypatch):
         assert all(name in capsys.readouterr().out or name != "tiny-vit" for name in ALIASES)
     assert main(["experts", "info", "medsiglip"]) == 0
     out = capsys.readouterr().out
-    assert "HAI-DEF" in out and "google--medsiglip-448" in out and "known once its files are here" in out
+    assert "HAI-DEF" in out and "google--medsiglip-448" in out and "known once its files are here" in out and "448 x 448" in out
+    assert main(["experts", "info", "clip-vitb32"]) == 0 and capsys.readouterr().err == ""
     assert main(["experts", "info", "nothing"]) == 2 and "unknown expert" in capsys.readouterr().err
     assert main(["experts", "fetch", "tiny-vit"]) == 2 and "set MEDBRIDGE_WEIGHTS" in capsys.readouterr().err
 
@@ -70,6 +80,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
     files: dict
     requests: list
+    ranges: list
+    breaks: list
 
     def log_message(self, *_):
         pass
@@ -95,28 +107,45 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         data, checksum = self.files[key]
         if body:
             self.requests.append(key[1])
-        self._send(data, {"ETag": f'"{checksum}"', "X-Repo-Commit": "0" * 40, "Accept-Ranges": "bytes"}, body)
+        headers, status = {"ETag": f'"{checksum}"', "X-Repo-Commit": "0" * 40, "Accept-Ranges": "bytes"}, 200
+        if body and (asked := self.headers.get("Range")):
+            first = int(asked.removeprefix("bytes=").split("-")[0])
+            self.ranges.append(first)
+            headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
+            data, status = data[first:], 206
+        if body and self.breaks:  # the line goes dead in the middle of the file
+            self.breaks.pop()
+            self._send(data[: len(data) // 2], headers | {"Content-Length": str(len(data))}, body, status)
+            return self.connection.close()
+        self._send(data, headers, body, status)
 
     def _send(self, data, headers, body, status=200):
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(data))}.items():
+        for key, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
         if body:
             self.wfile.write(data)
 
 
+class _Files(dict):
+    """What the hub holds; ``handler`` counts ranges, and breaks the line as often as ``handler.breaks`` is long."""
+
+    handler: type
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub on this machine: ``hub[repository, file] = (bytes, checksum)``."""
-    files, asked = {}, []
-    handler = type("Handler", (_Hub,), {"files": files, "requests": asked})
+    files, asked = _Files(), []
+    handler = type("Handler", (_Hub,), {"files": files, "requests": asked, "ranges": [], "breaks": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("MEDBRIDGE_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
+    files.handler = handler
     yield files, asked, tmp_path / "weights"
     server.shutdown()
     server.server_close()
@@ -197,6 +226,58 @@ def test_a_hub_out_of_reach_says_which_file_to_put_where(hub, monkeypatch):
 def test_what_cannot_be_fetched_says_so(hub, name, message):
     with pytest.raises(ExpertError, match=message):
         fetch_expert(name)
+
+
+def _large(tmp_path):
+    """A timm checkpoint of several chunks of the client's."""
+    import timm
+
+    save_file(timm.create_model("test_vit").state_dict() | {"head.more": torch.zeros(8_000_000)}, tmp_path / "w")
+    return (tmp_path / "w").read_bytes()
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path, monkeypatch):
+    files, _, folder = hub
+    data = _large(tmp_path)
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
+    handler = files.handler
+    handler.breaks.extend([1] * 20)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits before it tries again
+    with pytest.raises(ExpertError, match=r"could not be fetched .*with a browser, download"):
+        fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
+    assert not list(folder.glob("*.safetensors")) and list((folder / ".fetch").rglob("model.safetensors.*"))
+    handler.breaks.clear()
+    handler.ranges.clear()
+    [got] = fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
+    assert got.path.read_bytes() == data and handler.ranges and min(handler.ranges) >= len(data) // 2
+    assert not (folder / ".fetch").exists()
+
+
+def test_fetching_shows_a_progress_bar(hub, tmp_path):
+    files, _, folder = hub
+    data = _large(tmp_path)
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
+    ran = subprocess.run(
+        [sys.executable, "-m", "medbridge.cli", "experts", "fetch", "timm:test_vit.r160_in1k+tiny-vit"], check=True, text=True,
+        capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0",
+                                      "TQDM_POSITION": "-1"})  # the client shows its bar to terminals, and where this asks for it
+    assert "model.safetensors: 100%" in ran.stderr and "B/s" in ran.stderr
+    assert f"checksum {_sha256(data)} as the hub states it" in ran.stdout
+    assert (folder / "test_vit.r160_in1k.safetensors").read_bytes() == data
+
+
+def test_checkpoints_that_are_one_file_on_the_hub_are_fetched_under_the_aliass_name(hub):
+    files, _, folder = hub
+    files["sarahESL/PubMedCLIP", "PubMedCLIP_ViT32.pth"] = (b"weights", _sha256(b"weights"))
+    [got] = fetch_expert("pubmedclip")
+    assert got.path == folder / "pubmedclip.pth" == expert_info("pubmedclip").here
+    files["ricklisz123/MedDINOv3-ViTB-16-CT-3M", "model.pth"] = (b"others", _sha256(b"others"))
+    text = SENTENCE_ENCODERS["pubmedbert"]
+    files[text, "config.json"] = (b"{}", _git(b"{}"))
+    files[text, "model.safetensors"] = (b"text", _sha256(b"text"))
+    found = {f.path.relative_to(folder).as_posix() for f in fetch_expert("meddinov3+pubmedbert")}
+    where = text.replace("/", "--")
+    assert found == {"meddinov3+pubmedbert.pth", f"{where}/config.json", f"{where}/model.safetensors"}
 
 
 # -- cost -----------------------------------------------------------------------------------------------------------------------

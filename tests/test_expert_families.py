@@ -1,5 +1,6 @@
 """Every architecture family that open_clip ships, small and with random weights: splitting the tower anywhere loses nothing."""
 
+import re
 from unittest import mock
 
 import open_clip
@@ -9,6 +10,7 @@ import torch
 
 from medbridge.errors import ExpertError
 from medbridge.experts import OpenClipExpert
+from medbridge.experts.info import _known, expert_info
 from medbridge.experts.timm_vision import TimmExpert
 
 OWN = {"width": 32, "head_width": 16, "layers": 3, "patch_size": 8, "image_size": 32}
@@ -82,6 +84,35 @@ def test_splitting_the_tower_at_every_depth_and_finishing_it_equals_encode_image
         torch.testing.assert_close(rest.summary, whole.summary, rtol=0, atol=1e-5)
 
 
+def _family(model_name):
+    """What a tower's building code depends on: its kind and which options are set, not how large they are."""
+    vision = open_clip.get_model_config(model_name)["vision_cfg"]
+    if trunk := vision.get("timm_model_name"):
+        module = timm.models._registry._model_to_module[trunk.split(".")[0]]
+        form = re.sub("[0-9]+|tiny|small|base|large|huge|giant", "", trunk)
+        return module, vision.get("timm_pool"), vision.get("timm_proj"), form
+    sizes = ("image_size", "layers", "width", "mlp_ratio")
+    return isinstance(vision["layers"], list), *sorted(k for k in vision if k not in sizes)
+
+
+NAMED = open_clip.list_pretrained()
+EACH = {_family(model): (model, tag) for model, tag in reversed(NAMED)}  # of each kind the first that is listed
+
+
+def test_every_entry_of_list_pretrained_is_a_name_that_experts_take():
+    for model, tag in NAMED:
+        files, build = _known(f"open_clip:{model}/{tag}", "open_clip", f"{model}/{tag}")
+        assert files[0] == f"{model}-{tag}.safetensors" and build is not None and _family(model) in EACH
+    assert len(NAMED) > 150 and len(EACH) >= 15
+
+
+@pytest.mark.parametrize("name", ["/".join(entry) for entry in EACH.values()])
+def test_every_kind_of_tower_in_list_pretrained_is_supported_at_full_size(name):
+    """On the meta device: shapes of the real configuration, without numbers and without weights."""
+    card = expert_info(f"open_clip:{name}")
+    assert card.depth >= 4 and card.width >= 64 and card.parameters > 1e6 and card.size >= 224
+
+
 def test_no_block_runs_twice():
     expert = small(*FAMILIES["SigLIP"])
     runs = []
@@ -105,6 +136,7 @@ def test_a_map_that_lost_something_does_not_finish_to_the_same():
     ("vit_tiny_patch16_224", THIN | {"img_size": 32}),
     ("vit_small_patch16_dinov3", THIN | {"img_size": 32}),
     ("resnet18", {"layers": (1, 1, 1, 1)}),
+    ("samvit_base_patch16", THIN | {"img_size": 64, "global_attn_indexes": (2,), "window_size": 2}),
     ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}),
     ("swin_tiny_patch4_window7_224", {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 2)}),
 ])

@@ -1,6 +1,9 @@
 """Weights from files and folders, without a network; and other input sizes, against the libraries' own interpolation."""
 
 import json
+import sys
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import open_clip
@@ -16,8 +19,9 @@ from timm.layers import resample_abs_pos_embed
 from medbridge.benchmarks import Benchmark
 from medbridge.cache import compute_features
 from medbridge.errors import ExpertError
-from medbridge.experts import OpenClipExpert, create_expert, tiny_experts_folder
+from medbridge.experts import ALIASES, OpenClipExpert, create_expert, tiny_experts_folder
 from medbridge.experts.clip_load import _resized
+from medbridge.experts.timm_vision import _load
 from medbridge.focal import FocalSampler, extract_views
 
 TINY = "test_vit.r160_in1k"  # timm's own test model, 64 wide, 160 px
@@ -80,7 +84,7 @@ def test_weights_of_another_model_or_half_a_model_are_refused(folder):
 
 def test_an_expert_that_no_hub_gives_never_takes_other_weights(folder):
     save_file(timm.create_model("resnet50", num_classes=0).state_dict(), folder / "resnet50.safetensors")
-    with pytest.raises(ExpertError, match=r"(?s)LVM-Med.*put lvm-med-resnet50\+pubmedbert\.safetensors or"):
+    with pytest.raises(ExpertError, match=r"(?s)LVM-Med.*Put lvmmed_resnet\.torch, or the same as lvm-med-resnet50\+"):
         create_expert("lvm-med-resnet50+pubmedbert")
 
 
@@ -226,6 +230,117 @@ def test_unimed_clips_checkpoint_is_understood(registered, folder, monkeypatch):
     save_file({"a": torch.ones(1)}, folder / "other.safetensors")
     with pytest.raises(ExpertError, match="does not fit UniMed-CLIP"):
         load_unimed("u", "mb-small", None, folder / "other.safetensors")
+
+
+def test_pubmedclip_comes_as_its_authors_saved_it(registered, folder, monkeypatch):
+    """OpenAI's own layout in half precision, beside the optimiser's state; QuickGELU, as OpenAI trained it."""
+    monkeypatch.setitem(ALIASES, "pubmedclip", replace(ALIASES["pubmedclip"], target="open_clip:mb-small/run"))
+    save_file(registered.state_dict(), folder / "mb-small-run.safetensors")
+    with pytest.raises(ExpertError, match=r"(?s)sarahESL/PubMedCLIP.*put PubMedCLIP_ViT32\.pth, or the same"):
+        create_expert("pubmedclip")  # another model's weights never stand in
+    state = {k: v.half() if v.is_floating_point() else v for k, v in registered.state_dict().items() if k != "attn_mask"}
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    torch.save({"best_epoch": 3, "state_dict": state, "optimizer_state_dict": optimiser, "best_loss": 1.5},
+               folder / "PubMedCLIP_ViT32.pth")
+    expert = create_expert("pubmedclip")
+    x = torch.randn(1, 3, 32, 32)
+    want = torch.nn.functional.normalize(registered.encode_image(x), dim=1)
+    torch.testing.assert_close(expert.encode_maps(x, [2]).embed, want, rtol=0, atol=2e-3)
+    assert next(expert.model.parameters()).dtype == torch.float32
+
+
+# -- vision towers in the layouts of their own repositories -------------------------------------------------------------------
+
+SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
+
+
+def _dinov3(bias):
+    """A small timm DINOv3, and its weights under the names of facebookresearch/dinov3 (and MedDINOv3)."""
+    name = "vit_small_patch16_dinov3" + ("_qkvb" if bias else "")
+    torch.manual_seed(0)
+    trunk = timm.create_model(name, **SMALL, img_size=32)
+    state = {k.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma").replace("reg_token", "storage_tokens"): v
+             for k, v in trunk.state_dict().items() if not k.endswith(("q_bias", "k_bias", "v_bias"))}
+    for i in range(SMALL["depth"] if bias else 0):
+        q, v = torch.randn(32), torch.randn(32)
+        trunk.blocks[i].attn.q_bias.data, trunk.blocks[i].attn.v_bias.data = q, v
+        state[f"blocks.{i}.attn.qkv.bias"] = torch.cat([q, torch.zeros(32), v])
+        state[f"blocks.{i}.attn.qkv.bias_mask"] = torch.cat([torch.ones(32), torch.zeros(32), torch.ones(32)])
+    return trunk, state | {"rope_embed.periods": torch.ones(4), "mask_token": torch.zeros(1, 32)}, name
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_meddinov3_and_dinov3_load_from_metas_key_names(bias, tmp_path):
+    trunk, state, name = _dinov3(bias)
+    heads = {"dino_head.mlp.0.weight": torch.ones(2, 2), "ibot_head.last_layer.weight": torch.ones(2, 2)}
+    torch.save({"teacher": {f"backbone.{k}": v for k, v in state.items()} | heads}, tmp_path / "model.pth")
+    torch.save(state, tmp_path / "dinov3_vits16_pretrain_lvd1689m-08c60483.pth")
+    x = torch.randn(1, 3, 48, 48)
+    for file in tmp_path.iterdir():
+        torch.manual_seed(1)
+        again = timm.create_model(name, **SMALL, img_size=32, dynamic_img_size=True)
+        _load(again, file, name)
+        with torch.inference_mode():
+            torch.testing.assert_close(again.eval()(x), timm_at(trunk, 48, name)(x))
+
+
+def timm_at(trunk, size, name):
+    """The same weights in a tower that timm builds for another size."""
+    other = timm.create_model(name, **SMALL, img_size=size).eval()
+    other.load_state_dict(trunk.state_dict())
+    return other
+
+
+def test_attention_biases_are_never_left_out_in_silence(tmp_path):
+    _, state, _ = _dinov3(True)
+    torch.save(state, tmp_path / "d.pth")
+    trunk = timm.create_model("vit_small_patch16_dinov3", **SMALL, img_size=32)
+    with pytest.raises(ExpertError, match="has attention biases.*take vit_small_patch16_dinov3_qkvb"):
+        _load(trunk, tmp_path / "d.pth", "vit_small_patch16_dinov3")
+    for key in state:
+        if key.endswith("qkv.bias"):
+            state[key] = torch.zeros(96)  # some were trained to nothing
+    torch.save(state, tmp_path / "d.pth")
+    _load(trunk, tmp_path / "d.pth", "vit_small_patch16_dinov3")
+
+
+def test_lvm_med_loads_from_torchvisions_and_sams_key_names(tmp_path):
+    resnet = timm.create_model("resnet50", num_classes=10)  # timm's names are torchvision's
+    torch.save({k: v for k, v in resnet.state_dict().items() if not k.startswith("fc.")}, tmp_path / "lvmmed_resnet.torch")
+    bare = timm.create_model("resnet50", num_classes=0)
+    _load(bare, tmp_path / "lvmmed_resnet.torch", "resnet50")
+    assert torch.equal(bare.layer4[2].conv3.weight, resnet.layer4[2].conv3.weight)
+    options = SMALL | {"img_size": 64, "global_attn_indexes": (1,), "window_size": 2}
+    sam = timm.create_model("samvit_base_patch16", **options, use_abs_pos=False)
+    torch.save({k.replace("mlp.fc", "mlp.lin"): v for k, v in sam.state_dict().items()}, tmp_path / "lvmmed_vit.pth")
+    again = timm.create_model("samvit_base_patch16", **options)
+    _load(again, tmp_path / "lvmmed_vit.pth", "samvit_base_patch16")
+    x = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(x), sam.eval()(x))
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_small_patch14_dinov2", 42), ("swin_tiny_patch4_window7_224", 256),
+                                            ("convnext_atto", 96), ("vit_small_patch16_dinov3", 48)])
+def test_towers_of_every_kind_of_position_take_another_size(name, size, folder):
+    """Absolute, relative, none and rotary positions: as timm's own tower for that size, from the same weights."""
+    options = {} if name.startswith(("swin", "convnext")) else {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    trunk = timm.create_model(name, num_classes=0, **options)
+    with mock.patch.object(timm, "create_model", lambda *a, real=timm.create_model, **given: real(*a, **given | options)):
+        torch.save(trunk.state_dict(), folder / "w.pth")
+        expert = create_expert(f"timm:{name}+tiny-vit", size=size, weights=folder / "w.pth")
+    assert expert.size == size
+    if name.startswith("swin"):  # its window grows with the picture
+        options["window_size"] = size // 32
+    own = timm.create_model(name, num_classes=0, **options, **({} if name.startswith("convnext") else {"img_size": size})).eval()
+    translate = sys.modules[type(own).__module__].checkpoint_filter_fn  # timm's own interpolation, as it loads a checkpoint
+    own.load_state_dict(translate(trunk.state_dict(), own))
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want = own.forward_features(x)
+    got = expert.encode_maps(x, [expert.depth]).summary
+    want = want[:, 0] if want.dim() == 3 else want.mean((1, 2) if name.startswith("swin") else (2, 3))
+    torch.testing.assert_close(got[:, : want.shape[1]], want, rtol=0, atol=1e-5)
 
 
 # -- views ----------------------------------------------------------------------------------------------------------------------

@@ -200,6 +200,24 @@ def test_another_size_interpolates_the_position_embeddings(checkpoints, monkeypa
         create_expert("hf:org/siglip", size=50)
 
 
+@pytest.mark.parametrize("kind", ["clip", "llava", "gemma3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_every_tower_takes_another_size_as_transformers_own_tower_does(kind, checkpoints, monkeypatch):
+    monkeypatch.setenv("MEDBRIDGE_WEIGHTS", str(checkpoints[0]))
+    expert = create_expert(f"hf:org/{kind}" + ("" if kind in PAIRED else "+tiny-vit"), size=48)
+    side = 48 // (4 if kind.startswith("qwen") else 8)
+    assert (expert.size, expert.grids[0]) == (48, (side, side))
+    x = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    got = expert.encode_maps(x, [1, 3])
+    torch.testing.assert_close(expert.finish(got.maps[1], 1).summary, got.summary, rtol=0, atol=1e-5)
+    if kind.startswith("qwen"):
+        return  # their positions are computed for the grid that they are given
+    tower = next(m for n, m in checkpoints[1][kind].named_modules() if n.endswith(("vision_model", "vision_tower")))
+    with torch.inference_mode():
+        want = tower(x, interpolate_pos_encoding=True).last_hidden_state[:, expert.prefix:].mean(dim=1)
+    want = torch.nn.functional.normalize(want, dim=1)
+    torch.testing.assert_close(got.summary[:, -want.shape[1]:], want, rtol=0, atol=1e-5)
+
+
 def test_what_is_wrong_with_a_checkpoint_is_said(checkpoints, monkeypatch, tmp_path):
     root = checkpoints[0]
     monkeypatch.setenv("MEDBRIDGE_WEIGHTS", str(root))

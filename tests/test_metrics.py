@@ -6,19 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from medbridge import plots
 from medbridge.benchmarks import Benchmark
 from medbridge.bootstrap import bootstrap_means
-from medbridge.calibration import reliability
+from medbridge.calibration import fit_temperature, reliability
 from medbridge.delong import delong_auc, delong_covariance, delong_difference
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import auc, bootstrap_auc, brier, ece
 from medbridge.localise import box_mask, localisation_table, localise_film
 from medbridge.model import MedBridge
 from medbridge.subgroups import age_band, subgroup_table
-from medbridge.thresholds import f1_at, f1_thresholds, sensitivity_at_specificity
+from medbridge.thresholds import f1_at, f1_thresholds, operating_points, sensitivity_at_specificity
 
 
 def draw(n=300, c=3, seed=0, ties=True):
@@ -50,6 +50,22 @@ def test_sensitivity_at_a_specificity_that_is_met_exactly():
     assert np.isnan(sensitivity_at_specificity(np.zeros(4), np.arange(4.0))[0])
     with pytest.raises(MedBridgeError, match="specificity=90"):
         sensitivity_at_specificity(y, scores, specificity=90)
+
+
+def test_operating_points_are_scikit_learns():
+    y, scores, mask = draw(c=1, seed=5)
+    t, s = y[mask], scores[mask]
+    table = operating_points(y, scores, [0.2, 0.37, 0.9], mask)
+    for row in table.itertuples():
+        told = s >= row.threshold
+        assert [[row.tn, row.fp], [row.fn, row.tp]] == confusion_matrix(t, told).tolist()
+        assert [row.sensitivity, row.precision, row.f1, row.accuracy, row.specificity] == pytest.approx([
+            recall_score(t, told), precision_score(t, told), f1_score(t, told), accuracy_score(t, told),
+            recall_score(t, told, pos_label=0)])
+    none = operating_points(np.zeros(5), np.arange(5.0), 9.0).iloc[0]
+    assert np.isnan(none[["sensitivity", "precision", "f1"]].astype(float)).all() and none["specificity"] == none["accuracy"] == 1
+    with pytest.raises(MedBridgeError, match="2 labels"):
+        operating_points(np.zeros((4, 2)), np.zeros((4, 2)), 0.5)
 
 
 def test_f1_at_the_validation_threshold():
@@ -128,6 +144,26 @@ def test_reliability_is_scikit_learns_and_adds_up_to_ece():
         reliability(y, p + 1, mask)
     with pytest.raises(MedBridgeError, match="bins=0"):
         reliability(y, p, mask, bins=0)
+
+
+def test_the_temperature_is_found_again():
+    """Labels are drawn by sigmoid(z); logits that are told 2.5 times too large ask for T = 2.5."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 1.5, (4000, 2))
+    y = (rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float)
+    mask = rng.random(z.shape) > 0.2
+    found = fit_temperature(y, 2.5 * z, mask)
+    assert found == pytest.approx(2.5, rel=0.06)
+
+    def loss(t):
+        p = 1 / (1 + np.exp(-2.5 * z / t))
+        return log_loss(y[mask], p[mask])
+
+    assert loss(found) < min(loss(found * 0.99), loss(found * 1.01), loss(1.0))
+    # what is not known is not looked at
+    assert fit_temperature(np.where(mask, y, 1 - y), 2.5 * z, mask) == found
+    with pytest.raises(MedBridgeError, match="with and without"):
+        fit_temperature(np.zeros(5), np.arange(5.0))
 
 
 def test_the_reliability_plot_shows_the_table():
@@ -238,3 +274,6 @@ def test_localisation_of_a_model(squares, vit):
     assert 0 <= table["iou_lo"][0] <= table["iou"][0] <= table["iou_hi"][0] <= 1
     gain = table["iou"][0] - table["iou_chance"][0]
     assert table["iou_gain_lo"][0] <= gain <= table["iou_gain_hi"][0]
+    far = replace(part, boxes=boxes.assign(x0=500, x1=600))
+    with pytest.raises(MedBridgeError, match=r"box of wide lies outside the film of 128 x 96 pixels.*scale their boxes"):
+        localisation_table(model, far, progress=False)

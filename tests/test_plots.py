@@ -61,3 +61,14 @@ def test_the_leaderboard_is_in_its_order_with_its_intervals():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["MedBridge (1,200)", "k-NN (0)"] and ax.yaxis_inverted()
     assert ax.lines[2].get_xdata().tolist() == [0.6, 0.8] and ax.lines[3].get_xdata()[0] == 0.7
     assert figure.get_suptitle() == "films (synthetic)"
+
+
+def test_the_threshold_view_shows_its_operating_point(results):
+    y, mask, scores = results
+    figure = plots.threshold_view(y[:, 0], scores["good"][:, 0], 0.4, mask[:, 0], "films (synthetic)")
+    told, truth = scores["good"][mask[:, 0], 0] >= 0.4, y[mask[:, 0], 0] == 1
+    assert [t.get_text() for t in figure.axes[2].texts] == [
+        str(int(n)) for n in ((told & truth).sum(), (~told & truth).sum(), (told & ~truth).sum(), (~told & ~truth).sum())]
+    x, sensitivity = figure.axes[1].lines[2].get_data()
+    assert x[0] == pytest.approx((told & ~truth).sum() / (~truth).sum()) and sensitivity[0] == pytest.approx(told[truth].mean())
+    assert figure.get_suptitle() == "films (synthetic)"

@@ -35,6 +35,8 @@ def test_its_numbers_and_its_report_say_that_the_films_are_synthetic(run):
     for method in metrics["test"].values():
         defined = [row for row in method["per_label"] if row["auc"] is not None]
         assert defined and all(0 <= row["auc"] <= 1 and row["auc_lo"] <= row["auc_hi"] for row in defined)
+    assert {row["column"] for row in metrics["subgroups"]} == {"sex", "age", "view", "hospital"}
+    assert metrics["subgroups"][0]["group"] in page and "by subgroup" in page
 
 
 def test_its_adapter_loads_by_the_names_of_its_experts(run):

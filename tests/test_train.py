@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from medbridge import train as train_module
+from medbridge.batch import collate
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.explain import explain
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
-from medbridge.predict import predict, predict_film
+from medbridge.predict import film_features, predict, predict_film
 from medbridge.train import TrainConfig, fit
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
@@ -133,6 +134,15 @@ def test_explanation(experts, squares):
     boxes = SAMPLER.inference_boxes(96, 128)
     np.testing.assert_array_equal(seen.boxes, boxes)
     assert [a.shape for a in seen.attention] == [(len(boxes), 4, 4, 4), (len(boxes), 4, 2, 2)]
+    # every layer over the map that it reads, the model's own last layer last, and no query looks more than once at all there is
+    assert [[a.shape[2:] for a in layers] for layers in seen.layers] == [
+        [e.grids[d - 1] for d in depths] for e, depths in zip(model.experts, model.depths, strict=True)]
+    output = model(collate([film_features(model, squares.read(0))[0]]))
+    for k, expert in enumerate(model.experts):
+        own = output.attention[k][0, :, :, expert.prefix :].detach().numpy()
+        np.testing.assert_allclose(seen.attention[k].reshape(own.shape), own, atol=1e-6)
+        assert all(a.sum((2, 3)).min() > 0 and a.sum((2, 3)).max() <= 1 for a in seen.layers[k])
+    assert not any(layer._forward_hooks for b in model.branches for layer in b.encoder.layers)
     assert all(s.sum() == pytest.approx(1) for s in seen.share)
     heat = seen.heatmap("wide", 64)
     assert heat.shape == (48, 64) and heat.max() == pytest.approx(1) and heat.min() >= 0

@@ -44,7 +44,7 @@ def _on_features(cls: type[Baseline]) -> Callable[..., Baseline]:
 
 def _zero_shot(
     experts: Sequence[Expert], labels: Sequence[str], config: Any = None, progress: bool = True, tries: int = TRIES,
-    views: str = "whole", **options: Any,
+    **options: Any,
 ) -> Baseline:
     return ZeroShot(experts, labels, **options)
 

@@ -1,10 +1,11 @@
-r"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022, equations 2 and 3): each image moves
-the learned context.
+r"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022): each image moves the learned
+context.
 
     pi = h(f),    v_m(f) = v_m + pi,    t_c(f) = g([v_1(f)] ... [v_M(f)] [label c])
 
-h, the meta-net, is Linear, ReLU, Linear with a bottleneck of a sixteenth. As in :mod:`medbridge.baselines.coop` there is a
-context for presence and one for absence; [ours] both are moved by the same pi. Every image needs text embeddings of its own:
+h, the meta-net, is Linear, ReLU, Linear with a bottleneck of a sixteenth, and M = 4, as in the authors' code. [ours] The context
+starts at random, not from the words "a photo of a", which do not describe a film. As in :mod:`medbridge.baselines.coop` there is
+a context for presence and one for absence; [ours] both are moved by the same pi. Every image needs text embeddings of its own:
 the text tower runs on B x 2C prompts a step.
 """
 

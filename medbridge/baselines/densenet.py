@@ -1,9 +1,10 @@
-r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017, equation 2), trained whole: what
+r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017), trained whole: what
 CheXNet (Rajpurkar et al., 2017) made the usual choice for chest films.
 
     x_l = H_l([x_0, x_1, ..., x_{l-1}])
 
-It is no adaptation of the experts: it sees the same films and views, and no expert.
+It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights unless
+``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them, so ask for it where you can.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class DenseScores(nn.Module):
         if path is not None:
             state = load_state(path)
             self.net.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})
+        # ten views of sixteen films do not fit small machines otherwise; the price is a second forward pass
+        self.net.set_grad_checkpointing(True)
         config = resolve_data_config(model=self.net)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(config[name]).view(1, 3, 1, 1), persistent=False)

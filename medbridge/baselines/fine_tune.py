@@ -1,5 +1,5 @@
-"""Full fine-tuning of the last blocks (as the partial fine-tuning of He et al., "Masked autoencoders", CVPR 2022, section 4.3),
-from the zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, section 2).
+"""Full fine-tuning of the last blocks (as the partial fine-tuning of He et al., "Masked autoencoders", CVPR 2022),
+from the zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
 Every parameter of the last blocks, of what follows them and of the head is trained; the rest stays frozen.
 """

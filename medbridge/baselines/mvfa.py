@@ -1,5 +1,5 @@
 r"""Multi-level residual adapters, after MVFA (Huang et al., "Adapting visual-language models for generalizable anomaly detection
-in medical images", CVPR 2024, equations 1 to 4).
+in medical images", CVPR 2024).
 
 At some depths of the frozen tower an adapter of two layers is mixed into the tokens, and its bottleneck, as wide as the text
 space, is what meets the prompts:
@@ -7,11 +7,12 @@ space, is what meets the prompts:
     H_l = LeakyReLU(F_l W_1),    A_l = LeakyReLU(H_l W_2),    F_l* = gamma A_l + (1 - gamma) F_l
     score_c = sum over l of mean over patches p of  s (cos(H_lp, t_c^+) - cos(H_lp, t_c^-))  /  number of depths
 
-gamma 0.1 and four depths at equal distances, as published. What differs, and why it is MVFA-style and no more: the published
-method tells one anomaly from normal, this one C labels (positive minus negative prompt); its second branch needs pixel masks and
-its memory of normal films has no multi-label form, so both are left out; the paper takes the mean of probabilities, this one of
-logits, to share the loss of all baselines. In a ResNet the tokens are the positions of a stage's map [ours]. Vision-only experts
-can be used: the bottleneck learns the way into their borrowed text space.
+gamma 0.1, four depths at equal distances (6, 12, 18, 24 of ViT-L) and the rate 0.001 that is tried first, as in the authors'
+code. What differs, and why it is MVFA-style and no more: the published method tells one anomaly from normal, this one C labels
+(positive minus negative prompt); its second branch of adapters, which takes another 0.1, needs pixel masks, and its memory of
+normal films has no multi-label form, so both are left out; that code takes the mean of probabilities, this one of logits, to
+share the loss of all baselines. In a ResNet the tokens are the positions of a stage's map [ours]. Vision-only experts can be
+used: the bottleneck learns the way into their borrowed text space.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification", ECCV
-2022, arXiv 2207.09519, section 3.1): the training films are a cache of keys and values, added to the zero-shot scores.
+2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores.
 
     A(f) = exp(-beta (1 - f F^T)),    score = alpha A(f) L + s f (t^+ - t^-)^T
 
@@ -9,8 +9,11 @@ columns, each divided by how many films of it are known:
 
     L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown),
 
-without which a label of two positives in a hundred would always be told absent. Tip-Adapter trains nothing; Tip-Adapter-F
-trains F and keeps L.
+without which a label of two positives in a hundred would always be told absent. The cache's term is then a difference of two
+means and not a sum over 16 films of a class, so alpha is larger [ours] than in the authors' code, which searches 0.1 to 30
+(and beta from 0.1 to 30). Tip-Adapter trains nothing; Tip-Adapter-F trains F with AdamW at rate 0.001, as in that code, and keeps
+L. Epoch, alpha and beta are chosen on the validation split alone; the authors' code keeps the epoch with the best *test*
+accuracy. [ours] Keys are the embeddings of the films as they are, not the mean over ten augmented copies.
 """
 
 from __future__ import annotations

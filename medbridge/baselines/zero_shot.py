@@ -1,4 +1,5 @@
-"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section 3.1)."""
+"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section on zero-shot
+transfer)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from medbridge.baselines.base import Baseline
+from medbridge.baselines.base import Baseline, check_tries, film_embeddings
 from medbridge.cache import CachedFilms
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert
@@ -24,6 +25,7 @@ class ZeroShot(Baseline):
         labels: C labels.
         prompts: as in :func:`medbridge.prompts.encode_prompts`.
         scale: factor of the cosine difference before the sigmoid; 100 as in CLIP.
+        views: 'whole', or 'all' (the normalised mean over the whole film and its windows).
 
     Raises:
         ExpertError: no expert is aligned with text.
@@ -33,9 +35,10 @@ class ZeroShot(Baseline):
 
     def __init__(
         self, experts: Sequence[Expert], labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None,
-        scale: float = 100.0,
+        scale: float = 100.0, views: str = "whole",
     ) -> None:
-        self.scale = scale
+        check_tries(1, views)
+        self.scale, self.views = scale, views
         self.aligned = [k for k, e in enumerate(experts) if e.aligned]
         if not self.aligned:
             names = ", ".join(e.name for e in experts)
@@ -50,9 +53,9 @@ class ZeroShot(Baseline):
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
-        """Probabilities float64 ``(n, C)`` from the whole view: softmax of positive against negative prompt."""
+        """Probabilities float64 ``(n, C)``: softmax of positive against negative prompt."""
         logits = [
-            self.scale * films.pooled("embed", k) @ direction.T
+            self.scale * film_embeddings(films, k, self.views).numpy() @ direction.T
             for k, direction in zip(self.aligned, self.directions, strict=True)
         ]
         return torch.sigmoid(torch.from_numpy(np.mean(logits, axis=0)).double()).numpy()

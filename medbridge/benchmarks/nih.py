@@ -30,7 +30,8 @@ import pandas as pd
 
 from medbridge.benchmarks.base import Benchmark, assign_splits
 from medbridge.benchmarks.files import build, check_root, draw_val, dropped_rows, keep_present, read_csv
-from medbridge.errors import BenchmarkError
+from medbridge.errors import BenchmarkError, ImageError
+from medbridge.images import probe_film
 
 __all__ = ["LABELS", "OFFICIAL", "load_nih"]
 
@@ -46,6 +47,7 @@ _LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 _BOXES = "BBox_List_2017.csv"
 _HINT = "NIH ChestX-ray14 (Data_Entry_2017_v2020.csv or Data_Entry_2017.csv)"
 _OLDEST = 120  # years
+_SIDE = 1024  # pixels; of the films as distributed, on which the boxes were drawn
 
 
 def load_nih(
@@ -68,8 +70,9 @@ def load_nih(
         files: 'present' keeps the films on this disk, 'all' every row without a look at the disk.
 
     Returns:
-        Benchmark with the 14 labels (a film of 'No Finding' has 0 in all), boxes in pixels of the 1024 x 1024 film, and the
-        columns official_split, age (years), sex, view, follow_up.
+        Benchmark with the 14 labels (a film of 'No Finding' has 0 in all), boxes in pixels of the films as they are here, resized
+        or not (with files='all' in those of the owner's 1024 x 1024), and the columns official_split, age (years), sex, view,
+        follow_up.
 
     Raises:
         BenchmarkError: a missing or foreign file, an unknown finding, no film on disk.
@@ -104,7 +107,7 @@ def load_nih(
         table = assign_splits(table, fractions, seed)
     table, absent = keep_present(table, root, str(path), files)
     return build("nih", root, LABELS, table, str(path), OFFICIAL if splits == "official" else {}, [unlisted, absent],
-                 _boxes(root / _BOXES, table["image"]))
+                 _boxes(root, table["image"], files))
 
 
 def _folders(root: Path) -> dict[str, str]:
@@ -162,8 +165,9 @@ def _official(table: pd.DataFrame, names: pd.Series, root: Path) -> tuple[pd.Dat
     return table[known], dropped_rows(table.loc[~known, "image"], f"in neither {' nor '.join(_LISTS.values())}")
 
 
-def _boxes(path: Path, images: pd.Series) -> pd.DataFrame | None:
-    """The owner's boxes, None where the file is not here."""
+def _boxes(root: Path, images: pd.Series, files: str) -> pd.DataFrame | None:
+    """The owner's boxes in pixels of the films that are here; None where the file is not here."""
+    path = root / _BOXES
     if not path.is_file():
         return None
     raw = read_csv(path, ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"], "NIH ChestX-ray14 (BBox_List_2017.csv)")
@@ -182,4 +186,17 @@ def _boxes(path: Path, images: pd.Series) -> pd.DataFrame | None:
         i = int(np.argmax(wrong))
         raise BenchmarkError(f"{path}: row {i + 2}: unknown label {label.iloc[i]!r}; known are {', '.join(LABELS)}")
     boxes = pd.DataFrame({"image": raw["Image Index"].map(place), "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})
-    return boxes[boxes["image"].notna()]
+    boxes = boxes[boxes["image"].notna()]
+    if files == "present":  # the boxes were drawn on films of 1024 x 1024, and smaller copies of the films are common
+        shapes = {image: _shape(root / image) for image in boxes["image"].unique()}
+        for axis, corners in enumerate((["y0", "y1"], ["x0", "x1"])):
+            scale = boxes["image"].map({image: shape[axis] / _SIDE for image, shape in shapes.items()})
+            boxes = boxes.assign(**{c: boxes[c] * scale for c in corners})
+    return boxes
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    try:
+        return probe_film(path)
+    except ImageError:  # a damaged film is told of where it is read; its box stays as it was
+        return _SIDE, _SIDE

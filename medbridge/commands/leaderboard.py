@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 
 from medbridge.baselines import TRIES, list_baselines
-from medbridge.benchmarks import list_benchmarks, load_benchmark
+from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, settings_of, source_ref
 from medbridge.experts import create_expert
+from medbridge.focal import FocalSampler
 from medbridge.leaderboard import OURS, run_leaderboard
+from medbridge.tasks import thin_training
 from medbridge.train import TrainConfig
 
 __all__ = ["register"]
@@ -17,8 +19,8 @@ __all__ = ["register"]
 def register(commands: argparse._SubParsersAction) -> None:
     """Add the parser of ``leaderboard``."""
     one = commands.add_parser("leaderboard", help="MedBridge and all baselines on one benchmark, with intervals; resumable")
-    one.add_argument("--benchmark", required=True, help=f"one of {', '.join(list_benchmarks())}")
-    one.add_argument("--root", help="folder that holds the benchmark")
+    one.add_argument("--train", metavar="NAME[=ROOT]", help="train on it; without --test, its own test split is scored")
+    add_benchmark(one)
     one.add_argument("--expert", action="append", required=True, metavar="NAME", help="repeat for several")
     one.add_argument("--method", action="append", metavar="NAME", choices=[*list_baselines(), OURS],
                      help=f"repeat; default all: {', '.join([*list_baselines(), OURS])}")
@@ -30,21 +32,21 @@ def register(commands: argparse._SubParsersAction) -> None:
     for name in ("epochs", "batch_size", "patience"):
         default = getattr(TrainConfig(), name)
         one.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"of every method; default {default}")
-    one.add_argument("--cache", help="folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)")
-    one.add_argument("--workers", type=int, help="processes that decode films")
+    add_settings(one, FocalSampler, skip=["seed"])
     one.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise ValueError(f"--seeds {args.seeds} must be at least 1")
-    benchmark = load_benchmark(args.benchmark, args.root)
-    if args.label_fraction != 1.0:
-        benchmark = benchmark.subset(args.label_fraction, "train")
-    out = Path(args.out or f"runs/leaderboard-{args.benchmark}")
+    source = source_ref(args)
+    benchmark = thin_training(source.load(), args.label_fraction)
+    tests = [benchmark_ref(text, args).load() for text in args.test or ()]
+    out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
     config = TrainConfig(epochs=args.epochs, batch_size=args.batch_size, patience=args.patience)
     board = run_leaderboard(
         benchmark, [create_expert(name) for name in args.expert], out, args.method, range(args.seeds), config,
-        views=args.views, tries=args.tries, cache=args.cache, workers=args.workers)
+        sampler=settings_of(FocalSampler, args), views=args.views, tries=args.tries, cache=args.cache, workers=args.workers,
+        tests=tests)
     print(board.markdown())
-    print(f"leaderboard.md, .csv and .png are in {out}/")
+    print(f"leaderboard.md, .csv, .png and leaderboard_labels.csv are in {out}/")

@@ -33,7 +33,7 @@ from medbridge.experts.hf_vision import HfVisionExpert, load_hf
 from medbridge.experts.registry import ALIASES, ExpertAlias, list_experts, split_size
 from medbridge.experts.text import SENTENCE_ENCODERS, OpenClipText, SentenceEncoder
 from medbridge.experts.timm_vision import TimmExpert, load_timm
-from medbridge.experts.weights import alias_files, find_weights, missing_weights
+from medbridge.experts.weights import alias_files, find_weights, missing_checkpoint
 
 __all__ = [
     "ALIASES", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert", "OpenClipExpert",
@@ -110,9 +110,13 @@ def _given(plain: str, alias: ExpertAlias | None, weights: str | Path | None) ->
         if not path.exists():
             raise ExpertError(f"weights={str(weights)!r}: no such file; give the file that holds the weights of {plain!r}")
         return path
-    path = find_weights(alias_files(plain)) if alias else None
-    if path is None and alias and not alias.fetchable:
-        raise missing_weights(plain, alias_files(plain), "a hub", alias.note)
+    if alias is None:
+        return None
+    candidates = alias_files(plain, alias.file)
+    path = find_weights(candidates)
+    # the target alone names the architecture: other weights than the alias's own must never stand in for them
+    if path is None and alias.own_file:
+        raise missing_checkpoint(plain, alias)
     return path
 
 

@@ -24,7 +24,7 @@ from medbridge.errors import ExpertError
 from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.weights import find_weights, hub_folder, load_state, missing_weights
 
-__all__ = ["load_open_clip", "load_open_clip_folder", "load_unimed", "open_clip_files"]
+__all__ = ["load_open_clip", "load_open_clip_folder", "load_unimed", "open_clip_files", "quiet"]
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 
@@ -89,7 +89,7 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
     if not (folder / "open_clip_config.json").is_file():
         raise ExpertError(f"{folder / 'open_clip_config.json'} is missing; put the expert's config and weights there")
     try:
-        with _quiet():
+        with quiet():
             source = f"local-dir:{folder}"
             text = _local_text(open_clip.get_model_config(source)["text_cfg"])
             model = open_clip.create_model(source, require_pretrained=True, **({"text_cfg": text} if text else {}))
@@ -132,7 +132,7 @@ def _from_file(path: Path, model_name: str, **options: Any) -> nn.Module:
     if path.suffix != ".safetensors":
         load_state(path)  # refuses whatever holds more than tensors, before open_clip reads it
     try:
-        with _quiet():
+        with quiet():
             return open_clip.create_model(model_name, pretrained=str(path), **options)
     except Exception as error:
         raise ExpertError(f"{path}: does not fit open_clip model {model_name!r} ({error})") from error
@@ -192,14 +192,14 @@ def _tokenizer(name: str, model_name: str) -> Callable:
 def _asked(name: str, candidates: list[str], source: str) -> Iterator[None]:
     """What a hub cannot give becomes the error that names the file and its place."""
     try:
-        with _quiet():
+        with quiet():
             yield
     except Exception as error:  # open_clip and its hub client raise many types; all mean the same to the user
         raise missing_weights(name, candidates, source, error) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """open_clip logs at the root; what it says is for its developers."""
     logger = logging.getLogger()
     level = logger.level

@@ -1,7 +1,8 @@
 """Fetch an expert's files into the weights folder, with a progress bar and a checksum.
 
-Files are downloaded by ``huggingface_hub``, which resumes what was interrupted; each is checked against the hub's own checksum
-and only then gets its name, so that a file that stands in the folder is whole. For an air-gapped machine copy the folder over.
+Files are downloaded by ``huggingface_hub``; what was interrupted goes on where it stopped, by the next call. Each file is checked
+against the hub's own checksum and only then gets its name, so that a file that stands in the folder is whole. For an air-gapped
+machine copy the folder over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import open_clip
 import timm
@@ -69,12 +71,19 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
             also = "; ".join(str(f.path) for f in _text_files(root, alias.target)) or "nothing"
         except ExpertError as error:
             also = f"nothing, as {error}"
-        raise ExpertError(f"{plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as {plain}.pth "
-                          f"(of what it needs besides, here is: {also})")
+        raise ExpertError(f"{plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
+                          f"{alias.file or plain + '.pth'} (of what it needs besides, here is: {also})")
     target, _ = split_size(alias.target if alias else plain)
-    found = list(_files(root, target))
+    found = list(_own_file(root, plain, alias.hub, target) if alias and alias.hub else _files(root, target))
     shutil.rmtree(root / ".fetch", ignore_errors=True)
     return found
+
+
+def _own_file(root: Path, alias: str, where: str, target: str) -> Iterator[Fetched]:
+    """A checkpoint that is one file on the hub, under the alias's name, and what the expert needs besides."""
+    repository, file = os.path.split(where)
+    yield from _Hub(root, repository).one_of((file,), root / f"{alias}{Path(file).suffix}")
+    yield from _text_files(root, target)
 
 
 def _files(root: Path, target: str) -> Iterator[Fetched]:
@@ -171,7 +180,7 @@ class _Hub:
             return
         for file in candidates:
             target = final.with_suffix(Path(file).suffix) if final else self.folder / file
-            if target.is_file() or self.checksum(file, target):
+            if target.is_file() or self.stated(file, target) is not None:
                 yield from self.get(file, target)
                 return
         raise ExpertError(f"{self.repository} holds none of {', '.join(candidates)}")
@@ -189,30 +198,32 @@ class _Hub:
         for file in files:
             yield from self.get(file)
 
-    def checksum(self, file: str, final: Path) -> str:
-        """sha256 or git's sha1 of a file, as the hub states it; empty for a file that the repository lacks."""
+    def stated(self, file: str, final: Path) -> Any:
+        """What the hub states of a file (checksum, size, where it lies); ``None`` for one that the repository lacks."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
 
         with self._reached(file, final):
             try:
-                url = hf_hub_url(self.repository, file, endpoint=self.endpoint)
-                return str(get_hf_file_metadata(url, endpoint=self.endpoint).etag)
+                return get_hf_file_metadata(hf_hub_url(self.repository, file, endpoint=self.endpoint), endpoint=self.endpoint)
             except EntryNotFoundError:
-                return ""
+                return None
 
     def get(self, file: str, final: Path | None = None) -> Iterator[Fetched]:
         """Download one file, compare its checksum, give it its name; yields one entry, returns its path."""
-        from huggingface_hub import hf_hub_download
-
         final = final or self.folder / file
         if final.is_file():
             yield Fetched(final, "", True)
             return final
-        parts = self.root / ".fetch" / hub_folder(self.repository)  # where an interrupted download goes on
-        stated = self.checksum(file, final)
+        card = self.stated(file, final)
+        if card is None:
+            raise ExpertError(f"{self.repository} holds no {file}")
+        stated = str(card.etag)
+        # an interrupted download goes on here, as long as the hub's file is the same
+        got = self.root / ".fetch" / hub_folder(self.repository) / f"{file}.{stated}"
+        got.parent.mkdir(parents=True, exist_ok=True)
         with self._reached(file, final):
-            got = Path(hf_hub_download(self.repository, file, local_dir=parts, endpoint=self.endpoint))
+            _download(card, got, file)
         found = _checksum(got, stated)
         if found != stated:
             got.unlink()
@@ -243,6 +254,23 @@ class _Reached:
                    else f"download the files of {base} and put them into {self.hub.folder}")
         raise ExpertError(
             f"{self.hub.repository}: {self.file} could not be fetched ({error}); with a browser, {by_hand}") from error
+
+
+def _download(card: Any, path: Path, name: str) -> None:
+    """The rest of a file, behind what ``path`` holds of it already.
+
+    The hub client's own download keeps nothing of a file when its process ends (as of its version 2), so a shard of some
+    gigabytes would start anew; its request with a range, its retries and its bar are used as they are.
+    """
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    headers = build_hf_headers()
+    if urlparse(card.location).netloc != urlparse(endpoint).netloc:
+        headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
+    with path.open("ab") as file:
+        http_get(card.location, file, resume_size=file.tell(), headers=headers, expected_size=card.size, displayed_filename=name)
 
 
 def _checksum(path: Path, like: str) -> str:

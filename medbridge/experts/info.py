@@ -16,7 +16,7 @@ from medbridge.errors import ExpertError
 from medbridge.experts import create_expert, tiny_experts_folder
 from medbridge.experts.base import Expert
 from medbridge.experts.clip import OpenClipExpert
-from medbridge.experts.clip_load import open_clip_files
+from medbridge.experts.clip_load import open_clip_files, quiet
 from medbridge.experts.hf_vision import empty_tower
 from medbridge.experts.registry import ALIASES, split_size
 from medbridge.experts.timm_vision import TimmExpert, timm_files
@@ -64,14 +64,17 @@ def expert_info(name: str) -> ExpertInfo:
     kind, _, rest = target.partition(":")
     model = rest.partition("+")[0]
     candidates, build = _known(name, kind, model)
-    files = (alias_files(plain) if alias else []) + (candidates if not alias or alias.fetchable else [])
+    own_file = alias is not None and alias.own_file
+    files = (alias_files(plain, alias.file) if alias else []) + ([] if own_file else candidates)
     here = tiny_experts_folder() / model if kind == "tiny" else find_weights(files)
     shape = _shape(build)
     if kind == "hf" and here is not None:
         shape = _hf_shape(here)
+    if shape[1] is None and alias and alias.shape:
+        shape = (*alias.shape, None)
     return ExpertInfo(
         name, target, alias.licence if alias else "", alias.note if alias else "", size or default or shape[0], *shape[1:],
-        here, _bytes(here), candidates[0] if not alias or alias.fetchable else files[0])
+        here, _bytes(here), (alias.file or files[0]) if own_file else candidates[0])
 
 
 def _known(name: str, kind: str, model: str) -> tuple[list[str], Callable[[], Expert] | None]:
@@ -82,8 +85,8 @@ def _known(name: str, kind: str, model: str) -> tuple[list[str], Callable[[], Ex
         folder = hub_folder(model.removeprefix("hf-hub:"))
         here = find_weights([folder])
         return [folder], (lambda: _open_clip(f"local-dir:{here}")) if here else None
-    if kind in ("open_clip", "unimed") and model.partition("/")[0] in open_clip.list_models():
-        model_name, _, tag = model.partition("/")
+    model_name, _, tag = model.partition("/")
+    if kind == "unimed" or (kind == "open_clip" and tag in open_clip.list_pretrained_tags_by_model(model_name)):
         return open_clip_files(model_name, tag), lambda: _open_clip(model_name)
     if kind == "timm" and timm.is_model(model.split(".")[0]):
         return timm_files(model), lambda: _timm(model)
@@ -106,7 +109,8 @@ def _open_clip(model_name: str) -> Expert:
     # the text tower is not asked about, and some need a configuration from a hub
     text = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
     kept = {"embed_cls": True} if "multimodal_cfg" in config else {}
-    model = open_clip.create_model(model_name, load_weights=False, pretrained_text=False, device="meta", text_cfg=text | kept)
+    with quiet():
+        model = open_clip.create_model(model_name, load_weights=False, pretrained_text=False, device="meta", text_cfg=text | kept)
     return OpenClipExpert(model_name, model, lambda _: torch.zeros(1, 8, dtype=torch.long))
 
 

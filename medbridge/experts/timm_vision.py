@@ -17,6 +17,7 @@ import timm
 import torch
 from timm.data import resolve_data_config
 from timm.models.vision_transformer import Block
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
@@ -44,7 +45,9 @@ class TimmExpert(Expert):
         self.trunk, self.text = trunk, text
         self.size, self.text_dim = size, text.text_dim
         self.prefix = int(getattr(trunk, "num_prefix_tokens", 0))
-        self.channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
+        self.final_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
+        # SAM's blocks hold rows and columns apart, and its neck turns them round
+        self.channels_last = self.final_last or isinstance(trunk, VisionTransformerSAM)
         self.freeze()
         with torch.inference_mode():
             final, maps = self._forward(torch.zeros(1, 3, size, size), None)
@@ -61,7 +64,7 @@ class TimmExpert(Expert):
 
     def _summary(self, final: Tensor) -> Tensor:
         if final.dim() == 4:
-            return final.float().mean(dim=(1, 2) if self.channels_last else (2, 3))
+            return final.float().mean(dim=(1, 2) if self.final_last else (2, 3))
         patches = final[:, self.prefix:].float().mean(dim=1)
         return torch.cat([final[:, 0].float(), patches], dim=1) if self.prefix else patches
 
@@ -167,17 +170,41 @@ def _create(model_name: str, **options: Any) -> nn.Module:
     return timm.create_model(model_name, **options)
 
 
+_PREFIXES = ("module.", "teacher.", "backbone.", "encoder.", "model.")  # what training frameworks put before every key
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tower's own keys: those behind a training framework's prefixes, of which several may stand in a row."""
+    while prefix := next((p for p in _PREFIXES if any(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return state
+
+
 def _load(trunk: nn.Module, path: Path, model_name: str) -> None:
-    state = load_state(path)
-    for prefix in ("module.", "backbone.", "encoder.", "model."):  # what training frameworks put before every key
-        inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        state = inside or state
+    state = _unwrapped(load_state(path))
+    if isinstance(trunk, VisionTransformerSAM):
+        if "blocks.0.mlp.lin1.weight" in state:  # SAM's image encoder alone, as LVM-Med gives it; timm translates it in SAM whole
+            state = {f"image_encoder.{key}": value for key, value in state.items()}
+        if not any(key.endswith("pos_embed") for key in state):
+            trunk.pos_embed = None  # LVM-Med's ViT has relative positions alone
     translate = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
     try:
-        state = translate(state, trunk) if translate else state
+        with contextlib.redirect_stdout(None):  # timm prints what it leaves out
+            translated = translate(state, trunk) if translate else state
+        _check_biases(state, translated, path, model_name)
         heads = trunk.pretrained_cfg.get("classifier") or ()
         heads = (heads,) if isinstance(heads, str) else tuple(heads)
-        state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
+        state = {key: value for key, value in translated.items() if not key.startswith(tuple(f"{head}." for head in heads))}
         trunk.load_state_dict(state, strict=True)  # a tower that is random in part must never pass for a trained one
     except (RuntimeError, KeyError) as error:
         raise ExpertError(f"{path}: does not fit timm model {model_name!r} ({error})") from error
+
+
+def _check_biases(state: dict[str, Tensor], translated: dict[str, Tensor], path: Path, model_name: str) -> None:
+    """Refuse where timm leaves out attention biases that count: it has some DINOv3 towers with them and some without."""
+    for key, bias in state.items():
+        if "storage_tokens" not in state or not key.endswith("qkv.bias"):
+            continue
+        query, _, value = bias.chunk(3)  # the keys' part is masked in DINOv3
+        if key.replace("qkv.bias", "q_bias") not in translated and (query.any() or value.any()):
+            raise ExpertError(f"{path}: has attention biases, which timm model {model_name!r} lacks; take {model_name}_qkvb")

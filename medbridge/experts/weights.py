@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from medbridge.errors import ExpertError
+from medbridge.experts.registry import ExpertAlias
 
-__all__ = ["alias_files", "find_weights", "hub_folder", "load_state", "missing_weights", "weights_folder"]
+__all__ = ["alias_files", "find_weights", "hub_folder", "load_state", "missing_checkpoint", "missing_weights", "weights_folder"]
 
 _WRAPPERS = ("state_dict", "model", "teacher", "module")
 
@@ -41,9 +42,9 @@ def find_weights(candidates: Sequence[str]) -> Path | None:
     return next((folder / name for name in candidates if (folder / name).exists()), None)
 
 
-def alias_files(alias: str) -> list[str]:
-    """Names under which the weights of a short name are looked for first: ``ALIAS.safetensors`` and the like."""
-    return [f"{alias}{suffix}" for suffix in (".safetensors", ".pt", ".pth", ".bin", ".torch")]
+def alias_files(alias: str, own: str = "") -> list[str]:
+    """Names under which the weights of a short name are looked for first: ``ALIAS.safetensors`` and the like, then ``own``."""
+    return [f"{alias}{suffix}" for suffix in (".safetensors", ".pt", ".pth", ".bin", ".torch")] + ([own] if own else [])
 
 
 def hub_folder(repository: str) -> str:
@@ -59,6 +60,15 @@ def missing_weights(expert: str, candidates: Sequence[str], source: str, reason:
         f"the weights of expert {expert!r} are not here and could not be downloaded from {source} ({reason}). "
         f"On a machine with a network fetch them (`medbridge experts fetch {expert}`), then put {names} into {folder}"
     )
+
+
+def missing_checkpoint(name: str, alias: ExpertAlias) -> ExpertError:
+    """The error to raise when a checkpoint that is looked for in the weights folder alone is not there."""
+    folder = os.environ.get("MEDBRIDGE_WEIGHTS") or "a folder of your choice, named by the variable MEDBRIDGE_WEIGHTS"
+    own = alias.file or f"{name}{Path(alias.hub).suffix}"
+    source = f"Fetch it with `medbridge experts fetch {name}` from huggingface.co/{alias.hub}, or put" if alias.hub else "Put"
+    return ExpertError(f"the weights of expert {name!r} are not here: {alias.note}. {source} {own}, or the same as "
+                       f"{name}.safetensors, into {folder}")
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

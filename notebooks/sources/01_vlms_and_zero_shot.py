@@ -42,14 +42,16 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference, plots
+from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference, plots, plots_explore
 from medbridge.baselines import LinearProbe, ZeroShot
-from medbridge.cache import compute_features
+from medbridge.cache import compute_features, encode_views
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
 from medbridge.evaluate import bootstrap_auc, evaluate
 from medbridge.focal import extract_views, whole_box
 from medbridge.prompts import class_prompts, encode_prompts
+from medbridge.shift import shift_film
+from medbridge.widgets import explore_prompts, explore_shift
 
 sys.path.insert(0, "../scripts")
 from procedural_images import BACKGROUNDS, SCALES, SHAPES, SIZES, TEXTURES, WORDS, scenes, textures
@@ -451,7 +453,8 @@ print("image embeddings of hospital A's films:", vectors["tiny-vit", "A"].shape)
 # %%
 def logits_of(name, h):
     positive, negative = (side.numpy() for side in SIDES[name])
-    return np.stack([100 * vectors[name, h] @ positive.T, 100 * vectors[name, h] @ negative.T])  # (2, n, C)
+    unit = vectors[name, h] / np.linalg.norm(vectors[name, h], axis=1, keepdims=True)  # kept in half precision: 1 but for rounding
+    return np.stack([100 * unit @ positive.T, 100 * unit @ negative.T])  # (2, n, C)
 
 
 def two_way(logits):
@@ -706,6 +709,66 @@ pd.DataFrame(rows, columns=["tested at", "findings per film and label: true shar
 # %% [markdown]
 # An AUC only asks for the right order. A probability should also have the right size, and the shares differ between
 # hospitals, because their patients do. Compare the two columns. Notebook 07 repairs this.
+
+# %% [markdown]
+# ### Turn the knobs yourself
+#
+# Between hospitals many things change at once. On one film they can be changed one by one: exposure, contrast, grain. A detector
+# turns density into grey by a curve close to a sigmoid, so in logits of grey values a brighter exposure is a shift, contrast is a
+# factor, and grain is noise (`medbridge.shift`). The patient stays the same; only the X-ray room changes. Does the probe of
+# hospital A stay calm?
+
+# %%
+def probe_of_a(film):
+    """Probabilities (C,) of hospital A's probe for one decoded film."""
+    box = whole_box(*film.shape)[None]
+    summaries = [encode_views(e, extract_views(film, box, *e.view_kind), []).summary.float().numpy() for e in experts.values()]
+    x = np.concatenate(summaries, axis=1)
+    return np.array([label_probe.predict_proba(x)[0, 1] for label_probe in probes["A"].models])
+
+
+dial_film = test_on["A"].benchmark.read(0)
+np.testing.assert_allclose(probe_of_a(dial_film), probes["A"].predict_proba(test_on["A"])[0], atol=0.01)
+moved = {name: np.abs(probe_of_a(shift_film(dial_film, **knobs)) - probe_of_a(dial_film)).max()
+         for name, knobs in {"none": {}, "exposure": {"exposure": 1.0}, "contrast": {"contrast": 0.6}, "grain": {"noise": 0.5}}.items()}
+assert moved["none"] == 0 and max(moved.values()) > 0.1
+print("one film, one patient: a change of the room alone moves some probability by more than 0.1:", bool(max(moved.values()) > 0.1))
+
+# %% tags=["nbval-ignore-output"]
+explore_shift(probe_of_a, dial_film, LABELS, "a synthetic test film of hospital A, linear probe of hospital A")
+
+# %% [markdown]
+# Without a running kernel nothing moves; here is one setting of the dials.
+
+# %% tags=["nbval-ignore-output"]
+darker = shift_film(dial_film, exposure=-0.8, contrast=0.7, noise=0.3)
+plots_explore.shifted_film(dial_film, darker, probe_of_a(dial_film), probe_of_a(darker), LABELS,
+                           "a synthetic test film of hospital A: exposure -0.8, contrast 0.7, noise 0.3")
+
+# %% [markdown]
+# ### A playground for prompts
+#
+# Type a prompt (and, if you like, a second one against it), and see two things. Left: how alike it is to films with a finding and to
+# films without. Right: how alike it is to the labels' own prompts. Try words that the models know, such as *a large bright blob in
+# the centre*, and words that they do not. The films are those of hospital A that the probe was fitted to, not the test films: what
+# you choose here by looking, you have chosen on training data.
+
+# %% tags=["nbval-ignore-output"]
+explore_prompts(list(experts.values()), fit_on["A"])
+
+# %% [markdown]
+# Without a running kernel, one prompt:
+
+# %% tags=["nbval-ignore-output"]
+prompt, where = "a large bright blob in the centre", fit_on["A"].benchmark
+text = experts["tiny-vit"].encode_text([prompt])[0].float().numpy()
+plots_explore.prompt_similarity(
+    fit_on["A"].pooled("embed", 0) @ text, where.table["Cardiomegaly"].to_numpy(), "Cardiomegaly", SIDES["tiny-vit"][0].numpy() @ text, LABELS,
+    f"{len(where)} synthetic films of hospital A: {prompt!r}, tiny-vit")
+
+# %% [markdown]
+# The bars on the right show that this prompt is near the label's own prompts; the dots on the left show that this says little about
+# films: both groups lie over each other. And whoever searches over many prompts finds a good one by luck.
 
 # %% [markdown]
 # ### Exercise 1.3: better prompts

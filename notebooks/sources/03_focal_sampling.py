@@ -518,4 +518,4 @@ check("3.3", largest_crop)
 # - Boxes are squares in film pixels, nothing is stretched, shrinking is antialiased, and nothing is flipped.
 # - Whether views help is a question for a paired comparison. Simple pooling over views is only a start.
 #
-# Next: the Query Encoder (notebook 04, in preparation).
+# Next: [04 Query Encoder](04_query_encoder.ipynb): learned queries that look at the views.

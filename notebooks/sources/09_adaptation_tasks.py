@@ -519,4 +519,4 @@ check("9.3", paired_gap)
 # - Read a cross-domain matrix down its columns; believe a difference only where its paired interval leaves zero out, and count how
 #   often you looked.
 #
-# Next: does each part of MedBridge earn its place? (notebook 10, in preparation)
+# Next: notebook 10, ablations (in preparation): does each part of MedBridge earn its place?

@@ -1,0 +1,39 @@
+r"""Turn the knobs of a film's exposure: what changes between hospitals while the patient stays the same. [ours]
+
+A detector turns the density along a ray into a grey value by a characteristic curve, close to a sigmoid with a slope and a centre
+(PhantomCXR draws its films with one). Read backwards, the logit of a grey value is a density up to those two numbers, so
+
+    x' = sigmoid(contrast * (logit(x) + exposure + noise * n)),     n standard normal,
+
+is the same patient in another X-ray room. It works on any film; on a real one it is a model of a shift, not a second exposure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit, logit
+
+__all__ = ["shift_film"]
+
+_EDGE = 1 / 510  # half a grey level of 8 bits: black and white have no finite logit
+
+
+def shift_film(film: np.ndarray, exposure: float = 0.0, contrast: float = 1.0, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A film ``(H, W)`` in [0, 1] as another room would have printed it: float32, same shape.
+
+    Args:
+        exposure: added to the logit of every grey value; above 0 is whiter.
+        contrast: factor on the logits, above 0; below 1 is flatter.
+        noise: standard deviation of the grain, in logits. seed: of the grain.
+
+    Raises:
+        ValueError: a contrast of 0 or less, or a negative noise.
+    """
+    if contrast <= 0 or noise < 0:
+        raise ValueError(f"contrast={contrast}, noise={noise}; give a contrast above 0 and a noise of 0 or more")
+    if (exposure, contrast, noise) == (0, 1, 0):
+        return np.asarray(film, dtype=np.float32)
+    density = logit(np.clip(film, _EDGE, 1 - _EDGE)) + exposure
+    if noise:
+        density = density + noise * np.random.default_rng(seed).standard_normal(film.shape)
+    return expit(contrast * density).astype(np.float32)
