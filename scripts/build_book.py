@@ -23,8 +23,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
-         "docs/notation.md", "docs/minutes.md")
-TITLE = re.compile(r"""(?:title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\1""")
+         "data/fixtures/README.md", "docs/notation.md", "docs/minutes.md")
+TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
+# live cells would come from another server; Jupyter Book writes their script into every page, twice
+THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 CONFIG = {
     "title": "MedBridge: a course",
@@ -33,10 +35,12 @@ CONFIG = {
     "parse": {"myst_enable_extensions": ["amsmath", "dollarmath", "deflist", "html_image", "colon_fence"]},
     "sphinx": {"config": {
         "nb_ipywidgets_js": {}, "myst_update_mathjax": False, "html_math_renderer": "mathjax", "html_show_copyright": False,
-        "mathjax_path": "mathjax/MathJax.js?config=TeX-AMS_CHTML-full",
+        "mathjax_path": "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full",
         "mathjax2_config": {"tex2jax": {"inlineMath": [["\\(", "\\)"]], "displayMath": [["\\[", "\\]"]]}, "messageStyle": "none",
-                            "showMathMenu": False},
-        "html_theme_options": {"use_repository_button": False, "use_issues_button": False, "use_download_button": False,
+                            "showMathMenu": False, "jax": ["input/TeX", "output/HTML-CSS"],
+                            "HTML-CSS": {"availableFonts": [], "webFont": "STIX-Web", "imageFont": None}},
+        "html_theme_options": {"navbar_persistent": [], "use_repository_button": False, "use_issues_button": False,
+                               "use_download_button": False,
                                "search_bar_text": "Search the course"},
         # raw HTML blocks in notebooks (folded hints) begin below the page's own headings
         "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"]}},
@@ -52,8 +56,9 @@ def described(book: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
             found = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
             heading = found[-1] if found else heading
         elif cell.cell_type == "code":
-            titles = [text for _, text in TITLE.findall(cell.source)]
-            text = cell.metadata.get("alt") or (titles[-1] if titles else f"figure of the section {heading}")
+            titles = {kind: text for kind, _, text in TITLE.findall(cell.source)}
+            named = titles.get("suptitle") or max(titles.values(), key=len, default=f"figure of the section {heading}")
+            text = cell.metadata.get("alt") or named
             text = re.sub(r"\{[^{}]*\}|\\n|[$*`]", " ", text)
             cell.metadata["mystnb"] = {"image": {"alt": " ".join(text.split())}}
             for output in cell.outputs:
@@ -75,8 +80,6 @@ def write_source(folder: Path) -> None:
     (folder / "notebooks" / "solutions").mkdir(parents=True)
     for path in [*chapters, *solutions]:
         nbformat.write(described(nbformat.read(path, 4), path.stem), folder / path.relative_to(ROOT))
-    shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", folder / "_static" / "mathjax",
-                    ignore=shutil.ignore_patterns("localization", "*.py"))
     (folder / "_config.yml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
 
     def entries(paths: list[Path]) -> list[dict[str, str]]:
@@ -106,6 +109,12 @@ def build(out: Path) -> str:
             raise RuntimeError(f"jupyter-book failed:\n{said[-4000:]}")
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(html, out, ignore=shutil.ignore_patterns("_sources", "objects.inv"))
+    # not before: Jupyter Book asks every page for every script that lies in the source's _static
+    shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", out / "_static" / "mathjax",
+                    ignore=shutil.ignore_patterns("localization", "*.py"))
+    for page in out.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(THEBE.sub("", text), encoding="utf-8")
     return said
 
 
