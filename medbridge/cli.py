@@ -137,8 +137,7 @@ def _quickstart(args: argparse.Namespace) -> None:
     print("MedBridge quickstart: SYNTHETIC films (PhantomCXR) and the shipped tiny experts; nothing is downloaded.")
     benchmark = load_benchmark("phantom", n_films=args.films, seed=args.seed)
     shipped = [create_expert("tiny-resnet"), create_expert("tiny-resnet-scenes")]
-    # less patience than elsewhere: the last epochs would not be kept, and this command promises minutes
-    _run(benchmark, shipped, Path(args.out), None, TrainConfig(seed=args.seed, patience=6))
+    _run(benchmark, shipped, Path(args.out), None, TrainConfig(seed=args.seed))
     print("next: `make lab` opens the course in JupyterLab; start with notebooks/00_start_here.ipynb")
 
 

@@ -27,7 +27,7 @@ from medbridge.bootstrap import EvaluationError, bootstrap_means, group_codes, p
 from medbridge.explain import explain
 from medbridge.model import MedBridge
 
-__all__ = ["box_mask", "localisation_table", "localise_film", "score_maps"]
+__all__ = ["box_mask", "film_scores", "localisation_table", "localise_film", "score_maps"]
 
 
 def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
@@ -119,11 +119,30 @@ def score_maps(
     maps: Callable[[np.ndarray], Callable[[str], np.ndarray]], benchmark: Benchmark, labels: Sequence[str], share: float = 0.5,
     others: int = 20, n_boot: int = 1000, seed: int = 0, level: float = 0.95, progress: bool = True,
 ) -> pd.DataFrame:
-    """Pointing game and IoU of maps of any source on all films that have boxes.
+    """Pointing game and IoU of maps of any source on all films that have boxes, by label.
+
+    Args:
+        maps, benchmark, labels, share, others, progress: as for :func:`film_scores`.
+        The rest, and what is returned and raised: as for :func:`localisation_table`.
+    """
+    return _summary(film_scores(maps, benchmark, labels, share, others, seed, progress), labels, n_boot, seed, level)
+
+
+def film_scores(
+    maps: Callable[[np.ndarray], Callable[[str], np.ndarray]], benchmark: Benchmark, labels: Sequence[str], share: float = 0.5,
+    others: int = 20, seed: int = 0, progress: bool = True,
+) -> pd.DataFrame:
+    """The same, one row a film and label: two sources of maps can so be compared film by film.
 
     Args:
         maps: a film ``(H, W)`` in [0, 1] -> (label -> map ``(rows, columns)``); called once a film.
-        The others, and what is returned and raised: as for :func:`localisation_table`.
+        benchmark, labels, share, others, seed: as for :func:`localisation_table`.
+
+    Returns:
+        label, image, patient, what :func:`localise_film` returns, hit_other and iou_other.
+
+    Raises:
+        EvaluationError: a benchmark without boxes of these labels.
     """
     boxes, wanted = benchmark.boxes, tuple(labels)
     if boxes is None or not boxes["label"].isin(wanted).any():
@@ -140,10 +159,11 @@ def score_maps(
         for label, own in part.groupby("label", sort=False):
             corners = own[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64)
             _check_inside(corners, film.shape, f"{benchmark.root / image}: the box of {label}")
-            found.append({"label": label, "patient": benchmark.table["patient_id"].iloc[rows[image]], "heat": heat(label),
-                          "boxes": corners, "film": film.shape, **localise_film(heat(label), corners, film.shape, share)})
+            found.append({"label": label, "image": image, "patient": benchmark.table["patient_id"].iloc[rows[image]],
+                          "heat": heat(label), "boxes": corners, "film": film.shape,
+                          **localise_film(heat(label), corners, film.shape, share)})
     _against_others(found, share, others, seed)
-    return _summary(pd.DataFrame(found), wanted, n_boot, seed, level)
+    return pd.DataFrame(found).drop(columns=["heat", "boxes", "film"], errors="ignore")
 
 
 def _check_inside(boxes: np.ndarray, film: tuple[int, int], what: str) -> None:

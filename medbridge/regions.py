@@ -10,7 +10,8 @@ boxes has, in one of two ways.
 - :func:`prompt_similarity`: the cosine of each patch with the words, untrained, as in MaskCLIP (Zhou et al., ECCV 2022): in the
   last attention the values alone are projected. Runs with open_clip's own ViTs and ResNets.
 
-Either may well be no better than chance: measure it (:func:`medbridge.localise.score_maps`).
+Either may well be no better than chance: measure it (:func:`medbridge.localise.score_maps`). To beat shifted maps is not enough:
+compare with maps of *wrong* words. The shipped adapter's queries look at the same places whatever is asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebooks 04 and 05: right answers pass, typical mistakes get their own hint."""
+"""Checks of the exercises of notebooks 04 and 05: right answers pass, typical mistakes get their hint, stubs are not begun."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ def _tensor(got: object, shape: tuple[int, ...], what: str) -> Tensor:
     if got is None:
         raise AnswerError(f"the function returns nothing; return {what}, a tensor {shape}")
     if isinstance(got, tuple):
-        raise AnswerError("the function returns a tuple; return one tensor (t.max(dim) gives values and places: take .values)")
+        raise AnswerError("the function returns a tuple; return the tensor alone (t.max(dim) gives two things: take .values)")
     got = torch.as_tensor(got)
     if tuple(got.shape) != shape:
         raise AnswerError(f"the result has shape {tuple(got.shape)}; {what} has shape {shape}")

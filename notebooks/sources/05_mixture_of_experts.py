@@ -113,7 +113,7 @@ fig
 
 # %% [markdown]
 # **What to see.** Where hatched bars are large, one expert is right where the other fails: a mixture has something to gain.
-# Where the plain bar is nearly everything ("both failed"), no weighting of these two can help.
+# Where the plain bar is nearly everything ("both failed"), no fixed weighting of these two can help.
 #
 # ### What an average gains, in theory
 #
@@ -199,7 +199,7 @@ def compare(a, b):
 uniform = sigmoid(z.mean(axis=1))
 for name, p in zip(names, alone, strict=True):
     d, verdict = compare(uniform, p.probabilities)
-    print(f"uniform average minus {name:<18} {d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+    print(f"uniform average minus {name:<18} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %%
 pooled = [torch.randn(len(z), 128), torch.randn(len(z), 128)]  # a uniform router does not look at them
@@ -319,7 +319,8 @@ print(f"loss with a weight for the film {film_only[0]:.2f}, with a weight for fi
 # %% [markdown]
 # ### Top-k
 #
-# With many experts one may keep the $k$ strongest and set the others to zero before the softmax: the others need not be run.
+# With many experts one may keep the $k$ strongest and leave the others out of the softmax. In language models this saves running
+# the others. Here it does not: the router reads the queries of *all* experts. What it gives is a prediction of few experts.
 
 # %%
 def my_top_k(scores, k):
@@ -474,10 +475,10 @@ for ax in (left, right):
 fig
 
 # %% [markdown]
-# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it stays far behind.
-# The balance term holds its *weight* up, the expert losses make it *learn*; the second matters more here. The package's
-# defaults are $\lambda_e = 0.5$ and $\lambda_b = 0.01$: in a mixture that starts with experts that are all new, a small
-# balance term is enough, and a large one would forbid the router to prefer the better expert.
+# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it stays far behind. The
+# balance term holds its *weight* up, the expert losses make it *learn*, whatever its weight is. The package's defaults are
+# $\lambda_e = 0.5$ and a small $\lambda_b = 0.01$: a large balance term would forbid the router to prefer the better expert. This
+# demonstration is built so that collapse happens; whether it would in a mixture whose experts all start new is not tested here.
 #
 # ### Exercise 5.2: the gradient that reaches an expert
 # ★★★, 20 minutes. Write `expert_gradient(expert_logits, weights, targets)`: the gradient of the mixture's BCE, averaged over
@@ -535,7 +536,7 @@ ax.axvline(0, color="0.5", linewidth=0.9)
 print("mean test AUC: mixture minus ...")
 for at, (name, rival) in enumerate(rivals.items()):
     d, verdict = compare(found.probabilities, rival)
-    print(f"{name:<33} {d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+    print(f"{name:<33} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
     ax.plot([d.lo, d.hi], [at, at], color=BLUE, linewidth=1.5)
     ax.plot(d.diff, at, "o", color=BLUE)
 ax.set_yticks(range(len(rivals)), rivals)
@@ -633,7 +634,7 @@ if full_profile():
     newcomer.fit(benchmark, config=settings, progress=False)
 d, verdict = compare(predict(newcomer, test, progress=False).probabilities, found.probabilities)
 print(f"mean test AUC, three experts ({'trained' if full_profile() else 'the third untrained'}) minus two: "
-      f"{d.diff:+.2f} [{d.lo:+.2f}, {d.hi:+.2f}]  {verdict}")
+      f"{d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %% [markdown]
 # Dropping is not always so clean. Drop an expert that the router was *trained* with, and the hidden layer of $R$ misses what

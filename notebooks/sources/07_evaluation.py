@@ -732,4 +732,4 @@ fig
 # - Thresholds and temperatures come from validation. Chosen on test, a number is too good by what was never there.
 # - Count how often you looked: findings, groups, seeds.
 #
-# Next: what MedBridge is compared with, the baselines (notebook 08, in preparation)
+# Next: what MedBridge is compared with, [08 Baselines](08_baselines.ipynb)

@@ -9,7 +9,7 @@
 # leaderboard with intervals, and beside it what others have published, kept apart.
 #
 # **Prerequisites:** notebooks [01](01_vlms_and_zero_shot.ipynb) (zero-shot) and [02](02_films_labels_splits.ipynb) (splits, AUC with
-# intervals); Python, NumPy, a little PyTorch. Notebook 07 (evaluation) goes deeper into intervals.
+# intervals); Python, NumPy, a little PyTorch. Notebook [07](07_evaluation.ipynb) goes deeper into intervals.
 # **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one when the films and features
 # are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
 # (an estimate).
@@ -633,7 +633,7 @@ table = board.table.set_index("method")
 assert (table["lo"] <= table["hi"]).all() and table["auc"].is_monotonic_decreasing
 trained = table.loc[[m for m in table.index if m in ("CoOp", "CLIP-Adapter", "Tip-Adapter-F", "MedBridge")]]
 assert (trained["seeds"] == 3).all()  # methods without chance run once
-kept = {seed: np.load(out / "results" / f"coop-seed{seed}.npz")["p"] for seed in (0, 1, 2)}
+kept = {seed: np.load(out / "results" / f"coop-seed{seed}.npz")["p0"] for seed in (0, 1, 2)}
 t = films.split("test")
 by_hand = np.mean([np.nanmean(auc(t.targets()[0], p, t.targets()[1])) for p in kept.values()])
 assert abs(by_hand - table.loc["CoOp", "auc"]) < 1e-9

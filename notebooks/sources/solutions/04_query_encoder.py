@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medbridge.course import check, seed_everything
 
-seed_everything(0)
+rng = seed_everything(0)
 
 # %% [markdown]
 # ### Exercise 4.1: one softmax, not two
