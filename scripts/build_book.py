@@ -10,6 +10,7 @@ cell's ``alt`` metadata, else the title that its code gives it, else the heading
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import jupyter_server_mathjax
 import nbformat
 import yaml
+from build_notebooks import repository
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
@@ -27,7 +29,13 @@ PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/
 TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 # live cells would come from another server; Jupyter Book writes their script into every page, twice
 THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")
+LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
+# the theme hides what leaves a span.math, a class that MathJax 2 uses inside as well: letters would stand above the line
+STYLE = """span.math { overflow: visible; }
+.MathJax span.math { display: inline-block; }
+@media (max-width: 600px) { .bd-article h1 { font-size: 2rem; } .bd-article h2 { font-size: 1.6rem; } }
+"""
 CONFIG = {
     "title": "MedBridge: a course",
     "author": "the MedBridge course",
@@ -38,7 +46,7 @@ CONFIG = {
         "mathjax_path": "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full",
         "mathjax2_config": {"tex2jax": {"inlineMath": [["\\(", "\\)"]], "displayMath": [["\\[", "\\]"]]}, "messageStyle": "none",
                             "showMathMenu": False, "jax": ["input/TeX", "output/HTML-CSS"],
-                            "HTML-CSS": {"availableFonts": [], "webFont": "STIX-Web", "imageFont": None}},
+                            "HTML-CSS": {"availableFonts": [], "webFont": "STIX-Web", "imageFont": None, "matchFontHeight": False}},
         "html_theme_options": {"navbar_persistent": [], "use_repository_button": False, "use_issues_button": False,
                                "use_download_button": False,
                                "search_bar_text": "Search the course"},
@@ -70,16 +78,35 @@ def described(book: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
     return book
 
 
+def linked(text: str, page: str, kept: set[str]) -> str:
+    """The text of a page; links to files that are no page of the site (code, folders, the licence) lead to the repository."""
+
+    def lead(match: re.Match) -> str:
+        path = os.path.normpath(os.path.join(os.path.dirname(page), match[2]))
+        if path in kept or not (ROOT / path).exists():
+            return match[0]
+        return f"[{match[1]}]({repository()}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}{match[3] or ''})"
+
+    return LINK.sub(lead, text)
+
+
 def write_source(folder: Path) -> None:
     """Everything that Jupyter Book reads."""
-    for name in PAGES:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
     chapters = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     solutions = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+    kept = {*PAGES, *(path.relative_to(ROOT).as_posix() for path in [*chapters, *solutions])}
+    for name in PAGES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(linked((ROOT / name).read_text(encoding="utf-8"), name, kept), encoding="utf-8")
     (folder / "notebooks" / "solutions").mkdir(parents=True)
     for path in [*chapters, *solutions]:
-        nbformat.write(described(nbformat.read(path, 4), path.stem), folder / path.relative_to(ROOT))
+        page, book = path.relative_to(ROOT).as_posix(), described(nbformat.read(path, 4), path.stem)
+        for cell in book.cells:
+            if cell.cell_type == "markdown":
+                cell.source = linked(cell.source, page, kept)
+        nbformat.write(book, folder / page)
+    (folder / "_static").mkdir()
+    (folder / "_static" / "course.css").write_text(STYLE, encoding="utf-8")
     (folder / "_config.yml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
 
     def entries(paths: list[Path]) -> list[dict[str, str]]:

@@ -113,16 +113,17 @@ def test_the_site_in_a_browser(site, width):
         with api.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": width, "height": 900})
+            page.set_default_timeout(120_000)  # a busy machine; an idle one takes seconds
             page.on("request", lambda request: asked.append(request.url))
             page.on("response", lambda response: response.status >= 400 and failed.append(response.url))
             page.on("pageerror", lambda error: failed.append(str(error)))
             for name in ("docs/notation.html", f"notebooks/{CHAPTERS[3].stem}.html"):
                 page.goto(home + name)
                 page.wait_for_function("document.querySelectorAll('.math').length && [...document.querySelectorAll('.math')]"
-                                       ".every(e => e.querySelector('.MathJax, .MathJax_Display'))", timeout=60_000)
+                                       ".every(e => e.querySelector('.MathJax, .MathJax_Display'))")
                 assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 2
             page.goto(f"{home}search.html?q=router")
-            page.wait_for_selector("#search-results li a", timeout=60_000)
+            page.wait_for_selector("#search-results li a")
             browser.close()
     finally:
         server.shutdown()
