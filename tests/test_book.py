@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 import threading
 import urllib.parse
@@ -12,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from browser import ARGUMENTS, CHROMIUM, HOW
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -97,9 +97,8 @@ def test_links_inside_the_site_lead_somewhere(site):
 def test_the_site_in_a_browser(site, width):
     """No request leaves the site, no script fails, formulas are drawn, nothing is wider than the screen."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    chromium = os.environ.get("MEDBRIDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+    if CHROMIUM is None:
+        pytest.skip(HOW)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -111,7 +110,7 @@ def test_the_site_in_a_browser(site, width):
     asked, failed = [], []
     try:
         with api.sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             page = browser.new_page(viewport={"width": width, "height": 900})
             page.set_default_timeout(120_000)  # a busy machine; an idle one takes seconds
             page.on("request", lambda request: asked.append(request.url))

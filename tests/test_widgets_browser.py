@@ -1,10 +1,9 @@
 """Every widget in a real JupyterLab, in headless Chromium: a control that the mouse or the keyboard moves changes the picture.
 
-Skipped where Playwright or a Chromium is absent. MEDBRIDGE_CHROMIUM names another executable than the system's.
+Skipped where Playwright or a Chromium is absent (tests/browser.py).
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import ARGUMENTS, CHROMIUM, HOW
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = os.environ.get("MEDBRIDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=HOW)
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELUDE = f"""
@@ -86,8 +85,7 @@ def address(tmp_path_factory):
 def page(address):
     """The notebook, opened and run from top to bottom."""
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 1100})
         page.set_default_timeout(300_000)  # a busy machine; an idle one takes half a minute for everything
         page.goto(address)
