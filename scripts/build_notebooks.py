@@ -8,7 +8,8 @@ bottom, and the processor time that it took is kept in ``notebooks/seconds.json`
 table of ``docs/minutes.md`` is written.
 
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
-``[tool.medbridge]`` in pyproject.toml. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
+``[tool.medbridge]`` in pyproject.toml; ``{{NEXT}}`` becomes a link to the next notebook, and a link to a notebook that is not
+written yet becomes plain text. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
 stored outputs; a notebook whose code has changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
 """
@@ -54,6 +55,21 @@ def target(source: Path) -> Path:
     return NOTEBOOKS / source.relative_to(SOURCES).with_suffix(".ipynb")
 
 
+def next_link(source: Path) -> str:
+    """A link to the notebook that follows."""
+    later = [s for s in sorted(source.parent.glob("[0-9]*.py")) if s.name > source.name]
+    if not later:
+        raise ValueError(f"{source.name} is the last notebook; it cannot say {{{{NEXT}}}}")
+    title = re.search(r"^# # (.*)$", later[0].read_text(encoding="utf-8"), re.MULTILINE)[1]
+    return f"[{title}]({later[0].stem}.ipynb)"
+
+
+def settle_links(text: str, folder: Path) -> str:
+    """Links to notebooks of ``folder`` that have no source yet, as plain text."""
+    return re.sub(r"\[([^\[\]]+)\]\(([^()/\s:]+)\.ipynb\)",
+                  lambda m: m[0] if (folder / f"{m[2]}.py").exists() else f"{m[1]} (in preparation)", text)
+
+
 def render(source: Path) -> nbformat.NotebookNode:
     """The notebook of a source, without outputs."""
     notebook = target(source).relative_to(ROOT)
@@ -62,7 +78,9 @@ def render(source: Path) -> nbformat.NotebookNode:
     badge = (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
              f"(https://colab.research.google.com/github/{github}/blob/main/{notebook.as_posix()})")
     text = source.read_text(encoding="utf-8").replace("{{REPOSITORY}}", address).replace("{{COLAB}}", badge)
-    book = jupytext.reads(text, fmt="py:percent")
+    if "{{NEXT}}" in text:
+        text = text.replace("{{NEXT}}", next_link(source))
+    book = jupytext.reads(settle_links(text, source.parent), fmt="py:percent")
     for number, cell in enumerate(book.cells):
         cell["id"] = f"cell-{number:03d}"  # stable ids keep diffs small
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own notes

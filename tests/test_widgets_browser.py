@@ -29,6 +29,8 @@ embedded = compute_features(films, list(model.experts), [[], []], FocalSampler(l
 # widget -> its cell, and what is moved, as it is named on the screen
 WIDGETS = {
     "explore_views": ("widgets.explore_views(films.read(0))", [("crop", "slider")]),
+    "explore_focus": ("widgets.explore_focus(films.read(0))",
+                      [("across", "slider"), ("down", "slider"), ("side", "slider"), ("add a view", "button")]),
     "explore_film": ("widgets.explore_film(model, films)", [("film", "slider"), ("label", "Nodule")]),
     "explore_attention": ("widgets.explore_attention(model, films)",
                           [("film", "slider"), ("expert", "tiny-resnet-scenes"), ("layer", "1 of 2"), ("view", "slider"),
@@ -114,7 +116,9 @@ def test_a_control_that_moves_changes_the_picture(page, name):
     assert picture.evaluate("image => image.complete && image.naturalWidth > 200")
     for control, how in WIDGETS[name][1]:
         before, place = picture.get_attribute("src"), _control(cell, control)
-        if how == "slider":
+        if how == "button":
+            cell.get_by_role("button", name=control).click()
+        elif how == "slider":
             place.locator(".noUi-handle").focus()
             page.keyboard.press("ArrowRight")
         elif how == "text":

@@ -8,11 +8,11 @@
 # film, weights for a class, top-k, the balance term), watch a router collapse and see what prevents it, train a mixture, and
 # add and drop an expert.
 #
-# **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
-# **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
-# Colab T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
-# what the paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
+# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
+#   Colab T4 about one minute (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
+#   what the paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -690,4 +690,4 @@ check("5.3", drop)
 # - With `top_k=1` the router gets no gradient.
 # - Whether the mixture beats its experts is said by a paired interval; where it holds zero, nothing is shown.
 #
-# Next: 06 Assembling and training (`06_assembling_and_training.ipynb`): losses, schedules, checkpoints.
+# Next: [06 Assembling and training](06_assembling_and_training.ipynb): losses, schedules, checkpoints.
