@@ -1,4 +1,4 @@
-"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates by group. [ours]"""
+"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates. [ours]"""
 
 from __future__ import annotations
 
