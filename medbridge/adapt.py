@@ -27,6 +27,7 @@ from medbridge.evaluate import Evaluation, PairedDifference, evaluate, json_safe
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
+from medbridge.parallel import is_main
 from medbridge.predict import Prediction, predict
 from medbridge.scorecard import Scorecard, make_scorecard
 from medbridge.subgroups import known_subgroups, subgroup_table
@@ -107,7 +108,7 @@ class Adapted:
 def adapt(
     benchmark: Benchmark, experts: Sequence[Expert], out: str | Path, config: AdapterConfig | None = None,
     train: TrainConfig | None = None, sampler: FocalSampler | None = None, cache: str | Path | None = None,
-    workers: int | None = None, progress: bool = True, tests: Sequence[Benchmark] = (),
+    workers: int | None = None, progress: bool = True, tests: Sequence[Benchmark] = (), tensorboard: bool = False,
 ) -> Adapted:
     """Adapt MedBridge to a benchmark and compare it with zero-shot and a linear probe, on that benchmark or on others.
 
@@ -121,6 +122,7 @@ def adapt(
         config, train, sampler: settings of the model, its training and its views.
         cache, workers, progress: as in :func:`medbridge.cache.compute_features`.
         tests: benchmarks whose test splits are scored over the labels that they share with the source; none: the source's own.
+        tensorboard: as in :func:`medbridge.train.fit`.
 
     Raises:
         BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
@@ -152,7 +154,7 @@ def adapt(
         for target, part, found in zip(targets, test_films, scores, strict=True):
             found[method.name] = method.predict_proba(part)[:, target.columns]
     clock.lap("baselines")
-    history = fit(model, benchmark, train, out, cache, workers, progress)
+    history = fit(model, benchmark, train, out, cache, workers, progress, tensorboard=tensorboard)
     clock.lap("training")
     held_out["MedBridge"] = predict(model, films["val"], train.batch_size, progress=progress).probabilities
     y_val, mask_val = splits["val"].targets()
@@ -164,9 +166,10 @@ def adapt(
         tested.append(_compare(target, prediction, every, thresholds, train.seed))
     clock.lap("evaluation")
     model.card = training_card(benchmark, train, history)
-    model.save(out)
     result = Adapted(model, history, tested, clock.laps)
-    _write_json(out / "metrics.json", _metrics(result, benchmark, train, {k: len(v) for k, v in splits.items()}))
+    if is_main():
+        model.save(out)
+        _write_json(out / "metrics.json", _metrics(result, benchmark, train, {k: len(v) for k, v in splits.items()}))
     return result
 
 

@@ -1,44 +1,74 @@
-"""Frozen features: computed once, kept on disk, one file a film and expert.
+"""Frozen features: computed once, kept on disk in shards, memory-mapped.
 
 Nothing that a frozen expert says about a film ever changes, so training reads it from disk (paper, section 3: frozen VLMs; the
-cache is [ours]). Each film is decoded once for all experts; views are cut once for all experts of the same input size. A
-file is written under a temporary name and renamed when it is whole, so an interrupted run loses at most the films in flight, and
-films that are already there, from another label budget or another split, are never computed again.
+cache is [ours]). Each film is decoded once for all experts; views are cut once for all experts of the same input size. Threads
+decode and cut ahead of the experts, another one writes behind them.
 
-The name of a file holds everything that its content depends on: the film's path, size and modification time, the boxes, the
-expert and its weights. Depths that are missing in a file are added to it.
+The address of a film's features is all that they depend on: the film's content and the boxes of its views (its key,
+:mod:`medbridge.filmkeys`), the expert, its weights, input and precision (the folder), the depth (the part of a shard,
+:mod:`medbridge.shards`). Films that are there, from another label budget or another split, are never computed again, and a depth
+that is missing is added. An interrupted fill loses what was not yet in a shard: half a minute of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from medbridge.benchmarks import Benchmark
-from medbridge.experts import Expert, FrozenMaps
-from medbridge.focal import FocalSampler, extract_views, relative_boxes
-from medbridge.images import probe_film
+from medbridge.encode import film_views, view_bytes, view_groups
+from medbridge.errors import CacheError
+from medbridge.experts import Expert
+from medbridge.fill import Job, WriteBehind, map_part
+from medbridge.filmkeys import film_files, film_key
+from medbridge.focal import FocalSampler, relative_boxes
+from medbridge.overlap import ahead, decode_threads, prefetch
+from medbridge.parallel import barrier, ranks
+from medbridge.shards import FeatureStore, Located
 
-__all__ = ["CachedFilms", "FilmFeatures", "cache_folder", "compute_features", "encode_views"]
+__all__ = ["CachedFilms", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder", "features_folder"]
 
-_FP16_MAX = torch.finfo(torch.float16).max
+_MADE = 1
+"""Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def cache_folder() -> Path:
     """Where computed things are kept: ``MEDBRIDGE_CACHE``, or ``~/.cache/medbridge``."""
     return Path(os.environ.get("MEDBRIDGE_CACHE") or Path.home() / ".cache" / "medbridge").expanduser()
+
+
+def features_folder(folder: str | Path | None = None) -> Path:
+    """Where features are kept: ``folder``, or ``cache_folder() / 'features'``."""
+    return Path(folder) if folder is not None else cache_folder() / "features"
+
+
+def cache_limit() -> int | None:
+    """Bytes that features may take, from ``MEDBRIDGE_CACHE_LIMIT`` such as '200GB'; ``None``: what the disk holds.
+
+    Raises:
+        ValueError: the variable is no size.
+    """
+    text = os.environ.get("MEDBRIDGE_CACHE_LIMIT", "").strip().upper()
+    if not text:
+        return None
+    number = text.rstrip("KMGTB")
+    try:
+        return int(float(number) * _UNITS[text[len(number):]])
+    except (ValueError, KeyError):
+        raise ValueError(f"MEDBRIDGE_CACHE_LIMIT={text!r} is no size; write it like 200GB") from None
 
 
 @dataclass
@@ -58,47 +88,10 @@ class FilmFeatures:
     fixed: int
 
 
-def _half(x: Tensor) -> Tensor:
-    # some towers have a few activations beyond float16's range; infinities would poison every query
-    return x.float().clamp(-_FP16_MAX, _FP16_MAX).half().cpu().contiguous()
-
-
-def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 64) -> FrozenMaps:
-    """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding on the CPU, ``batch`` at a time."""
-    parts = []
-    for start in range(0, len(views), batch):
-        out = expert.encode_maps(expert.preprocess(views[start : start + batch]), depths)
-        maps = {d: _half(m) for d, m in out.maps.items()}
-        parts.append(FrozenMaps(maps, _half(out.summary), None if out.embed is None else _half(out.embed)))
-    embed = None if parts[0].embed is None else torch.cat([p.embed for p in parts])
-    return FrozenMaps(
-        {d: torch.cat([p.maps[d] for p in parts]) for d in parts[0].maps}, torch.cat([p.summary for p in parts]), embed)
-
-
-def _depth_key(depth: int) -> str:
-    return f"map.{depth:03d}"
-
-
-def _complete(path: Path, depths: Sequence[int]) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {_depth_key(d) for d in depths} <= set(file.keys())
-    except (FileNotFoundError, SafetensorError):
-        return False
-
-
-def _write(path: Path, out: FrozenMaps) -> None:
-    tensors = {_depth_key(d): m for d, m in out.maps.items()} | {"summary": out.summary}
-    if out.embed is not None:
-        tensors["embed"] = out.embed
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(descriptor)
-    try:
-        save_file(tensors, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def expert_folder(expert: Expert) -> str:
+    """Name of the folder of an expert's features: name, and digest of all that makes them but films, boxes and depth."""
+    made = (_MADE, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
+    return f"{expert.name.replace('/', '-').replace(':', '-')}-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}"
 
 
 @dataclass
@@ -107,7 +100,8 @@ class CachedFilms(Dataset):
 
     Attributes:
         benchmark: the films, in this order.
-        files: per expert: one file a film.
+        keys: per film: its address, 20 bytes.
+        located: per expert: where its features are.
         depths: per expert: the depths that are read.
         boxes: per film: float32 ``(V, 4)`` in pixels.
         sizes: per film: ``(height, width)`` in pixels.
@@ -115,7 +109,8 @@ class CachedFilms(Dataset):
     """
 
     benchmark: Benchmark
-    files: list[list[Path]]
+    keys: list[bytes]
+    located: list[Located]
     depths: list[list[int]]
     boxes: list[np.ndarray]
     sizes: list[tuple[int, int]]
@@ -125,12 +120,14 @@ class CachedFilms(Dataset):
         return len(self.boxes)
 
     def __getitem__(self, i: int) -> FilmFeatures:
-        maps, summary = [], []
-        for files, depths in zip(self.files, self.depths, strict=True):
-            with safe_open(files[i], framework="pt") as file:
-                maps.append([file.get_tensor(_depth_key(d)) for d in depths])
-                summary.append(file.get_tensor("summary"))
+        maps = [[at.read(map_part(d), i) for d in depths] for at, depths in zip(self.located, self.depths, strict=True)]
+        summary = [at.read("summary", i) for at in self.located]
         return FilmFeatures(maps, summary, torch.from_numpy(relative_boxes(self.boxes[i], *self.sizes[i])), self.fixed[i])
+
+    @property
+    def files(self) -> list[list[Path]]:
+        """Per expert: the shard of each film's summary."""
+        return [[at.file("summary", i) for i in range(len(self))] for at in self.located]
 
     def pooled(self, key: str, expert: int, views: str = "whole") -> np.ndarray:
         """One vector a film, without reading the maps: what the baselines are fitted to.
@@ -144,31 +141,10 @@ class CachedFilms(Dataset):
             float32 ``(n, d)``, or ``(n, 3 d)`` for 'all'.
         """
         rows = []
-        for path, fixed in zip(self.files[expert], self.fixed, strict=True):
-            with safe_open(path, framework="pt") as file:
-                x = file.get_tensor(key)[:fixed].float()
+        for i, fixed in enumerate(self.fixed):
+            x = self.located[expert].read(key, i, 1 if views == "whole" else fixed).float()
             rows.append(x[0] if views == "whole" else torch.cat([x[0], x.mean(0), x.max(0).values]))
         return torch.stack(rows).numpy()
-
-
-class _Views(Dataset):
-    """Decode and cut: the work that can run in other processes."""
-
-    def __init__(self, benchmark: Benchmark, boxes: list[np.ndarray], rows: list[int], kinds: list[tuple[int, str]]) -> None:
-        self.benchmark, self.boxes, self.rows, self.kinds = benchmark, boxes, rows, kinds
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int) -> tuple[int, dict[tuple[int, str], Tensor]]:
-        row = self.rows[i]
-        film = self.benchmark.read(row)
-        return row, {kind: extract_views(film, self.boxes[row], *kind) for kind in self.kinds}
-
-
-def _default_workers() -> int:
-    # beside a GPU the processor is free to decode; on two cores, workers and the experts would fight for them
-    return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
 
 
 def compute_features(
@@ -180,8 +156,12 @@ def compute_features(
     folder: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    limit: int | None = None,
+    remember: bool = True,
 ) -> CachedFilms:
     """Frozen features of every film; what is already on disk is not computed again.
+
+    Under ``accelerate launch`` each process computes its share of the films; all of them must call it.
 
     Args:
         benchmark: films.
@@ -190,89 +170,76 @@ def compute_features(
         sampler: which views.
         training: with the pool of random windows that training draws from.
         folder: where to keep them, default ``cache_folder() / 'features'``.
-        workers: processes that decode; default 0 on a CPU, up to 8 beside a GPU.
+        workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
         progress: show a progress bar.
+        limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
+        remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
 
     Raises:
         ImageError: a film cannot be read; the message names it. Films that were finished are kept.
+        CacheError: what is missing would not fit; nothing was computed.
     """
-    root = Path(folder) if folder is not None else cache_folder() / "features"
+    root, threads = features_folder(folder), decode_threads(workers)
     depths = [sorted(set(d)) for d in depths]
     paths = benchmark.paths()
-    sizes = [probe_film(p) for p in tqdm(paths, "reading film sizes", leave=False, disable=not progress or len(paths) < 5000)]
-    names = benchmark.image_ids()
+    rank, world = ranks()
+    memory = root if remember else None
+    if memory and world > 1:  # each process reads its share, and finds the others' in the memory
+        film_files(paths[rank::world], memory, max(1, threads), progress and rank == 0)
+        barrier()
+    found = film_files(paths, memory, max(1, threads), progress and rank == 0)
     boxes = [
-        sampler.training_boxes(h, w, name) if training else sampler.inference_boxes(h, w)
-        for (h, w), name in zip(sizes, names, strict=True)
-    ]
+        sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
+        for f, name in zip(found, benchmark.image_ids(), strict=True)]
+    sizes = [(f.height, f.width) for f in found]
     fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
-    keys = [_film_key(path, box) for path, box in zip(paths, boxes, strict=True)]
-    files = []
-    for expert in experts:
-        how = "" if expert.interpolation == "bilinear" else f"-{expert.interpolation}"
-        under = root / f"{expert.name.replace('/', '-').replace(':', '-')}-{expert.fingerprint()[:12]}{how}"
-        under.mkdir(parents=True, exist_ok=True)
-        # two levels keep a folder listable at 377,110 films
-        files.append([under / key[:2] / f"{key[2:]}.safetensors" for key in keys])
-    missing = [
-        [not _complete(f, d) for f in files_k] for files_k, d in zip(files, depths, strict=True)
-    ]
-    rows = [i for i in range(len(paths)) if any(m[i] for m in missing)]
-    if rows:
-        views = _Views(benchmark, boxes, rows, sorted({e.view_kind for e in experts}))
-        loader = DataLoader(
-            views, batch_size=None, num_workers=_default_workers() if workers is None else workers)
-        bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film", disable=not progress)
-        with bar:
-            for group in _groups(loader, least=64):
-                for k, expert in enumerate(experts):
-                    _encode_group(expert, depths[k], [g for g in group if missing[k][g[0]]], files[k])
+    keys = [film_key(f, box) for f, box in zip(found, boxes, strict=True)]
+    stores = [FeatureStore(root / expert_folder(e)) for e in experts]
+
+    def locate() -> list[Located]:
+        return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
+
+    located = locate()
+    gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
+    todo = np.any([gap for parts in gaps for gap in parts], axis=0)
+    if todo.any():
+        _check_room(root, benchmark.name, experts, depths, boxes, gaps, limit)
+    barrier()  # all have looked, and found room, before one of them writes
+    if todo.any():
+        # dealt out by number, not by what is missing: another run may write to this folder meanwhile
+        rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
+        kinds = sorted({e.view_kind for e in experts})
+        jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
+        films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
+        groups = view_groups(films)
+        bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film", disable=not progress or rank > 0)
+        with bar, WriteBehind(stores) as behind:
+            for group in prefetch(groups) if threads else groups:
+                for k, job in enumerate(jobs):
+                    said = job.encode(group)
+                    if said is not None:
+                        behind.add(k, *said)
                 bar.update(len(group))
-    return CachedFilms(benchmark, files, depths, boxes, sizes, fixed)
+    barrier()
+    if world > 1 or todo.any():
+        located = locate()
+    return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
 
 
-def _film_key(path: Path, boxes: np.ndarray) -> str:
-    status = path.stat()
-    text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0"
-    return hashlib.sha256(text.encode() + boxes.tobytes()).hexdigest()[:40]
-
-
-def _groups(loader: DataLoader, least: int) -> Iterator[list[tuple[int, dict[tuple[int, str], Tensor]]]]:
-    """Films together until they hold ``least`` views: one film alone leaves a GPU idle."""
-    group, count = [], 0
-    for row, views in loader:
-        group.append((row, views))
-        count += len(next(iter(views.values())))
-        if count >= least:
-            yield group
-            group, count = [], 0
-    if group:
-        yield group
-
-
-def _encode_group(
-    expert: Expert, depths: list[int], group: list[tuple[int, dict[tuple[int, str], Tensor]]], files: list[Path]
+def _check_room(
+    root: Path, name: str, experts: Sequence[Expert], depths: list[list[int]], boxes: list[np.ndarray],
+    gaps: list[list[np.ndarray]], limit: int | None,
 ) -> None:
-    if not group:
-        return
-    out = encode_views(expert, torch.cat([views[expert.view_kind] for _, views in group]), depths)
-    start = 0
-    for row, views in group:
-        part = slice(start, start + len(views[expert.view_kind]))
-        start = part.stop
-        path = files[row]
-        path.parent.mkdir(exist_ok=True)
-        maps = {d: m[part].contiguous() for d, m in out.maps.items()}
-        if path.exists():
-            maps = _read_maps(path) | maps
-        embed = None if out.embed is None else out.embed[part].contiguous()
-        _write(path, FrozenMaps(maps, out.summary[part].contiguous(), embed))
-
-
-def _read_maps(path: Path) -> dict[int, Tensor]:
-    """Maps of a file that lacks a depth which is now asked for; none where the file is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {int(k[4:]): file.get_tensor(k) for k in file.keys() if k.startswith("map.")}  # noqa: SIM118
-    except SafetensorError:
-        return {}
+    views = np.array([len(b) for b in boxes])
+    new = sum(int(views[np.any(g, axis=0)].sum()) * view_bytes(e, d) for e, d, g in zip(experts, depths, gaps, strict=True))
+    root.mkdir(parents=True, exist_ok=True)
+    limit = cache_limit() if limit is None else limit
+    held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0
+    fix = "use fewer views, query layers or experts, name another folder, or see `medbridge cache clean`"
+    if limit is not None and held + new > limit:
+        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.2f} GB beside {held / 1e9:.2f} GB that are there, "
+                         f"beyond the limit of {limit / 1e9:.2f} GB (MEDBRIDGE_CACHE_LIMIT); raise it, or {fix}")
+    free = shutil.disk_usage(root).free
+    if new > 0.98 * free:
+        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
+                         f"{fix}")

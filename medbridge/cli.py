@@ -13,16 +13,18 @@ from typing import Any
 from medbridge import __version__
 from medbridge.adapt import adapt
 from medbridge.benchmarks import Benchmark, load_benchmark
-from medbridge.commands import ablate, course, data, experiment, experts, labels, leaderboard, prompts, published
+from medbridge.commands import ablate, cache, course, data, experiment, experts, labels, leaderboard, prompts, published
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, named_benchmark, settings_of, source_ref
 from medbridge.comparison import comparison_table
 from medbridge.errors import MedBridgeError
 from medbridge.evaluate import evaluate
 from medbridge.experts import create_expert
 from medbridge.focal import FocalSampler
-from medbridge.images import read_film
+from medbridge.images import probe_film
 from medbridge.model import AdapterConfig
-from medbridge.predict import predict, predict_film
+from medbridge.parallel import is_main
+from medbridge.predict import predict
+from medbridge.stream import film_paths, predict_files
 from medbridge.tasks import make_target, same_films, thin_training
 from medbridge.train import TrainConfig
 
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     experts.add_weights(one)
     one.add_argument("--out", help="folder of the run (default: runs/BENCHMARK, with the label fraction)")
     one.add_argument("--label-fraction", type=float, default=1.0, help="share of the training patients that is used, in (0, 1]")
+    one.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard; needs medbridge[log]")
     add_settings(one, AdapterConfig)
     add_settings(one, TrainConfig)
     add_settings(one, FocalSampler, skip=["seed"])
@@ -59,14 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--adapter", required=True, help="folder that adapt wrote")
     experts.add_weights(one)
     one.add_argument("--json", action="store_true", help="print JSON, one object a film in a list")
-    one.add_argument("images", nargs="+", metavar="IMAGE")
+    one.add_argument("--workers", type=int, help="threads that decode films ahead")
+    one.add_argument("images", nargs="+", metavar="IMAGE", help="a film, or a folder of films")
 
     one = commands.add_parser("quickstart", help="the embedded default: synthetic films, shipped tiny experts, a report")
     one.add_argument("--out", default="runs/quickstart")
     one.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
     one.add_argument("--seed", type=int, default=0)
 
-    for module in (ablate, course, data, experiment, experts, labels, leaderboard, prompts, published):
+    for module in (ablate, cache, course, data, experiment, experts, labels, leaderboard, prompts, published):
         module.register(commands)
     return parser
 
@@ -84,13 +88,16 @@ def _adapt(args: argparse.Namespace) -> None:
     name = benchmark.name.split()[0].lower()
     out = args.out or f"runs/{name}" + (f"-{args.label_fraction:g}" if args.label_fraction != 1 else "")
     _run(benchmark, built, Path(out), settings_of(AdapterConfig, args), settings_of(TrainConfig, args),
-         settings_of(FocalSampler, args), args.cache, args.workers, tests=others)
+         settings_of(FocalSampler, args), args.cache, args.workers, tests=others, tensorboard=args.tensorboard)
 
 
-def _run(benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = ()) -> None:
+def _run(benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = (),
+         tensorboard: bool = False) -> None:
     from medbridge.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
 
-    result = adapt(benchmark, experts, out, *settings, tests=tests)
+    result = adapt(benchmark, experts, out, *settings, tests=tests, tensorboard=tensorboard)
+    if not is_main():
+        return
     write_report(result, out / "report.html")
     print(f"\n{comparison_table(result)}\n")
     print(f"adapter, metrics.json and report.html are in {out}/ . {NOTICE}")
@@ -110,27 +117,37 @@ def _evaluate(args: argparse.Namespace) -> None:
         result = evaluate(y, p, mask, target.test.table["patient_id"], target.test.labels)
         found.append({"benchmark": target.test.name, "split": args.split, "shared_labels": [asdict(s) for s in target.shared],
                       **result.to_dict()})
-        if not args.json:
+        if not args.json and is_main():
             shared = f"{len(target.shared)} of the adapter's {len(model.labels)} labels are shared"
             print(f"{target.test.name}, {args.split} split; {shared} (adapter = benchmark): {target.mapping()}")
             print(f"{result.table()}\n")
-    if args.json:
+    if args.json and is_main():
         print(json.dumps(found if args.test else found[0], indent=2))
 
 
 def _predict(args: argparse.Namespace) -> None:
-    films = [read_film(path) for path in args.images]  # a bad file stops the command before a model is loaded
+    paths = film_paths(args.images)
+    for path in args.images:
+        if not Path(path).is_dir():
+            probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
     model = experts.load_model(args.adapter, args.weights)
-    rows = [predict_film(model, film) for film in films]
+    rows, bad = [], []
+    width = max(len("image"), *(len(str(p)) for p in paths))
+    if not args.json:
+        print("  ".join([f"{'image':<{width}}", *model.labels]))
+    for path, row in predict_files(model, paths, args.workers):
+        if isinstance(row, MedBridgeError):
+            bad.append(row)
+        elif args.json:
+            scores = dict(zip(model.labels, (round(float(p), 6) for p in row), strict=True))
+            rows.append({"image": str(path), "probabilities": scores})
+        else:
+            scores = (f"{p:>{len(label)}.3f}" for p, label in zip(row, model.labels, strict=True))
+            print("  ".join([f"{path!s:<{width}}", *scores]))
     if args.json:
-        print(json.dumps([
-            {"image": path, "probabilities": dict(zip(model.labels, (round(float(p), 6) for p in row), strict=True))}
-            for path, row in zip(args.images, rows, strict=True)], indent=2))
-        return
-    width = max(len("image"), *(len(p) for p in args.images))
-    print("  ".join([f"{'image':<{width}}", *model.labels]))
-    for path, row in zip(args.images, rows, strict=True):
-        print("  ".join([f"{path:<{width}}", *(f"{p:>{len(label)}.3f}" for p, label in zip(row, model.labels, strict=True))]))
+        print(json.dumps(rows, indent=2))
+    if bad:
+        raise MedBridgeError(f"{len(bad)} of {len(paths)} films could not be read:\n" + "\n".join(map(str, bad)))
 
 
 def _quickstart(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from medbridge.cache import encode_views
+from medbridge.encode import encode_views
 from medbridge.experts import Expert
 from medbridge.qencoder import query_depths
 

@@ -6,7 +6,7 @@ Each message names the file, row or argument at fault and says how to mend it. C
 
 from __future__ import annotations
 
-__all__ = ["AdapterError", "BenchmarkError", "BenchmarkWarning", "ExpertError", "ImageError", "MedBridgeError"]
+__all__ = ["AdapterError", "BenchmarkError", "BenchmarkWarning", "CacheError", "ExpertError", "ImageError", "MedBridgeError"]
 
 
 class MedBridgeError(Exception):
@@ -31,3 +31,7 @@ class ExpertError(MedBridgeError, ValueError):
 
 class AdapterError(MedBridgeError, ValueError):
     """A saved adapter that is corrupt or belongs to other experts; the message names the difference."""
+
+
+class CacheError(MedBridgeError, RuntimeError):
+    """Features that do not fit on the disk or in the limit, or that were deleted while they are read."""

@@ -1,4 +1,4 @@
-"""Scores of films: of a benchmark through the cache, or of one film at a time without it."""
+"""Scores of films: of a benchmark through the cache, or of one film without it. Streams of files: :mod:`medbridge.stream`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from tqdm.auto import tqdm
 
 from medbridge.batch import collate, draw_views
 from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, FilmFeatures, compute_features, encode_views
-from medbridge.focal import extract_views, relative_boxes
+from medbridge.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.encode import encode_views, film_views
+from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
+from medbridge.overlap import prefetch
+from medbridge.parallel import gather_rows, ranks
 
 __all__ = ["Prediction", "film_features", "outputs", "predict", "predict_film"]
 
@@ -46,6 +49,8 @@ def predict(
 ) -> Prediction:
     """Score every film of a benchmark (all its splits) with its sliding windows.
 
+    Under ``accelerate launch`` each process scores its share, and all get all scores; all of them must call it.
+
     Args:
         model: the model.
         films: a benchmark, or its frozen features where they are at hand.
@@ -57,33 +62,41 @@ def predict(
     """
     if isinstance(films, Benchmark):
         films = compute_features(films, list(model.experts), model.depths, model.sampler, False, cache, workers, progress)
-    found = list(outputs(model, films, batch_size, progress))
-    return Prediction(
-        _numpy([o.logits.sigmoid() for o in found]), _numpy([o.expert_logits for o in found]), _numpy([o.weights for o in found]))
+    rank, world = ranks()
+    mine = range(rank, len(films), world)
+    parts = [[_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
+             for o in outputs(model, films, batch_size, progress and rank == 0, mine)]
+    k, c = len(model.experts), len(model.labels)
+    empty = [np.empty((0, c)), np.empty((0, k, c)), np.empty((0, k, c))]
+    return Prediction(*(gather_rows(np.concatenate(x)) for x in zip(empty, *parts, strict=True)))
 
 
-def outputs(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = False) -> Iterator[Output]:
-    """All that the model says of the films and their sliding windows, ``batch_size`` films at a time, in their order."""
-    starts = tqdm(range(0, len(films), batch_size), "scoring", leave=False, disable=not progress)
+def outputs(
+    model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = False, rows: Sequence[int] | None = None,
+) -> Iterator[Output]:
+    """All that the model says of the films (or of these ``rows``) and their sliding windows, ``batch_size`` films at a time, in
+    their order; a thread reads ahead."""
+    rows = range(len(films)) if rows is None else rows
+    starts = tqdm(range(0, len(rows), batch_size), "scoring", leave=False, disable=not progress)
+    batches = (rows[start : start + batch_size] for start in starts)
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in starts:
-                rows = range(start, min(start + batch_size, len(films)))
-                yield model(collate([draw_views(films[i]) for i in rows]).to(model.device))
+            for batch in prefetch(collate([draw_views(films[i]) for i in batch]) for batch in batches):
+                yield model(batch.to(model.device))
     finally:
         model.train(training)
 
 
-def _numpy(parts: list[Tensor]) -> np.ndarray:
-    return torch.cat(parts).double().cpu().numpy()
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.double().cpu().numpy()
 
 
 def film_features(model: MedBridge, film: np.ndarray) -> tuple[FilmFeatures, np.ndarray]:
     """Frozen features of one decoded film ``(H, W)`` in [0, 1], without the cache; and its boxes ``(N, 4)`` in pixels."""
     boxes = model.sampler.inference_boxes(*film.shape)
-    views = {kind: extract_views(film, boxes, *kind) for kind in {e.view_kind for e in model.experts}}
+    views = film_views(lambda: film, boxes, {e.view_kind for e in model.experts})
     outs = [encode_views(e, views[e.view_kind], d) for e, d in zip(model.experts, model.depths, strict=True)]
     maps = [[o.maps[d] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
     relative = torch.from_numpy(relative_boxes(boxes, *film.shape))

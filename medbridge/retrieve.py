@@ -35,7 +35,7 @@ def query_vectors(model: MedBridge, films: CachedFilms, batch_size: int = 32) ->
 
 def summary_vectors(films: CachedFilms, views: str = "whole") -> np.ndarray:
     """One unit vector a film from the frozen summaries, experts side by side: float32 ``(n, sum d)``; nothing was trained."""
-    parts = [torch.from_numpy(films.pooled("summary", k, views)) for k in range(len(films.files))]
+    parts = [torch.from_numpy(films.pooled("summary", k, views)) for k in range(len(films.located))]
     # what all films share would drown what tells them apart; the index centres by its own mean
     return torch.cat([F.normalize(p, dim=1) for p in parts], dim=1).div(len(parts) ** 0.5).numpy()
 

@@ -2,20 +2,23 @@
 
 [ours] AdamW, a cosine schedule with warm-up, masked BCE on the mixture and, at a smaller weight, on each expert alone (an
 expert that the router ignores would otherwise never learn), a balance term, an exponential moving average of the weights,
-early stopping on the validation mean AUC. Accelerate moves things to the device and, under ``accelerate launch``, shards
-the batches.
+early stopping on the validation mean AUC. Accelerate moves things to the device; under ``accelerate launch`` each process takes
+its films of every batch, and the loss is that of the whole batch, so that the result is that of one process (up to dropout,
+which each process draws for itself).
 
-Every epoch ends in a checkpoint; the same call with the same folder goes on where it stopped, to the same result.
+Checkpoints are written at the end of every epoch and within long ones; the same call with the same folder goes on where it
+stopped, to the same result bit by bit.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import json
 import math
-import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,17 +26,19 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from medbridge.batch import collate, draw_views
 from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, FilmFeatures, compute_features
-from medbridge.errors import AdapterError, BenchmarkError
+from medbridge.cache import CachedFilms, compute_features, expert_folder
+from medbridge.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
+from medbridge.errors import BenchmarkError
 from medbridge.evaluate import auc
 from medbridge.losses import LOSSES, triplet_loss
-from medbridge.model import MedBridge, Output
+from medbridge.model import MedBridge
 from medbridge.moe import balance_loss
+from medbridge.overlap import prefetch
+from medbridge.parallel import is_main, join, ranks
+from medbridge.passes import DrawnFilms, Pass
 from medbridge.predict import predict
 
 __all__ = ["History", "TrainConfig", "cosine_schedule", "fit"]
@@ -45,7 +50,8 @@ class TrainConfig:
 
     Attributes:
         epochs: most epochs; ``patience`` epochs without a better validation AUC end the run earlier.
-        batch_size: films a step.
+        batch_size: films a step, over all processes.
+        accumulate: passes that a step is divided into, where its films do not fit in memory at once.
         lr, weight_decay: of AdamW; biases, norms, queries and scales are not decayed.
         warmup: share of the steps over which the learning rate rises.
         ema: decay of the moving average of the weights, per step; 0 keeps none.
@@ -59,6 +65,7 @@ class TrainConfig:
 
     epochs: int = 30
     batch_size: int = 16
+    accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.2
     warmup: float = 0.1
@@ -76,7 +83,7 @@ class TrainConfig:
             raise ValueError(f"loss={self.loss!r} is unknown; use one of {', '.join(LOSSES)}")
         if self.triplet < 0:
             raise ValueError(f"triplet={self.triplet} must be at least 0")
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
@@ -92,33 +99,10 @@ class History:
     best_auc: float = -math.inf
 
 
-class _Drawn(Dataset):
-    """A film with the views of this epoch: the same for a seed, an epoch and a film, whatever was done before."""
-
-    def __init__(self, films: CachedFilms, seed: int, epoch: int) -> None:
-        self.films, self.seed, self.epoch = films, seed, epoch
-        self.targets, self.mask = films.benchmark.targets()
-
-    def __len__(self) -> int:
-        return len(self.films)
-
-    def __getitem__(self, i: int) -> tuple[FilmFeatures, np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, self.epoch, i])
-        return draw_views(self.films[i], rng), self.targets[i], self.mask[i]
-
-    def loader(self, batch_size: int, workers: int) -> DataLoader:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self)).tolist()
-        return DataLoader(self, batch_size, sampler=order, collate_fn=_collate, num_workers=workers)
-
-
-def _collate(items: list) -> object:
-    films, targets, mask = zip(*items, strict=True)
-    return collate(films, np.stack(targets), np.stack(mask))
-
-
 def fit(
     model: MedBridge, benchmark: Benchmark, config: TrainConfig | None = None, run_dir: str | Path | None = None,
-    cache: str | Path | None = None, workers: int | None = None, progress: bool = True,
+    cache: str | Path | None = None, workers: int | None = None, progress: bool = True, save_steps: int = 500,
+    tensorboard: bool = False,
 ) -> History:
     """Train ``model`` in place; it ends with the weights of its best epoch on the validation split.
 
@@ -128,13 +112,18 @@ def fit(
         config: settings.
         run_dir: where checkpoints go; without it an interrupted run starts again.
         cache, workers, progress: as in :func:`medbridge.cache.compute_features`.
+        save_steps: steps between checkpoints within an epoch.
+        tensorboard: log loss, validation AUC and learning rate to ``run_dir / 'tensorboard'``; needs ``medbridge[log]``.
 
     Raises:
         BenchmarkError: an empty split, labels that differ from the model's, or nothing known to learn or to choose by.
         AdapterError: ``run_dir`` holds a checkpoint of another run.
         FloatingPointError: the loss is no longer finite.
+        ValueError: ``tensorboard`` without a ``run_dir`` or without the package.
     """
     config = config or TrainConfig()
+    if tensorboard and (run_dir is None or importlib.util.find_spec("tensorboard") is None):
+        raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
     if tuple(benchmark.labels) != tuple(model.labels):
         raise BenchmarkError(
             f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, "
@@ -143,13 +132,20 @@ def fit(
     y, mask = train.targets()
     if not mask.any() or not val.targets()[1].any():
         raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in train or in val; fill in the label columns")
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
+    if tensorboard:
+        accelerator.init_trackers("tensorboard", {k: v for k, v in asdict(config).items() if isinstance(v, (int, float, str))})
     model.to(accelerator.device)
     shared = (list(model.experts), model.depths, model.sampler)
     films = compute_features(train, *shared, True, cache, workers, progress)
     held_out = compute_features(val, *shared, False, cache, workers, progress)
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
-    return _Loop(model, films, held_out, config, accelerator, run_dir, workers or 0, progress).run()
+    history = _Loop(model, films, held_out, config, accelerator, run_dir, save_steps, progress).run()
+    if tensorboard:
+        accelerator.end_training()
+    return history
 
 
 class _Loop:
@@ -157,10 +153,10 @@ class _Loop:
 
     def __init__(
         self, model: MedBridge, films: CachedFilms, held_out: CachedFilms, config: TrainConfig,
-        accelerator: Accelerator, run_dir: str | Path | None, workers: int, progress: bool,
+        accelerator: Accelerator, run_dir: str | Path | None, save_steps: int, progress: bool,
     ) -> None:
         self.model, self.films, self.held_out, self.config = model, films, held_out, config
-        self.accelerator, self.workers, self.progress = accelerator, workers, progress
+        self.accelerator, self.save_steps, self.progress = accelerator, save_steps, progress
         self.path = None if run_dir is None else Path(run_dir) / "checkpoint.pt"
         own = model.trainable()
         flat = [p for name, p in own.items() if p.dim() < 2 or name.endswith(("queries", "mix", "delta"))]
@@ -170,12 +166,14 @@ class _Loop:
         self.steps = math.ceil(len(films) / config.batch_size) * config.epochs
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
         self.history, self.step, self.best = History(), 0, None
+        self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses
         self.average = {name: p.detach().clone() for name, p in own.items()}
         self.signature = self._signature()
 
     def _signature(self) -> str:
         told = {"config": asdict(self.config), "model": asdict(self.model.config), "labels": self.model.labels,
-                "files": [[str(f) for f in files] for files in self.films.files],
+                "films": [key.hex() for key in self.films.keys],
+                "experts": [expert_folder(e) for e in self.model.experts],
                 "shapes": {k: list(p.shape) for k, p in self.model.trainable().items()}}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         digest.update(np.nan_to_num(self.films.benchmark.targets()[0]).tobytes())
@@ -185,15 +183,15 @@ class _Loop:
         config = self.config
         finished = self._resume()
         first = len(self.history.rows)
-        torch.manual_seed(config.seed + 1_000_003 * first)
         bar = tqdm(range(first, config.epochs), "training", unit="epoch", disable=not self.progress or finished)
         for epoch in bar:
             if finished:
                 break
-            # dropout is seeded by epoch, so that a resumed run repeats an uninterrupted one
-            torch.manual_seed(config.seed + 1_000_003 * epoch)
+            if not self.done:  # dropout is seeded by epoch, so that a resumed run repeats an uninterrupted one
+                torch.manual_seed(config.seed + 1_000_003 * epoch + 7919 * ranks()[0])
             began = time.perf_counter()
             loss = self._epoch(epoch)
+            self.done, self.total = 0, 0.0
             val_auc, val_loss = self._validate()
             self.history.rows.append(
                 {"epoch": epoch, "loss": loss, "val_auc": val_auc, "val_loss": val_loss,
@@ -204,6 +202,7 @@ class _Loop:
                 self.history.best_auc, self.history.best_epoch = merit, epoch
                 self.best = copy.deepcopy(self.average if config.ema else self._weights())
             finished = epoch - self.history.best_epoch >= config.patience or epoch == config.epochs - 1
+            self.accelerator.log({k: v for k, v in self.history.rows[-1].items() if k != "epoch"}, step=self.step)
             bar.set_postfix(loss=f"{loss:.3f}", val_auc=f"{val_auc:.3f}", best=f"{self.history.best_auc:.3f}")
             self._save(finished)
         self._put(self.best)
@@ -211,42 +210,62 @@ class _Loop:
         return self.history
 
     def _epoch(self, epoch: int) -> float:
-        config, total, seen = self.config, 0.0, 0
+        config = self.config
         self.wrapped.train()
-        loader = _Drawn(self.films, config.seed, epoch).loader(config.batch_size, self.workers)
-        for batch in self.accelerator.prepare_data_loader(loader, device_placement=False):
-            batch = batch.to(self.accelerator.device)
+        self.optimizer.zero_grad()
+        passes = DrawnFilms(self.films, config.seed, epoch).passes(config.batch_size, config.accumulate, self.done)
+        loss = 0.0
+        for part in prefetch(passes):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * cosine_schedule(self.step, self.steps, config.warmup)
-            with self.accelerator.autocast():
-                output = self.wrapped(batch)
-            loss = self._loss(output, batch.targets, batch.mask)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch}; lower lr={config.lr}")
-            self.optimizer.zero_grad()
-            self.accelerator.backward(loss)
+            with nullcontext() if part.last else self.accelerator.no_sync(self.wrapped):
+                loss += self._pass(part, epoch)
+            if not part.last:
+                continue
             self.accelerator.clip_grad_norm_(list(self.model.trainable().values()), 1.0)
             self.optimizer.step()
-            self.step += 1
-            if config.ema:
-                # a short run would otherwise never forget its random start
-                decay = min(config.ema, self.step / (self.step + 10))
-                for name, p in self.model.trainable().items():
-                    self.average[name].lerp_(p.detach(), 1 - decay)
-            total, seen = total + loss.item() * len(batch.targets), seen + len(batch.targets)
-        return total / seen
+            self.optimizer.zero_grad()
+            self.step, self.done = self.step + 1, self.done + 1
+            self._update_average()
+            self.total += loss * round(len(part.targets) / part.films)
+            loss = 0.0
+            if self.done % self.save_steps == 0:
+                self._save(False)
+        return self.total / len(self.films)
 
-    def _loss(self, output: Output, targets: Tensor, mask: Tensor) -> Tensor:
-        criterion = LOSSES[self.config.loss]
-        loss = criterion(output.logits.float(), targets, mask)
-        if output.expert_logits.shape[1] > 1:
-            own = [criterion(z.float(), targets, mask) for z in output.expert_logits.unbind(dim=1)]
+    def _pass(self, part: Pass, epoch: int) -> float:
+        """Forward and backward; the loss of the films of all processes, by its share in the step's."""
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            output = self.wrapped(part.batch.to(device))
+        logits, expert_logits, weights, *pooled = (
+            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
+        loss = self._loss(logits, expert_logits, weights, pooled, part)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch}; lower lr={self.config.lr}")
+        # processes average their gradients, where the whole batch's is their sum
+        whole = loss * ranks()[1] if part.count else loss + 0.0 * output.logits.sum()
+        self.accelerator.backward(whole)
+        return loss.item()
+
+    def _loss(self, logits: Tensor, expert_logits: Tensor, weights: Tensor, pooled: list[Tensor], part: Pass) -> Tensor:
+        criterion, targets, mask = LOSSES[self.config.loss], part.targets.to(logits.device), part.mask.to(logits.device)
+        loss, balance = criterion(logits, targets, mask), 0.0
+        if expert_logits.shape[1] > 1:
+            own = [criterion(z, targets, mask) for z in expert_logits.unbind(dim=1)]
             loss = loss + self.config.expert_loss * torch.stack(own).mean()
-            loss = loss + self.config.balance * balance_loss(output.weights.float())
+            balance = part.films * self.config.balance * balance_loss(weights)
         if self.config.triplet:
-            apart = [triplet_loss(q.float(), targets, mask) for q in output.pooled]
+            apart = [triplet_loss(q, targets, mask) for q in pooled]
             loss = loss + self.config.triplet * torch.stack(apart).mean()
-        return loss
+        return part.known * loss + balance
+
+    def _update_average(self) -> None:
+        if self.config.ema:
+            # a short run would otherwise never forget its random start
+            decay = min(self.config.ema, self.step / (self.step + 10))
+            for name, p in self.model.trainable().items():
+                self.average[name].lerp_(p.detach(), 1 - decay)
 
     def _validate(self) -> tuple[float, float]:
         live = self._weights()
@@ -270,30 +289,28 @@ class _Loop:
                 p.copy_(weights[name])
 
     def _save(self, finished: bool) -> None:
-        if self.path is None or not self.accelerator.is_main_process:
+        if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".part")
-        torch.save(
-            {"signature": self.signature, "finished": finished, "weights": self._weights(), "average": self.average,
-             "best": self.best, "optimizer": self.optimizer.state_dict(), "step": self.step,
-             "history": asdict(self.history)}, temporary)
-        os.replace(temporary, self.path)
+        scaler = self.accelerator.scaler
+        save_checkpoint(self.path, {
+            "signature": self.signature, "finished": finished, "weights": self._weights(), "average": self.average,
+            "best": self.best, "optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done,
+            "total": self.total, "random": random_states(), "scaler": None if scaler is None else scaler.state_dict(),
+            "history": asdict(self.history)})
 
     def _resume(self) -> bool:
-        if self.path is None or not self.path.exists():
+        state = None if self.path is None else load_checkpoint(self.path, self.signature, self.accelerator.device)
+        if state is None:
             return False
-        try:
-            state = torch.load(self.path, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # torch raises a dozen types for a damaged file
-            raise AdapterError(f"{self.path}: damaged checkpoint ({error}); delete it to start again") from error
-        if state["signature"] != self.signature:
-            raise AdapterError(
-                f"{self.path}: belongs to a run with other data or settings; choose another folder, or delete it")
         self._put(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.average, self.best, self.step = state["average"], state["best"], state["step"]
+        self.done, self.total = state["done"], state["total"]
         self.history = History(**state["history"])
+        if self.done:
+            restore_random_state(state["random"])
         return state["finished"]
 
 

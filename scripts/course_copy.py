@@ -71,7 +71,7 @@ def _readme(kind: str, titles: list[tuple[str, str]]) -> str:
 
 ```
 python3 -m venv .venv
-.venv/bin/pip install -c constraints.txt -e ".[baselines,course]"
+.venv/bin/pip install -c constraints.txt -e ".[course]"
 .venv/bin/jupyter lab notebooks
 .venv/bin/medbridge course progress
 ```

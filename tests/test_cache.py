@@ -1,10 +1,11 @@
-import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from medbridge import cache as cache_module
+from medbridge import fill
 from medbridge.batch import collate, draw_views
 from medbridge.cache import compute_features
 from medbridge.errors import ImageError
@@ -21,13 +22,13 @@ def _compute(squares, experts, folder, training=False, depths=DEPTHS, **sampler)
 def counted(monkeypatch):
     """How many views each expert has encoded."""
     seen = {}
-    plain = cache_module.encode_views
+    plain = fill.encode_views
 
     def count(expert, views, *rest, **options):
         seen[expert.name] = seen.get(expert.name, 0) + len(views)
         return plain(expert, views, *rest, **options)
 
-    monkeypatch.setattr(cache_module, "encode_views", count)
+    monkeypatch.setattr(fill, "encode_views", count)
     return seen
 
 
@@ -63,7 +64,7 @@ def test_a_missing_depth_is_added_and_the_others_are_kept(squares, experts, tmp_
 
 def test_an_interrupted_run_keeps_what_was_finished(squares, experts, tmp_path, monkeypatch, counted):
     part = squares.take(range(12))
-    plain, calls = cache_module._encode_group, []
+    plain, calls = fill.Job.encode, []
 
     def stop(*args):
         calls.append(1)
@@ -71,10 +72,10 @@ def test_an_interrupted_run_keeps_what_was_finished(squares, experts, tmp_path, 
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(cache_module, "_encode_group", stop)
+    monkeypatch.setattr(fill.Job, "encode", stop)
     with pytest.raises(KeyboardInterrupt):
         _compute(part, experts, tmp_path)
-    monkeypatch.setattr(cache_module, "_encode_group", plain)
+    monkeypatch.setattr(fill.Job, "encode", plain)
     done = counted["small-vit"]
     assert 0 < done < 12 * 13 and "small-resnet" not in counted
     _compute(part, experts, tmp_path)
@@ -94,14 +95,33 @@ def test_other_boxes_a_changed_film_and_other_weights_have_files_of_their_own(sq
     base = _compute(part, experts, tmp_path).files
     assert _compute(part, experts, tmp_path, crop=0.6).files[0] != base[0]
     assert _compute(part, experts, tmp_path, training=True).files[0] != base[0]
-    os.utime(part.paths()[0], ns=(1, 1))
-    assert _compute(part, experts, tmp_path).files[0] != base[0]
+    root = tmp_path / "films"
+    root.mkdir()
+    path = root / part.paths()[0].name
+    path.write_bytes(part.paths()[0].read_bytes())
+    moved = replace(part, root=root)
+    assert _compute(moved, experts, tmp_path).files == base  # the same film under another path
+    film = np.asarray(Image.open(path)).copy()
+    film[5, 5] ^= 255
+    Image.fromarray(film).save(path)
+    assert _compute(moved, experts, tmp_path).files[0] != base[0]
+    for name, value in (("precision", "bfloat16"), ("interpolation", "bicubic")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(experts[0], name, value)
+            assert _compute(part, experts, tmp_path).files[0][0].parent != base[0][0].parent, name
+    mean = experts[0].mean.clone()
+    experts[0].mean += 0.125
+    try:
+        assert _compute(part, experts, tmp_path).files[0][0].parent != base[0][0].parent
+    finally:
+        experts[0].mean.copy_(mean)
     weight = experts[0].model.visual.conv1.weight
+    own = weight.detach().clone()
     weight.data += 1
     try:
         assert _compute(part, experts, tmp_path).files[0][0].parent != base[0][0].parent
     finally:
-        weight.data -= 1
+        weight.data.copy_(own)  # to the last bit: other tests share the expert
 
 
 def test_a_film_that_cannot_be_read_is_named(squares, experts, tmp_path):
@@ -110,8 +130,6 @@ def test_a_film_that_cannot_be_read_is_named(squares, experts, tmp_path):
     root.mkdir()
     (root / "000.png").write_bytes(part.paths()[0].read_bytes())
     (root / "001.png").write_bytes(part.paths()[1].read_bytes()[:900])
-    from dataclasses import replace
-
     with pytest.raises(ImageError, match=r"001\.png"):
         _compute(replace(part, root=root), experts, tmp_path / "cache")
 

@@ -148,3 +148,65 @@ def test_explanation(experts, squares):
     assert heat.shape == (48, 64) and heat.max() == pytest.approx(1) and heat.min() >= 0
     with pytest.raises(ValueError, match="'narrow' is unknown"):
         seen.heatmap("narrow")
+
+
+def _rows(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+def test_a_step_in_parts_is_the_step(experts, squares, cache):
+    """Gradient accumulation changes nothing but rounding, unknown labels and short last steps included."""
+    found = []
+    for accumulate in (1, 3, 8):
+        model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, dropout=0.0)
+        history = _fit(model, squares, cache, epochs=2, batch_size=9, accumulate=accumulate, balance=0.0)
+        found.append((_rows(history), model.trainable()))
+    for rows, weights in found[1:]:
+        for a, b in zip(found[0][0], rows, strict=True):
+            assert b == pytest.approx(a, abs=1e-5)
+        assert all(torch.allclose(p, weights[k], atol=1e-3) for k, p in found[0][1].items())
+    with pytest.raises(ValueError, match="accumulate=0"):
+        TrainConfig(accumulate=0)
+
+
+def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp_path, monkeypatch):
+    whole = _model(experts, squares)
+    history = _fit(whole, squares, cache)
+    plain, calls = train_module._Loop._pass, []
+
+    def stop(self, part, epoch):
+        calls.append(epoch)
+        if len(calls) == 7:  # the third step of the second epoch
+            raise KeyboardInterrupt
+        return plain(self, part, epoch)
+
+    def run(model):
+        return fit(model, squares, TrainConfig(epochs=4, batch_size=8), tmp_path, cache, progress=False, save_steps=1)
+
+    monkeypatch.setattr(train_module._Loop, "_pass", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(_model(experts, squares))
+    resumed = _model(experts, squares)
+    torch.rand(3)
+    assert _rows(run(resumed)) == _rows(history)
+    assert len(calls) == 7 + 2 + 4 + 4  # of 4 steps an epoch, only the one that was cut off is done again
+    assert all(torch.equal(p, resumed.trainable()[k]) for k, p in whole.trainable().items())
+
+
+def test_tensorboard_needs_its_package_and_a_folder(experts, squares, cache, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"medbridge\[log\]"):
+        fit(_model(experts, squares), squares, tensorboard=True, cache=cache)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"medbridge\[log\]"):
+        fit(_model(experts, squares), squares, run_dir=tmp_path, tensorboard=True, cache=cache)
+
+
+def test_tensorboard_shows_every_epoch(experts, squares, cache, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = fit(_model(experts, squares), squares, TrainConfig(epochs=2, batch_size=8), tmp_path, cache, progress=False,
+                  tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([r["loss"] for r in history.rows])
+    assert [e.step for e in events.Scalars("val_auc")] == [4, 8]

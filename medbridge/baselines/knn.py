@@ -69,7 +69,7 @@ class KNN(Baseline):
         self.experts, self.views, self.counts = experts, views, tuple(counts)[:tries]
 
     def _features(self, films: CachedFilms) -> list[Tensor]:
-        chosen = range(len(films.files)) if self.experts is None else self.experts
+        chosen = range(len(films.located)) if self.experts is None else self.experts
         return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in chosen]
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> KNN:

@@ -41,7 +41,7 @@ class LinearProbe(Baseline):
         self.experts, self.views, self.strengths = experts, views, tuple(strengths)[:tries]
 
     def _features(self, films: CachedFilms) -> np.ndarray:
-        chosen = range(len(films.files)) if self.experts is None else self.experts
+        chosen = range(len(films.located)) if self.experts is None else self.experts
         return np.concatenate([films.pooled("summary", k, self.views) for k in chosen], axis=1)
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> LinearProbe:

@@ -78,7 +78,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
                              "Without ROOT: $MEDBRIDGE_DATA/NAME")
     add_option(parser)
     parser.add_argument("--cache", help="folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)")
-    parser.add_argument("--workers", type=int, help="processes that decode films")
+    parser.add_argument("--workers", type=int, help="threads that decode films ahead")
 
 
 def benchmark_ref(text: str, args: argparse.Namespace) -> BenchmarkRef:

@@ -60,6 +60,8 @@ class Expert(nn.Module):
         aligned: whether images and texts share a space, so that zero-shot is meaningful.
         interpolation: how views are resized to R, 'bilinear' or 'bicubic' (:func:`medbridge.focal.extract_views`).
         patch: side of a patch of the deepest map, in pixels.
+        precision: what the frozen tower computes in: 'float32', or under autocast 'bfloat16' or 'float16'; features made
+            otherwise have a place of their own in the cache.
         mean, std: input normalisation, three numbers each.
     """
 
@@ -72,6 +74,7 @@ class Expert(nn.Module):
     image_dim: int
     text_dim: int
     aligned: bool
+    precision: str = "float32"
     channels_last: bool = False  # of a convolutional or hierarchical tower's own maps
 
     def __init__(self, name: str, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear") -> None:

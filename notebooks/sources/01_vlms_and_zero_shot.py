@@ -44,8 +44,9 @@ from sklearn.preprocessing import StandardScaler
 
 from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference, plots, plots_explore
 from medbridge.baselines import LinearProbe, ZeroShot
-from medbridge.cache import compute_features, encode_views
+from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
+from medbridge.encode import encode_views
 from medbridge.errors import ExpertError
 from medbridge.evaluate import bootstrap_auc, evaluate
 from medbridge.focal import extract_views, whole_box

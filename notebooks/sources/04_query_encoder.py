@@ -8,11 +8,11 @@
 # asserted equal to the package's own, with trained weights. You count what it costs, show that the queries never touch the
 # frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
-# **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
-# **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
-# a Colab T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
-# paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
+# - **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
+#   a Colab T4 about one minute (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
+#   paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 

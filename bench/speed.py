@@ -1,0 +1,300 @@
+"""Six ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
+
+    python bench/speed.py [--only a b ...] [--repeats 5] [--films 13] [--threads 1] [--out bench/README.md]
+
+The tower is timm's ViT-S/14 (DINOv2's shape, 224 pixels) with random weights: its speed is that of the trained one. Beside wall
+time stands processor time (all threads of the process): on a machine that others use too, it says what wall time hides. Films
+are synthetic noise with structure, written as PNG (1024 x 1024) or JPEG (2048 x 2048).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from rig import FIVE, Row, Turns, films, raw_encoder, table, vit
+from torch import Tensor
+
+from medbridge import MedBridge, create_expert, load_benchmark
+from medbridge.baselines import create_baseline, loop
+from medbridge.benchmarks import Benchmark
+from medbridge.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.encode import encode_views
+from medbridge.experts import Expert
+from medbridge.focal import FocalSampler, extract_views, relative_boxes
+from medbridge.images import read_film
+from medbridge.shards import FeatureStore, ShardWriter
+from medbridge.stream import predict_files
+from medbridge.train import TrainConfig, _Loop, fit
+
+HERE = Path(__file__).parent
+
+
+def filling(args: argparse.Namespace, place: Path) -> Row:
+    """(a) throughput of filling the cache against the raw tower's."""
+    expert, benchmark = vit(), films(place / "films", args.films)
+    raw, views = raw_encoder(expert, benchmark, [9, 11])
+    count = iter(range(10**6))
+
+    def fill() -> None:
+        compute_features(benchmark, [expert], [[9, 11]], FIVE, False, place / f"cache-{next(count)}", None, False)
+
+    t = Turns({"raw": raw, "fill": fill}, args.repeats)
+    wall, cpu = t.ratio("raw", "fill")
+    return Row("a", "filling the cache / raw tower, throughput", ">= 0.95", wall >= 0.95, wall, cpu,
+               f"{views / t.seconds('raw'):.1f} and {views / t.seconds('fill'):.1f} views a second")
+
+
+class Live:
+    """The films as a training without a cache sees them: decoded, cut and encoded whenever they are drawn."""
+
+    def __init__(self, films: CachedFilms, expert: Expert) -> None:
+        self.benchmark, self.keys, self.fixed, self.films, self.expert = films.benchmark, films.keys, films.fixed, films, expert
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, i: int) -> FilmFeatures:
+        pixels, boxes = self.benchmark.read(i), self.films.boxes[i]
+        views = extract_views(pixels, boxes, *self.expert.view_kind)
+        out = encode_views(self.expert, views, self.films.depths[0])
+        return FilmFeatures([[out.maps[d] for d in self.films.depths[0]]], [out.summary],
+                            torch.from_numpy(relative_boxes(boxes, *pixels.shape)), len(boxes))
+
+
+def epochs(args: argparse.Namespace, place: Path) -> Row:
+    """(b) an epoch on cached maps against the same epoch without a cache."""
+    expert, benchmark = vit(), films(place / "films", args.films)
+    model = MedBridge([expert], benchmark.labels, sampler=FIVE)
+    cached = compute_features(benchmark, [expert], model.depths, FIVE, True, place / "cache", None, False)
+    start = {k: p.detach().clone() for k, p in model.trainable().items()}
+    losses: dict[str, float] = {}
+
+    def epoch(name: str, source: object) -> Callable[[], None]:
+        def run() -> None:
+            with torch.no_grad():
+                for k, p in model.trainable().items():
+                    p.copy_(start[k])
+            one = _Loop(model, source, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)
+            torch.manual_seed(0)
+            losses[name] = one._epoch(0)
+
+        return run
+
+    t = Turns({"live": epoch("live", Live(cached, expert)), "cached": epoch("cached", cached)}, args.repeats)
+    wall, cpu = t.ratio("live", "cached")
+    gap = abs(losses["live"] - losses["cached"])
+    return Row("b", "epoch without / with the cache, N = 5", ">= 20, losses within 1e-3", wall >= 20 and gap <= 1e-3, wall, cpu,
+               f"{t.seconds('live'):.2f} s and {t.seconds('cached'):.3f} s for {len(benchmark)} films; "
+               f"losses differ by {gap:.1e}")
+
+
+def views(args: argparse.Namespace, place: Path) -> Row:
+    """(c) N views of a 2048 x 2048 film against one decode and one resize."""
+    rows = []
+    for kind in ("jpg", "png"):
+        benchmark = films(place / kind, 1, 2048, kind)
+        path, boxes = benchmark.paths()[0], FIVE.inference_boxes(2048, 2048)
+        t = Turns({"one": lambda p=path, b=boxes: extract_views(read_film(p), b[:1], 224),
+                   "five": lambda p=path, b=boxes: extract_views(read_film(p), b, 224)}, 4 * args.repeats)
+        rows.append((kind, *t.ratio("five", "one"), t))
+    worst = max(rows, key=lambda r: r[1])
+    detail = "; ".join(f"{k}: {t.seconds('one') * 1e3:.0f} and {t.seconds('five') * 1e3:.0f} ms, {w:.2f}" for k, w, _, t in rows)
+    return Row("c", "5 views of a 2048 x 2048 film / one decode and one resize", "<= 1.3", worst[1] <= 1.3, *worst[1:3], detail)
+
+
+def adaptation(args: argparse.Namespace, place: Path) -> Row:
+    """(d) time to a validation AUC that all reach: MedBridge, CoOp and LoRA on one expert, features and embeddings included."""
+    expert, benchmark = create_expert("tiny-vit"), load_benchmark("phantom", n_films=args.phantom, seed=0)
+    config = TrainConfig(epochs=args.epochs, patience=args.epochs)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    merit = loop.merit
+    for name in ("coop", "lora"):
+        begin, curve = time.process_time(), curves.setdefault(name, [])
+
+        def log(y, p, mask, curve=curve, begin=begin):
+            found = merit(y, p, mask)
+            curve.append((time.process_time() - begin, found))
+            return found
+
+        loop.merit = log
+        parts = [compute_features(benchmark.split(s), [expert], [[]], FocalSampler(), s == "train", place / name, None, False)
+                 for s in ("train", "val")]
+        create_baseline(name, [expert], benchmark.labels, views="all", config=config, tries=1, progress=False).fit(*parts)
+    loop.merit = merit
+    begin, curve = time.process_time(), curves.setdefault("medbridge", [])
+    plain = _Loop._validate
+
+    def validate(self: _Loop) -> tuple[float, float]:
+        found = plain(self)
+        curve.append((time.process_time() - begin, found[0]))
+        return found
+
+    _Loop._validate = validate
+    fit(MedBridge([expert], benchmark.labels), benchmark, config, None, place / "medbridge", None, False)
+    _Loop._validate = plain
+    best = {name: max(a for _, a in curve) for name, curve in curves.items()}
+    goal = min(best.values())
+    spent = {name: next(t for t, a in curve if a >= goal) for name, curve in curves.items()}
+    ratios = {name: spent["medbridge"] / spent[name] for name in ("coop", "lora")}
+    worst = max(ratios.values())
+    told = ", ".join(f"{n} {spent[n]:.1f} s (best {best[n]:.3f})" for n in spent)
+    return Row("d", "time to the same validation AUC, MedBridge / CoOp and / LoRA", "< 1", worst < 1, worst, None,
+               f"processor time to AUC {goal:.3f}: {told}; against CoOp {ratios['coop']:.2f}, LoRA {ratios['lora']:.2f}")
+
+
+_MEMORY = """
+import sys; sys.path.insert(0, {here!r})
+import speed; speed.one_run_of_memory({n}, {folder!r})
+"""
+
+
+def one_run_of_memory(n: int, folder: str) -> None:
+    """Train an epoch on n films whose features take 166 kB each, and print the peak of this process."""
+    expert = create_expert("tiny-vit")
+    labels = ("a", "b")
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "patient_id": [str(i) for i in range(n)], "split": "train",
+                          "a": [float(i % 2) for i in range(n)], "b": [float(i % 3 == 0) for i in range(n)]})
+    model = MedBridge([expert], labels, sampler=FIVE)
+    depths, keys = model.depths[0], [i.to_bytes(20, "big") for i in range(n)]
+    store = FeatureStore(folder)
+    writer = ShardWriter(store, 16 * 2**20)
+    shapes = [(expert.prefix + r * c, w) for r, c, w in [(*expert.grids[d - 1], expert.widths[d - 1]) for d in depths]]
+    generator = torch.Generator().manual_seed(0)
+    for key in keys:
+        maps = {f"map.{d:03d}": torch.randn(5, *s, generator=generator).half() for d, s in zip(depths, shapes, strict=True)}
+        writer.add(key, maps | {"summary": torch.randn(5, expert.image_dim, generator=generator).half()})
+    writer.flush()
+    boxes = FIVE.inference_boxes(1024, 1024)
+    located = store.find(keys, ["summary", "embed", *(f"map.{d:03d}" for d in depths)])
+    cached = CachedFilms(Benchmark("noise", folder, labels, table, synthetic=True), keys, [located], [depths], [boxes] * n,
+                         [(1024, 1024)] * n, [5] * n)
+    one = _Loop(model, cached, cached, TrainConfig(batch_size=16, epochs=1), Accelerator(), None, 10**9, False)
+    one._epoch(0)
+    size = sum(p.stat().st_size for p in store.shards())
+    # not ru_maxrss, which a child inherits from the larger process that started it
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"peak": int(peak.split()[1]) * 1024, "features": size}))
+
+
+def memory(args: argparse.Namespace, place: Path) -> Row:
+    """(e) peak memory of an epoch with many images against few; Linux."""
+    found = {}
+    for n in (250, 2500):
+        code = _MEMORY.format(here=str(HERE), n=n, folder=str(place / f"store-{n}"))
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found[n] = json.loads(out.stdout.splitlines()[-1])
+    few, many = found[250], found[2500]
+    ratio = many["peak"] / few["peak"]
+    return Row("e", "peak memory with 2,500 films / with 250", "no growth (<= 1.05)", ratio <= 1.05, ratio, None,
+               f"{few['peak'] / 1e6:.0f} and {many['peak'] / 1e6:.0f} MB; features {few['features'] / 1e6:.0f} and "
+               f"{many['features'] / 1e6:.0f} MB")
+
+
+def folder(args: argparse.Namespace, place: Path) -> Row:
+    """(f) prediction on a folder of films against the raw tower."""
+    expert, benchmark = vit(), films(place / "films", args.films)
+    model = MedBridge([expert], benchmark.labels, sampler=FIVE).eval()
+    raw, views = raw_encoder(expert, benchmark, model.depths[0])
+    t = Turns({"raw": raw, "predict": lambda: list(predict_files(model, benchmark.paths()))}, args.repeats)
+    wall, cpu = t.ratio("raw", "predict")
+    return Row("f", "prediction on a folder / raw tower, throughput", ">= 0.9", wall >= 0.9, wall, cpu,
+               f"{views / t.seconds('raw'):.1f} and {views / t.seconds('predict'):.1f} views a second")
+
+
+def options(args: argparse.Namespace) -> Iterator[str]:
+    """What each known trick does to the tower's speed here: time without / with, so that above 1 is faster."""
+    expert = vit()
+    x = expert.preprocess(torch.rand(20, 224, 224))
+
+    def run(kind: torch.dtype = torch.float32, data: Tensor = x) -> Callable[[], None]:
+        def work() -> None:
+            with torch.autocast(x.device.type, kind, enabled=kind != torch.float32):
+                expert.encode_maps(data, [9, 11])
+
+        return work
+
+    def by(works: dict[str, Callable]) -> str:
+        wall, cpu = Turns(works, args.repeats).ratio(*works)
+        return f"wall {wall:.2f}, processor {cpu:.2f}"
+
+    yield "bf16 autocast of the tower | " + by({"fp32": run(), "bf16": run(torch.bfloat16)})
+    yield "channels_last input | " + by({"plain": run(), "last": run(data=x.contiguous(memory_format=torch.channels_last))})
+
+    def attention(fused: bool) -> Callable[[], None]:
+        def work() -> None:
+            for block in expert.trunk.blocks:
+                block.attn.fused_attn = fused
+            run()()
+
+        return work
+
+    yield "scaled_dot_product_attention (what timm does by itself) | " + by({"plain": attention(False), "sdpa": attention(True)})
+    compiled = vit()
+    for block in compiled.trunk.blocks:
+        block.compile()
+    begin = time.perf_counter()
+    compiled.encode_maps(x, [9, 11])
+    took = time.perf_counter() - begin
+    yield f"torch.compile of each block (compiling took {took:.0f} s) | " + by(
+        {"eager": run(), "compiled": lambda: compiled.encode_maps(x, [9, 11])})
+    with tempfile.TemporaryDirectory() as place:
+        benchmark = films(Path(place) / "films", args.films)
+        model = MedBridge([expert], benchmark.labels, sampler=FIVE)
+        cached = compute_features(benchmark, [expert], model.depths, FIVE, True, Path(place) / "cache", None, False)
+
+        def epoch(fused: bool) -> Callable[[], None]:
+            plain = torch.optim.AdamW
+
+            def work() -> None:
+                torch.optim.AdamW = partial(plain, fused=fused)
+                _Loop(model, cached, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)._epoch(0)
+                torch.optim.AdamW = plain
+
+            return work
+
+        yield "fused AdamW, an epoch on cached maps | " + by({"plain": epoch(False), "fused": epoch(True)})
+
+
+PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "e": memory, "f": folder}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "options"], default=[*PARTS, "options"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--films", type=int, default=13, help="of (a), (b) and (f): 13 films x 5 views make one batch")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the tower; the other cores decode and write")
+    parser.add_argument("--phantom", type=int, default=300, help="films of part d")
+    parser.add_argument("--epochs", type=int, default=15, help="epochs of part d")
+    parser.add_argument("--out", help="write the table there, e.g. bench/README.md")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for key, part in PARTS.items():
+        if key in args.only:
+            with tempfile.TemporaryDirectory() as place:
+                rows.append(part(args, Path(place)))
+            print(rows[-1], flush=True)
+    extra = list(options(args)) if "options" in args.only else []
+    load = "/".join(f"{x:.1f}" for x in os.getloadavg())
+    text = table(rows, extra, args, load)
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Work done ahead in threads, so that decoding and reading hide behind the expert's arithmetic. [ours]
+
+Threads and not processes: image decoders, NumPy's copies and PyTorch all let other threads run meanwhile, nothing has to be
+copied between processes, and a notebook on any system can start them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+__all__ = ["ahead", "decode_threads", "prefetch"]
+
+In, Out = TypeVar("In"), TypeVar("Out")
+
+
+def decode_threads(workers: int | None = None) -> int:
+    """Threads that decode films: ``workers`` where it is given; else 8 beside a GPU, 1 on a CPU: its cores are the expert's.
+
+    Raises:
+        ValueError: fewer than none.
+    """
+    if workers is None:
+        return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
+    if workers < 0:
+        raise ValueError(f"workers={workers} must be 0 (no threads) or more")
+    return workers
+
+
+def _one_core() -> None:
+    # PyTorch sets a thread's share of cores when it first needs it; only what is set after that lasts. Films go side by side,
+    # so that one film on many cores would only get in the way.
+    torch.get_num_threads()
+    threadpool_limits(1, user_api="openmp")
+
+
+def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
+    """``map(function, items)`` in order, computed by ``threads`` threads at most ``2 * threads`` items ahead; 0: no threads."""
+    if threads == 0:
+        yield from map(function, items)
+        return
+    todo = iter(items)
+    pool = ThreadPoolExecutor(threads, "medbridge-ahead", _one_core)
+    pending: deque = deque()
+    try:
+        for item in todo:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def prefetch(items: Iterable[Out], depth: int = 2) -> Iterator[Out]:
+    """The same items, taken ``depth`` ahead by one thread: the next batch is made while this one is computed."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "medbridge-prefetch") as pool:
+        pending = deque(pool.submit(next, iterator, end) for _ in range(depth))
+        try:
+            while (item := pending.popleft().result()) is not end:
+                pending.append(pool.submit(next, iterator, end))
+                yield item
+        finally:
+            for future in pending:
+                future.cancel()
+            if hasattr(iterator, "close"):
+                pool.submit(iterator.close)

@@ -1,0 +1,379 @@
+# %% [markdown]
+# # 12 Full training on a GPU
+#
+# {{COLAB}}
+#
+# **What you will build:** a training that you can leave alone. You work out what it will cost before it starts, fill a cache of
+# frozen features that survives an interruption, train, kill the training in the middle and watch it go on to the very
+# same numbers, and evaluate all three tasks. In the default profile the very same cells run on synthetic films and tiny experts;
+# with `MEDBRIDGE_PROFILE=full` they run on a real benchmark with CLIP, BiomedCLIP and SigLIP.
+#
+# - **Prerequisites:** notebooks [03](03_focal_sampling.ipynb) (views) and [09](09_adaptation_tasks.ipynb) (tasks).
+# - **Time:** about 30 minutes of reading; about one minute of computing on two CPU cores. The full profile prints what to expect on a
+#   Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
+#   possible. How they are cached and how training resumes is **[ours]**.
+#
+# For research and education, not for clinical use. Every film of the default profile is **synthetic**.
+
+# %%
+# {{SETUP}}
+
+# %%
+# %matplotlib inline
+import copy  # noqa: F401  (exercise 12.3)
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import notebook_launcher
+
+from medbridge import MedBridge, create_expert, load_benchmark, plots
+from medbridge.budget import cost_of_run, run_cost_table
+from medbridge.cache import compute_features
+from medbridge.course import check, full_profile, seed_everything
+from medbridge.evaluate import evaluate
+from medbridge.focal import FocalSampler
+from medbridge.passes import DrawnFilms
+from medbridge.predict import predict
+from medbridge.tasks import BenchmarkRef, make_targets, one_label
+from medbridge.train import TrainConfig, fit
+
+logging.getLogger().setLevel(logging.ERROR)
+rng = seed_everything(0)
+
+# %% [markdown]
+# ## 1. Where things live
+#
+# A Colab machine is taken away after some hours, with its disk. What must survive is the **features** and the **checkpoint**, so they
+# go to Google Drive; the films may be unpacked again each time, since features are addressed by the *content* of a film and not
+# by its path. On your own machine, set `MEDBRIDGE_CACHE` and `MEDBRIDGE_RUNS` to folders that stay.
+#
+# The full profile reads the benchmark `MEDBRIDGE_BENCHMARK` (default `nih`) from `MEDBRIDGE_DATA`, for example
+# `/content/drive/MyDrive/medbridge-data/nih`. [data/README.md](../data/README.md) says how to get each benchmark.
+
+# %% tags=["nbval-ignore-output"]
+if full_profile():
+    if "google.colab" in sys.modules:
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+        os.environ.setdefault("MEDBRIDGE_CACHE", "/content/drive/MyDrive/medbridge-cache")
+        os.environ.setdefault("MEDBRIDGE_RUNS", "/content/drive/MyDrive/medbridge-runs")
+    benchmark = BenchmarkRef.parse(os.environ.get("MEDBRIDGE_BENCHMARK", "nih")).load()
+    elsewhere = [BenchmarkRef.parse(name).load() for name in os.environ.get("MEDBRIDGE_TARGETS", "").split()]
+    names, sampler, config = ["clip-vitb16", "biomedclip", "siglip-vitb16"], FocalSampler(), TrainConfig()
+    runs, cache = Path(os.environ.get("MEDBRIDGE_RUNS", "runs")) / "notebook-12", None
+else:
+    benchmark, elsewhere = load_benchmark("phantom-A", n_films=90), [load_benchmark("phantom-B", n_films=60)]
+    names, sampler = ["tiny-resnet", "tiny-resnet-scenes"], FocalSampler(crop=0.6, overlap=0.0, extra=2)
+    config = TrainConfig(epochs=4, batch_size=8)
+    scratch = tempfile.TemporaryDirectory()  # a fresh cache, so that its filling can be seen
+    runs, cache = Path(scratch.name) / "runs", Path(scratch.name) / "features"
+experts = [create_expert(name) for name in names]
+
+
+def new_model(labels=benchmark.labels):
+    return MedBridge(experts, labels, sampler=sampler)
+
+
+print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "test")})
+
+# %% [markdown]
+# ## 2. What will it cost?
+#
+# A frozen expert sees every view once. With $n$ films of $V$ views, and maps of $P_l$ tokens of width $d_l$ at the depths $l$ that
+# the queries read, float16 takes two bytes a number:
+#
+# $$\text{cache} = 2\, n\, V \sum_{k} \Big( \sum_{l \in D_k} P_l\, d_l + \text{summary}_k \Big) \text{ bytes}, \qquad
+# t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}$$
+#
+# $F_k$ is the work of one view, and $u$ the share of the data sheet's speed that is reached. The first formula is exact. The second is
+# an **estimate**: we take $u = 0.3$, and nobody has measured it for you.
+
+# %%
+pool = len(sampler.training_boxes(1024, 1024, "any film"))
+cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool)
+print(run_cost_table(cost))
+
+# %% [markdown]
+# **Read it before you start.** Does the cache fit on your Drive? If not: fewer random windows (`FocalSampler(extra=0)`), larger
+# windows, one query layer. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package refuse what would not fit, before anything is computed.
+#
+# ### Exercise 12.1: the size of a cache
+# ★☆☆, 5 minutes. Write `cache_gigabytes(films, views, maps)`: gigabytes ($10^9$ bytes) of float16 maps, where `maps` lists
+# (tokens, width) of each depth that is kept.
+#
+# <details><summary>Hint</summary>
+# Two bytes a number; every view of every film has all the maps.
+# </details>
+
+# %%
+def cache_gigabytes(films, views, maps):
+    raise NotImplementedError
+
+
+check("12.1", cache_gigabytes)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Also in [solutions/12_full_gpu_training.ipynb](solutions/12_full_gpu_training.ipynb).
+#
+# ```python
+# def cache_gigabytes(films, views, maps):
+#     return 2 * films * views * sum(tokens * width for tokens, width in maps) / 1e9
+# ```
+# </details>
+
+# %% [markdown]
+# ## 3. Fill the cache, and be interrupted
+#
+# Threads decode films and cut views ahead of the experts; one thread writes behind them. What is written is a **shard**: many films in
+# one file, named by its own checksum, written under another name, synced to the disk and only then renamed. A reader
+# therefore sees a whole shard or none. We stop the filling in the middle, as a lost connection would:
+
+# %%
+train = benchmark.split("train")
+depths = new_model().depths
+
+
+class LostError(Exception):
+    """The connection is lost."""
+
+
+class Unreliable(type(train)):
+    """A benchmark whose films stop coming after some time."""
+
+    reads = 0
+
+    def read(self, i):
+        type(self).reads += 1
+        if type(self).reads > len(self) // 2:
+            raise LostError
+        return super().read(i)
+
+
+if not full_profile():
+    try:
+        compute_features(Unreliable(**train.__dict__), experts, depths, sampler, True, cache, progress=False)
+    except LostError:
+        print("lost; shards that are there:", len(list(cache.rglob("*.safetensors"))) > 0)
+
+# %% [markdown]
+# The same call goes on with the films that are missing. What is on disk afterwards is what the formula said:
+
+# %%
+films = compute_features(train, experts, depths, sampler, True, cache, progress=full_profile())
+if not full_profile():
+    on_disk = sum(p.stat().st_size for p in cache.rglob("*.safetensors"))
+    assert 0 <= on_disk - cost.cache < 0.01 * cost.cache
+    print("the cache is as large as the formula says, to 1 %")
+
+# %% [markdown]
+# A damaged shard is noticed by its checksum, and its films are computed again. We flip one bit:
+
+# %%
+if not full_profile():
+    before = films[0].summary[0].clone()
+    victim = films.files[0][0]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.unlink()
+    victim.write_bytes(data)
+    films = compute_features(train, experts, depths, sampler, True, cache, progress=False)
+    assert torch.allclose(films[0].summary[0].float(), before.float(), atol=2e-3)
+    print("computed again, with the same values")
+
+# %% [markdown]
+# ## 4. Train, and be killed
+#
+# `notebook_launcher` starts the training on all GPUs of the machine; on one, or on none, it simply calls the function. Each process
+# computes its share of every batch. The loss is a *masked* mean over known labels, so the shares must be weighted:
+#
+# $$L = \frac{\sum_{p} \sum_{(i,c) \in M_p} \ell_{ic}}{\sum_p |M_p|} = \sum_p \frac{|M_p|}{|M|}\, L_p$$
+#
+# with $M_p$ the known labels of part $p$. The same weights make gradient accumulation exact (`TrainConfig(accumulate=4)`, for when a
+# batch does not fit in memory). A check on random numbers that the package's passes add up to the undivided step:
+
+# %%
+for accumulate in (1, 3):
+    passes = list(DrawnFilms(films, 0, 0).passes(8, accumulate, 0))
+    share, steps = sum(p.known for p in passes), sum(p.last for p in passes)
+    assert np.isclose(share, steps) and sum(p.count for p in passes) == len(films)
+print("the shares of a step's parts add up to one")
+
+# %% [markdown]
+# ### Exercise 12.2: the weights of the parts
+# ★★☆, 10 minutes. Write `part_weights(mask, parts)`: `mask` is a boolean array (films, labels), True where the label is known; `parts`
+# lists arrays of film numbers. Return one weight a part, such that the weighted sum of the parts' masked means is the masked
+# mean of the whole step. A part, or a whole step, may hold no known label.
+#
+# <details><summary>Hint</summary>
+# How many known labels does a part hold, and how many the step? Beware of dividing by zero.
+# </details>
+
+# %%
+def part_weights(mask, parts):
+    raise NotImplementedError
+
+
+check("12.2", part_weights)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def part_weights(mask, parts):
+#     known = mask[np.concatenate(parts)].sum()
+#     return [mask[part].sum() / max(known, 1) for part in parts]
+# ```
+# </details>
+
+# %% [markdown]
+# Now the training, once undisturbed (this is also the result that we keep):
+
+# %% tags=["nbval-ignore-output"]
+def training(folder, save_steps=500):
+    model = new_model()
+    history = fit(model, benchmark, config, folder, cache, progress=full_profile(), save_steps=save_steps)
+    model.save(folder)
+    return model, history
+
+
+results = []
+notebook_launcher(lambda: results.append(training(runs / "main")), num_processes=1)
+model, history = results[0]
+plots.training_curves(history.rows, history.best_epoch,
+                      None if full_profile() else "MedBridge on PhantomCXR (synthetic), four epochs")
+
+# %% [markdown]
+# **What to see.** Four epochs on a few dozen synthetic films say nothing about quality; the point is what comes next. On several
+# GPUs give `notebook_launcher(..., num_processes=N)` a function that builds its model *inside* and leaves its result on disk, before
+# the notebook has used CUDA itself.
+#
+# A second training with the same seed runs in a process of its own, with a checkpoint after every step, and is killed with
+# `SIGKILL`, which no program can catch, as soon as a few steps are done. Then the same call again. If the resumed run equals the
+# undisturbed one **bit by bit**, nothing was forgotten: weights, the optimiser's momentum, the moving average, the position in the
+# epoch, the random numbers of dropout.
+
+# %%
+program = """
+import sys
+from medbridge import MedBridge, create_expert, load_benchmark
+from medbridge.focal import FocalSampler
+from medbridge.train import TrainConfig, fit
+films = load_benchmark("phantom-A", n_films=90)
+model = MedBridge([create_expert(n) for n in ("tiny-resnet", "tiny-resnet-scenes")], films.labels,
+                  sampler=FocalSampler(crop=0.6, overlap=0.0, extra=2))
+fit(model, films, TrainConfig(epochs=4, batch_size=8), sys.argv[1], sys.argv[2], progress=False, save_steps=1)
+"""
+if not full_profile():
+    checkpoint = runs / "killed" / "checkpoint.pt"
+    process = subprocess.Popen([sys.executable, "-c", program, str(checkpoint.parent), str(cache)])
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.005)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    steps = torch.load(checkpoint, weights_only=True)["step"]
+    resumed, again = training(checkpoint.parent, save_steps=1)
+    told = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in again.rows] == told
+    assert all(torch.equal(p, resumed.trainable()[k]) for k, p in model.trainable().items())
+    print("killed within the run:", 0 < steps <= 4 * -(-len(train) // 8))
+    print("the resumed run equals the undisturbed one, bit by bit")
+
+# %% [markdown]
+# ### Exercise 12.3: a snapshot that forgets nothing
+# ★★★, 15 minutes. `Walk` is a training in small: `weights`, `momentum`, `step` and a NumPy generator `rng`; `advance(steps)` changes them,
+# the arrays **in place**. Write `save(walk)`, which returns a state, and `load(walk, state)`, which puts it into a *new* walk, so that it
+# goes on bit by bit as the old one would have.
+#
+# <details><summary>Hint</summary>
+# A generator's state is <code>rng.bit_generator.state</code>, which can be read and set. What changes in place must be copied when it is
+# saved, or it moves on with the run. <code>copy.deepcopy</code> copies dictionaries of arrays.
+# </details>
+
+# %%
+def save(walk):
+    raise NotImplementedError
+
+
+def load(walk, state):
+    raise NotImplementedError
+
+
+check("12.3", (save, load))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def save(walk):
+#     return copy.deepcopy({"weights": walk.weights, "momentum": walk.momentum, "step": walk.step,
+#                           "rng": walk.rng.bit_generator.state})
+#
+#
+# def load(walk, state):
+#     state = copy.deepcopy(state)
+#     walk.weights, walk.momentum, walk.step = state["weights"], state["momentum"], state["step"]
+#     walk.rng.bit_generator.state = state["rng"]
+# ```
+# </details>
+
+# %% [markdown]
+# ## 5. All three tasks
+#
+# In-domain multi-label on the source's own test patients, cross-domain over the labels that another hospital shares, and in-domain
+# binary, one finding against the rest, which trains a model of its own **on the same cached features**: only the small part is
+# new. Scores of films come with intervals over patients.
+
+# %% tags=["nbval-ignore-output"]
+def score(model, target):
+    p = predict(model, target.test, cache=cache, progress=False).select(target.columns).probabilities
+    y, mask = target.test.targets()
+    return evaluate(y, p, mask, target.test.table["patient_id"], target.test.labels).macro
+
+
+finding = "Cardiomegaly" if "Cardiomegaly" in benchmark.labels else benchmark.labels[0]
+binary = one_label(benchmark, finding)
+narrow = new_model(binary.labels)
+fit(narrow, binary, config, runs / "binary", cache, progress=full_profile())
+rows = [("in-domain, multi-label", model, benchmark, benchmark)]
+rows += [(f"cross-domain: {other.name}", model, benchmark, other) for other in elsewhere]
+rows += [(f"in-domain, binary: {finding}", narrow, binary, binary)]
+found = {name: score(m, make_targets(source, [test])[0]) for name, m, source, test in rows}
+for name, m in found.items():
+    print(f"{name:<45} AUC {m['auc']:.2f} [{m['lo']:.2f}, {m['hi']:.2f}]")
+
+# %%
+assert all(0 <= m["lo"] <= m["auc"] <= m["hi"] <= 1 for m in found.values()) and len(found) == 2 + len(elsewhere)
+print(len(found), "tasks scored")
+
+# %% [markdown]
+# **What to see.** Wide intervals: a handful of synthetic test patients. In the full profile the same cell scores thousands.
+#
+# After a disconnect, run the notebook from the top: features and checkpoint are found, and it goes on where it stopped. How
+# a million films would be handled is worked out in [docs/scale.md](../docs/scale.md).
+
+# %%
+if not full_profile():
+    scratch.cleanup()
+
+# %% [markdown]
+# ## Summary
+#
+# - Frozen features are computed once. Their size can be known exactly before; the time is an estimate until it is measured.
+# - A file that is written, synced and renamed is whole or absent; a checksum finds what breaks later.
+# - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
+# - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.
+#
+# Next: {{NEXT}}

@@ -1,0 +1,84 @@
+"""Real processes: a run that is killed at random steps, and one that two processes share."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from medbridge import parallel
+
+SCRIPT = str(Path(__file__).parent / "training_run.py")
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]),
+                                                                           os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture(scope="module")
+def place(squares, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    return lambda run: [str(squares.root), str(folder / "cache"), str(folder / run), str(folder / f"{run}.json")]
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """Result of an undisturbed run, with dropout and without."""
+    found = {}
+    for dropout in ("0.3", "0.0"):
+        arguments = place(f"whole-{dropout}")
+        subprocess.run([sys.executable, SCRIPT, *arguments, dropout], env=ENV, check=True, timeout=600)
+        found[dropout] = json.loads(Path(arguments[3]).read_text())
+    return found
+
+
+def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(place, whole):
+    arguments = place("killed")
+    checkpoint, rng = Path(arguments[2]) / "checkpoint.pt", random.Random(1)
+    kills = 0
+    for _ in range(12):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([sys.executable, SCRIPT, *arguments, "0.3"], env=ENV)
+        limit = time.monotonic() + 300
+        # some checkpoints later, wherever the run then is: in a pass, in a write, in the validation
+        while process.poll() is None and time.monotonic() < limit:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
+                time.sleep(rng.uniform(0, 0.15))
+                break
+            time.sleep(0.001)
+        if process.poll() is None and kills < 4:
+            process.send_signal(signal.SIGKILL)
+        kills += process.wait(timeout=300) == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    assert kills >= 2 and process.returncode == 0
+    assert json.loads(Path(arguments[3]).read_text()) == whole["0.3"]  # bit by bit: losses, AUC, scores, weights
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo")
+def test_two_processes_agree_with_one(place, whole):
+    """Films filled, trained on and scored by two processes with gloo; without dropout, which each draws for itself."""
+    arguments = place("two")
+    arguments[1] += "-two"  # a cache that both fill
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), SCRIPT, *arguments,
+         "0.0"], env=ENV, check=True, timeout=600)
+    two, one = json.loads(Path(arguments[3]).read_text()), whole["0.0"]
+    for a, b in zip(one["rows"], two["rows"], strict=True):
+        assert b == pytest.approx(a, abs=1e-4)
+    assert sum(two["test"], []) == pytest.approx(sum(one["test"], []), abs=1e-3)
+
+
+def test_processes_that_were_not_joined_are_noticed(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(parallel, "PartialState", lambda **_: SimpleNamespace(num_processes=1, process_index=0))
+    with pytest.raises(RuntimeError, match="WORLD_SIZE=2 but Accelerate joined 1"):
+        parallel.ranks()
