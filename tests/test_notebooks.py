@@ -50,7 +50,7 @@ def test_five_notebooks_or_more_have_a_widget_and_every_widget_says_what_stands_
                 and any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in c.outputs)]
         having += bool(live)
         for i in live:
-            assert any(shown[max(0, i - 4) : i + 4]), f"{source.stem}: no picture near {cells[i].source!r}"
+            assert any(shown[max(0, i - 6) : i + 4]), f"{source.stem}: no picture near {cells[i].source!r}"
     assert having >= 5
 
 

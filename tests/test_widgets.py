@@ -4,7 +4,9 @@ import io
 
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from medbridge import widgets
@@ -82,6 +84,24 @@ def test_attention(model, few):
 
 def test_router(model, few):
     _moves(widgets.explore_router(model, few), {"film": 2})
+
+
+def test_regions(model, few):
+    _moves(widgets.explore_regions(model, few.read(0)), {"look for": "a dark square", "share": 0.9})
+
+
+def test_cache_and_ablation():
+    def draw(alpha, beta):
+        figure = Figure()
+        figure.subplots().set_title(f"{alpha:g} {beta:g}")
+        return figure
+
+    _moves(widgets.explore_cache(draw), {"alpha": 10.0, "beta": 1.0})
+    numbers = {f"{split}_{name}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}
+    table = pd.DataFrame([{"factor": factor, "variant": factor} | numbers for factor in ("default", "views", "pool")])
+    widget = widgets.explore_ablation(table, "a table of the test")
+    assert widget.children[0].children[0].options == ("all", "views", "pool")
+    _moves(widget, {"factor": "pool"})
 
 
 def test_shift(model, few):

@@ -20,11 +20,25 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=HOW)
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELUDE = f"""
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
 from medbridge import FocalSampler, MedBridge, load_benchmark, widgets
 from medbridge.cache import compute_features
 model = MedBridge.load({str(ROOT / "data" / "quickstart")!r})
 films = load_benchmark("phantom", n_films=3, workers=1)
 embedded = compute_features(films, list(model.experts), [[], []], FocalSampler(local=False), progress=False, workers=0)
+y = np.random.default_rng(0).integers(2, size=(60, 2)).astype(float)
+p = np.random.default_rng(1).random((60, 2))
+numbers = {{f"{{split}}_{{name}}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}}
+table = pd.DataFrame([{{"factor": factor, "variant": factor}} | numbers for factor in ("default", "views", "pool")])
+
+
+def curve(alpha, beta):
+    fig = Figure()
+    fig.subplots().plot(np.exp(-beta * np.linspace(0, 2)) * alpha)
+    return fig
 """
 # widget -> its cell, and what is moved, as it is named on the screen
 WIDGETS = {
@@ -40,7 +54,17 @@ WIDGETS = {
                       [("exposure", "slider"), ("contrast", "slider"), ("noise", "slider")]),
     "explore_prompts": ("widgets.explore_prompts(list(model.experts), embedded)",
                         [("prompt", "text"), ("films by", "Effusion"), ("expert", "tiny-resnet-scenes")]),
+    "explore_regions": ("widgets.explore_regions(model, films.read(0))", [("look for", "text"), ("share", "slider")]),
+    "explore_threshold": ("widgets.explore_threshold(y, p, ['first', 'second'])", [("threshold", "slider"), ("label", "second")]),
+    "explore_cache": ("widgets.explore_cache(curve)", [("alpha", "slider"), ("beta", "slider")]),
+    "explore_ablation": ("widgets.explore_ablation(table, 'numbers of the test')", [("factor", "pool")]),
 }
+
+
+def test_no_widget_is_left_out():
+    from medbridge import widgets
+
+    assert set(WIDGETS) == set(widgets.__all__)
 
 
 @pytest.fixture(scope="module")
