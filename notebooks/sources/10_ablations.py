@@ -8,13 +8,14 @@
 # how easily the best of many variants is the luckiest, and read a stored study of every choice that this course makes, with what each
 # costs.
 #
-# **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal Sampling)
-# and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a little pandas.
-# **Time:** about 50 minutes of reading; about one minute of computing on two CPU cores (more the first time, when synthetic films are
-# drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU cores (an
-# estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
-# left open by the paper and chosen in this course: **[ours]**.
+# - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal
+#   Sampling) and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a
+#   little pandas.
+# - **Time:** about 50 minutes of reading; about one minute of computing on two CPU cores (more the first time, when synthetic films
+#   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
+#   cores (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
+#   left open by the paper and chosen in this course: **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -463,4 +464,4 @@ print(f"validation and test agree about the sign of {100 * agree:.0f} % of the d
 # - The best of many variants is the luckiest: correct for the number of comparisons, choose on validation, report test once.
 # - Intervals over patients do not cover training seeds.
 #
-# Next: what did it look at? (notebook 11, in preparation)
+# Next: {{NEXT}}
