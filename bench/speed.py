@@ -293,7 +293,10 @@ def main() -> None:
     text = table(rows, extra, args, load)
     print(text)
     if args.out:
-        Path(args.out).write_text(text, encoding="utf-8")
+        out = Path(args.out)
+        written = out.read_text(encoding="utf-8") if out.exists() else ""
+        _, heading, kept = written.partition("\n## ")  # what was written about the table by hand stays
+        out.write_text(text + heading + kept, encoding="utf-8")
 
 
 if __name__ == "__main__":

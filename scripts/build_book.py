@@ -25,7 +25,7 @@ from build_notebooks import repository
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
-         "data/fixtures/README.md", "docs/notation.md", "docs/minutes.md")
+         "data/fixtures/README.md", "docs/notation.md", "docs/minutes.md", "docs/scale.md", "bench/README.md")
 TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 # live cells would come from another server; Jupyter Book writes their script into every page, twice
 THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")

@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("medbridge", "data", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+SHARED = ("medbridge", "data", "docs", "bench", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
 FOLDED = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
 TEACHERS = re.compile(r"<!-- solutions -->.*?<!-- /solutions -->\s*", re.DOTALL)
 
