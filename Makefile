@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart lab test lint bench notebooks stamp student solutions clean
+.PHONY: help install quickstart lab test lint bench notebooks stamp student solutions book clean
 
 help:
 	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make stamp        after a change of prose or of the repository's address: write the notebooks, keep their outputs"
 	@echo "make student      build/student: the course without solutions and outputs"
 	@echo "make solutions    build/solutions: the course with both"
+	@echo "make book         build/book: the course as a static site that needs no network"
 
 install: $(STAMP)
 
@@ -22,7 +23,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,dev,hf,log,shards]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,course,dev,hf,log,shards]"
 	@touch $(STAMP)
 
 quickstart: install
@@ -51,6 +52,9 @@ stamp: install
 
 student solutions: install
 	$(BIN)/python scripts/course_copy.py $@
+
+book: install
+	$(BIN)/python scripts/build_book.py
 
 clean:
 	rm -rf $(VENV) runs build dist

@@ -13,7 +13,7 @@ from medbridge.explain import Explanation
 from medbridge.focal import extract_views
 from medbridge.plots import draw_boxes
 
-__all__ = ["attention_view", "prompt_similarity", "router_film", "shifted_film"]
+__all__ = ["attention_view", "placed_views", "prompt_similarity", "router_film", "shifted_film"]
 
 _COLOURS = sns.color_palette("colorblind")
 _VIEW_SIDE = 256  # pixels; only for show
@@ -149,6 +149,27 @@ def prompt_similarity(
         ax.title.set_fontsize(9)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def placed_views(film: np.ndarray, boxes: np.ndarray, size: int, title: str | None = None) -> Figure:
+    """A film ``(H, W)`` with numbered boxes ``(N, 4)``, and each as an encoder of input ``size`` x ``size`` sees it."""
+    views = extract_views(film, boxes, size).numpy()
+    columns = 1 + (len(boxes) + 1) // 2
+    fig = Figure(figsize=(3.9 + 2.1 * (columns - 1), 4.3), layout="constrained")
+    grid = fig.add_gridspec(2, columns, width_ratios=[1.9] + [1] * (columns - 1))
+    whole = fig.add_subplot(grid[:, 0])
+    whole.imshow(film, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    draw_boxes(whole, boxes, [str(i + 1) for i in range(len(boxes))])
+    whole.set_title(f"film of {film.shape[0]} x {film.shape[1]} pixels", fontsize=9)
+    whole.set_axis_off()
+    for i, (view, (x0, _, x1, _)) in enumerate(zip(views, boxes, strict=True)):
+        ax = fig.add_subplot(grid[i % 2, 1 + i // 2])
+        ax.imshow(view, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(f"view {i + 1}: {x1 - x0:.0f} pixels\nbecome {size}", fontsize=8)
+        ax.set_axis_off()
     if title:
         fig.suptitle(title, fontsize=10)
     return fig

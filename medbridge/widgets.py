@@ -24,8 +24,8 @@ from medbridge.prompts import encode_prompts
 from medbridge.regions import prompt_attention, prompt_boxes
 from medbridge.shift import shift_film
 
-__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_prompt", "explore_prompts", 
-           "explore_router", "explore_shift", "explore_threshold", "explore_views"]
+__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
+           "explore_prompts", "explore_regions", "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
 def _png(figure: Figure) -> bytes:
@@ -59,6 +59,43 @@ def explore_views(film: np.ndarray) -> w.VBox:
         crop=_dial("crop", 0.5, 0.2, 1.0, 0.05),
         overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05),
     )
+
+
+def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -> w.VBox:
+    """Place views on one film ``(H, W)`` by hand: move one, resize it, add more, and see what an encoder of ``size`` pixels gets.
+
+    The picture is :func:`medbridge.plots_explore.placed_views`; at most six views.
+    """
+    kept: list[list[float]] = []
+    image = w.Image(format="png")
+    across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
+    side = _dial("side", 0.3, 0.05, 1.0, 0.05)
+    add, drop = w.Button(description="add a view"), w.Button(description="remove the last")
+
+    def box() -> list[float]:
+        length = side.value * min(film.shape)
+        x, y = ((share.value * (whole - length)) for share, whole in ((across, film.shape[1]), (down, film.shape[0])))
+        return [x, y, x + length, y + length]
+
+    def update(_: object = None) -> None:
+        add.disabled, drop.disabled = len(kept) == 5, not kept
+        image.value = _png(plots_explore.placed_views(film, np.array([*kept, box()], dtype=np.float32), size, title))
+
+    def keep(_: object) -> None:
+        kept.append(box())
+        across.value = (across.value + 0.3) % 1.0  # the new view begins beside the last
+        update()
+
+    def forget(_: object) -> None:
+        kept.pop()
+        update()
+
+    for control in (across, down, side):
+        control.observe(update, names="value")
+    add.on_click(keep)
+    drop.on_click(forget)
+    update()
+    return w.VBox([w.HBox([across, down, side, add, drop], layout=w.Layout(flex_flow="row wrap")), image])
 
 
 def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
@@ -243,7 +280,7 @@ def explore_threshold(
     )
 
 
-def explore_prompt(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
+def explore_regions(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
     """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
     seen = explain(model, film)
 

@@ -1,13 +1,15 @@
 """Write the notebooks from their sources and store their outputs.
 
-    python scripts/build_notebooks.py [NAME ...] [--check | --stamp]
+    python scripts/build_notebooks.py [NAME ...] [--check | --stamp | --measure]
 
 A source is ``notebooks/sources/NN_name.py`` (jupytext, percent format); it becomes ``notebooks/NN_name.ipynb``, and
 ``notebooks/sources/solutions/NN_name.py`` becomes ``notebooks/solutions/NN_name.ipynb``. Every notebook is run from top to
-bottom, and the seconds that it took are kept in ``notebooks/seconds.json``.
+bottom, and the processor time that it took is kept in ``notebooks/seconds.json`` (``--measure`` does that alone), from which the
+table of ``docs/minutes.md`` is written.
 
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
-``[tool.medbridge]`` in pyproject.toml. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
+``[tool.medbridge]`` in pyproject.toml; ``{{NEXT}}`` becomes a link to the next notebook, and a link to a notebook that is not
+written yet becomes plain text. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
 stored outputs; a notebook whose code has changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
 """
@@ -18,8 +20,8 @@ import argparse
 import json
 import os
 import re
+import resource
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -31,7 +33,6 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "sources"
-SECONDS = NOTEBOOKS / "seconds.json"
 SETUP = '''# Set-up: on Colab this fetches the course and installs what is missing; anywhere else it does nothing.
 import sys
 
@@ -54,6 +55,21 @@ def target(source: Path) -> Path:
     return NOTEBOOKS / source.relative_to(SOURCES).with_suffix(".ipynb")
 
 
+def next_link(source: Path) -> str:
+    """A link to the notebook that follows."""
+    later = [s for s in sorted(source.parent.glob("[0-9]*.py")) if s.name > source.name]
+    if not later:
+        raise ValueError(f"{source.name} is the last notebook; it cannot say {{{{NEXT}}}}")
+    title = re.search(r"^# # (.*)$", later[0].read_text(encoding="utf-8"), re.MULTILINE)[1]
+    return f"[{title}]({later[0].stem}.ipynb)"
+
+
+def settle_links(text: str, folder: Path) -> str:
+    """Links to notebooks of ``folder`` that have no source yet, as plain text."""
+    return re.sub(r"\[([^\[\]]+)\]\(([^()/\s:]+)\.ipynb\)",
+                  lambda m: m[0] if (folder / f"{m[2]}.py").exists() else f"{m[1]} (in preparation)", text)
+
+
 def render(source: Path) -> nbformat.NotebookNode:
     """The notebook of a source, without outputs."""
     notebook = target(source).relative_to(ROOT)
@@ -62,9 +78,12 @@ def render(source: Path) -> nbformat.NotebookNode:
     badge = (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
              f"(https://colab.research.google.com/github/{github}/blob/main/{notebook.as_posix()})")
     text = source.read_text(encoding="utf-8").replace("{{REPOSITORY}}", address).replace("{{COLAB}}", badge)
-    book = jupytext.reads(text, fmt="py:percent")
+    if "{{NEXT}}" in text:
+        text = text.replace("{{NEXT}}", next_link(source))
+    book = jupytext.reads(settle_links(text, source.parent), fmt="py:percent")
     for number, cell in enumerate(book.cells):
         cell["id"] = f"cell-{number:03d}"  # stable ids keep diffs small
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own notes
         if cell.cell_type == "code" and cell.source.strip() == "# {{SETUP}}":
             setup = SETUP_SOLUTIONS if notebook.parent.name == "solutions" else SETUP
             cell.source = setup.format(repository=address, folder=notebook.parent.as_posix())
@@ -87,7 +106,7 @@ def stamp(source: Path) -> bool:
     if not path.exists():
         return False
     stored = nbformat.read(path, 4)
-    if same_cells(book, stored):
+    if same_cells(book, stored) and [c.metadata for c in book.cells] == [c.metadata for c in stored.cells]:
         return True
     kept = [c for c in stored.cells if c.cell_type == "code"]
     code = [c for c in book.cells if c.cell_type == "code"]
@@ -109,22 +128,60 @@ def stamp_pyproject() -> None:
     path.write_text(re.sub(r'(?m)^Repository = ".*"$', f'Repository = "{repository()}"', text), encoding="utf-8")
 
 
-def run(source: Path) -> float:
-    """Run a notebook from top to bottom and store it with its outputs; seconds that it took."""
-    book, path, began = render(source), target(source), time.perf_counter()
+def run(source: Path, write: bool = True) -> float:
+    """Run a notebook from top to bottom and store it with its outputs; seconds of processor time that it took."""
+    book, path, began = render(source), target(source), _processor_seconds()
     path.parent.mkdir(exist_ok=True)
     NotebookClient(book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # times of the run: noise in every diff
-    nbformat.write(book, path)
-    return time.perf_counter() - began
+    if write:
+        nbformat.write(book, path)
+    return _processor_seconds() - began
+
+
+def _processor_seconds() -> float:
+    """Of processes started here and have ended; unlike wall time it hardly depends on what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def seconds_held() -> dict[str, int]:
+    """Notebook -> seconds of processor time of its last run."""
+    path = NOTEBOOKS / "seconds.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def keep_seconds(source: Path, seconds: float) -> None:
     """Note how long a notebook took, under its name."""
-    held = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
-    held[target(source).relative_to(NOTEBOOKS).with_suffix("").as_posix()] = round(seconds)
-    SECONDS.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    held = seconds_held() | {target(source).relative_to(NOTEBOOKS).with_suffix("").as_posix(): round(seconds)}
+    (NOTEBOOKS / "seconds.json").write_text(json.dumps(held, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def minutes_page() -> str:
+    """The page of reading and computing minutes, from the notebooks' openings and their last runs."""
+    held, rows, total = seconds_held(), [], [0, 0]
+    for source in sorted(SOURCES.glob("*.py")):
+        opening = source.read_text(encoding="utf-8").split("# %%", 2)[1]
+        title = re.search(r"^# # (.*)$", opening, re.MULTILINE)[1]
+        reading = re.search(r"(\d+)\s+minutes\s+(?:to\s+read|of\s+reading)", opening.replace("\n#", " "))
+        seconds = held.get(source.stem)
+        rows.append(f"| [{title}](../notebooks/{source.stem}.ipynb) | {reading[1] if reading else ''} | "
+                    f"{'' if seconds is None else f'{seconds / 60:.1f}'} |")
+        total[0] += int(reading[1]) if reading else 0
+        total[1] += seconds or 0
+    return "\n".join([
+        "# How long it takes", "",
+        "Minutes of reading are an estimate, exercises included. Minutes of computing are processor time of the last run of the "
+        "default profile, by `python scripts/build_notebooks.py --measure`; films and features that are cached already cost "
+        "nothing again. A blank was not measured.", "",
+        "| notebook | reading | computing |", "|---|---|---|", *rows,
+        f"| **all** | **{total[0]}** | **{total[1] / 60:.1f}** |", ""])
+
+
+def write_minutes() -> None:
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs" / "minutes.md").write_text(minutes_page(), encoding="utf-8")
 
 
 def main() -> int:
@@ -133,12 +190,14 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true")
     how.add_argument("--stamp", action="store_true")
+    how.add_argument("--measure", action="store_true", help="run, and keep the time alone")
     args = parser.parse_args()
     sources = [s for s in sorted(SOURCES.rglob("*.py")) if not args.names or s.name.startswith(tuple(args.names))]
     if args.check or args.stamp:
         if args.stamp:
             stamp_pyproject()
             stale = [s for s in sources if not stamp(s)]
+            write_minutes()
         else:
             stale = [s for s in sources if not target(s).exists() or not same_cells(render(s), nbformat.read(target(s), 4))]
         for source in stale:
@@ -149,9 +208,10 @@ def main() -> int:
     bar = tqdm(sources, unit="notebook")
     for source in bar:
         bar.set_postfix_str(source.stem)
-        seconds = run(source)
+        seconds = run(source, write=not args.measure)
         keep_seconds(source, seconds)
-        tqdm.write(f"{target(source).relative_to(ROOT)}: {seconds:.0f} s")
+        tqdm.write(f"{target(source).relative_to(ROOT)}: {seconds:.0f} s of processor time")
+    write_minutes()
     return 0
 
 

@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("medbridge", "data", "docs", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+SHARED = ("medbridge", "data", "docs", "bench", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
 FOLDED = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
 TEACHERS = re.compile(r"<!-- solutions -->.*?<!-- /solutions -->\s*", re.DOTALL)
 
@@ -71,7 +71,7 @@ def _readme(kind: str, titles: list[tuple[str, str]]) -> str:
 
 ```
 python3 -m venv .venv
-.venv/bin/pip install -c constraints.txt -e ".[baselines,course]"
+.venv/bin/pip install -c constraints.txt -e ".[course]"
 .venv/bin/jupyter lab notebooks
 .venv/bin/medbridge course progress
 ```

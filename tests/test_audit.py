@@ -57,25 +57,31 @@ def test_the_sample_is_seeded_and_all_is_all(squares, capsys):
             audit(squares, sample)
 
 
-def test_chunks_of_films_lose_none(squares, monkeypatch):
+@pytest.fixture
+def own(squares, tmp_path):
+    """Films that a test may write to: other tests share the others."""
+    return replace(squares, root=Path(shutil.copytree(squares.root, tmp_path / "films")))
+
+
+def test_chunks_of_films_lose_none(own, monkeypatch):
     monkeypatch.setattr("medbridge.benchmarks.audit._CHUNK", 7)
-    table = squares.table.assign(image=[f"{i}.png" if i in (6, 7, 59) else image for i, image in enumerate(squares.image_ids())])
+    table = own.table.assign(image=[f"{i}.png" if i in (6, 7, 59) else image for i, image in enumerate(own.image_ids())])
     for i in (6, 7, 59):
-        (squares.root / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    found = audit(replace(squares, table=table), None, progress=False)
+        (own.root / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    found = audit(replace(own, table=table), None, progress=False)
     assert [image for image, _ in found.unreadable] == ["6.png", "7.png", "59.png"] and found.decoded == 60
     assert found.faults == ["3 of 60 decoded films cannot be read"]
 
 
-def test_patients_in_two_splits_and_equal_bytes(squares):
-    table = squares.table.copy()
+def test_patients_in_two_splits_and_equal_bytes(own):
+    table = own.table.copy()
     table.loc[31, "split"] = "val"  # p15, the other film of which is in train
     table.loc[[30, 31], "image"] = table["image"].iloc[0], "copy.png"
-    shutil.copy2(squares.root / table["image"].iloc[1], squares.root / "copy.png")
-    found = audit(replace(squares, table=table.drop(index=30).reset_index(drop=True)), None, progress=False)
+    shutil.copy2(own.root / table["image"].iloc[1], own.root / "copy.png")
+    found = audit(replace(own, table=table.drop(index=30).reset_index(drop=True)), None, progress=False)
     assert found.overlap == {} and found.duplicates == [["001.png", "copy.png"]] and found.crossing == 1
     table.loc[30, "image"] = "030.png"
-    found = audit(replace(squares, table=table), None, progress=False)
+    found = audit(replace(own, table=table), None, progress=False)
     assert found.overlap == {"p15": ["train", "val"]} and found.faults == ["1 patients are in more than one split"]
     assert "patients in more than one split: 1: p15 (train, val)" in found.text()
     assert "same bytes: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()

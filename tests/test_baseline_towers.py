@@ -1,6 +1,8 @@
 """Each method that changes the tower: its equation on a case worked out by hand, its parameters, and that it learns."""
 
+import copy
 import math
+import re
 
 import pytest
 import timm
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from medbridge.baselines import create_baseline
 from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.densenet import DenseScores
-from medbridge.baselines.lora import add_lora
+from medbridge.baselines.lora import LinearAttention, add_lora
 from medbridge.baselines.maple import CoupledPrompts
 from medbridge.baselines.mvfa import AdaptedTower, ResidualAdapter, spread_levels
 from medbridge.baselines.text_tower import PromptedText
@@ -137,6 +139,11 @@ def test_maple_deep_text_prompts_by_hand(tiny):
     assert len(blocks) == 2
 
 
+def updates(layer):
+    """A and B of a layer that peft adapted."""
+    return layer.lora_A["default"].weight, layer.lora_B["default"].weight
+
+
 def test_lora_in_a_timm_tower_by_hand(dino):
     """h = W x + (alpha / r) B A x in qkv, and nothing at the start, where B is zero."""
     tower, views = Tower(dino), torch.rand(2, 32, 32)
@@ -144,7 +151,7 @@ def test_lora_in_a_timm_tower_by_hand(dino):
     add_lora(tower, rank=2, alpha=6.0)
     torch.testing.assert_close(tower(views), before)
     layer = tower.net.blocks[0].attn.qkv
-    A, B = (getattr(layer.parametrizations.weight[0], side).weight for side in "AB")
+    A, B = updates(layer)
     with torch.no_grad():
         B.normal_()
     x, base = torch.randn(1, 5, 32), dino.trunk.blocks[0].attn.qkv
@@ -154,39 +161,103 @@ def test_lora_in_a_timm_tower_by_hand(dino):
 
 
 def test_lora_in_an_open_clip_tower_by_hand(vit):
-    """The packed projection of nn.MultiheadAttention gets (alpha / r) B A, as does its output."""
+    """Queries, keys and values get (alpha / r) B A, as does the output: once each, with and without a gradient."""
     tower, views = Tower(vit), torch.rand(2, 32, 32)
     before = tower(views)
     add_lora(tower, rank=2, alpha=4.0)
     torch.testing.assert_close(tower(views), before)
     attention = tower.net.transformer.resblocks[1].attn
-    update = [attention.parametrizations.in_proj_weight[0], attention.out_proj.parametrizations.weight[0]]
+    (A, B), (A_out, B_out) = updates(attention.qkv), updates(attention.proj)
     with torch.no_grad():
-        for low in update:
-            low.B.weight.normal_()
-    x, plain = torch.randn(1, 5, 32), vit.model.visual.transformer.resblocks[1].attn
-    packed = F.linear(x, plain.in_proj_weight + 4 / 2 * update[0].B.weight @ update[0].A.weight, plain.in_proj_bias)
-    q, k, v = packed.unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    want = F.linear(mixed, plain.out_proj.weight + 4 / 2 * update[1].B.weight @ update[1].A.weight, plain.out_proj.bias)
+        B.normal_()
+        B_out.normal_()
+    x, plain = torch.randn(1, 5, 32), copy.deepcopy(vit.model.visual.transformer.resblocks[1].attn)
+    with torch.no_grad():
+        plain.in_proj_weight += 4 / 2 * B @ A
+        plain.out_proj.weight += 4 / 2 * B_out @ A_out
+    want = plain(x, x, x)[0]
     torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
-    with torch.no_grad():  # torch takes a shorter way where no gradient is asked for
+    with torch.no_grad():
         torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
     assert trained(tower) == 3 * (2 * (32 + 96) + 2 * (32 + 32))
     tower(views).sum().backward()
-    assert all(p.grad.abs().sum() > 0 for low in update for p in low.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in (A, B, A_out, B_out))
 
 
 def test_lora_in_a_resnet_adapts_its_convolutions(resnet):
-    tower = Tower(resnet)
-    add_lora(tower, rank=2, alpha=2.0)
-    changed = {name.split(".parametrizations")[0] for name, p in tower.net.named_parameters() if p.requires_grad}
+    tower, views = Tower(resnet), torch.rand(2, 64, 64)
+    before = tower(views)
+    add_lora(tower, rank=2, alpha=6.0)
+    torch.testing.assert_close(tower(views), before)
+    changed = {name.split(".lora_")[0] for name, p in tower.net.named_parameters() if p.requires_grad}
     assert changed == {f"layer{i}.0.conv{j}" for i in (1, 2, 3, 4) for j in (1, 2, 3)}
-    low = tower.net.layer2[0].conv2.parametrizations.weight[0]
-    torch.nn.init.normal_(low.B.weight)
-    x, old = torch.randn(1, low.A.in_features // 9, 6, 6), resnet.model.visual.layer2[0].conv2
-    thin = F.conv2d(x, low.A.weight.unflatten(1, (-1, 3, 3)), padding=1)
-    torch.testing.assert_close(tower.net.layer2[0].conv2(x), old(x) + F.conv2d(thin, low.B.weight[..., None, None]))
+    layer, old = tower.net.layer2[0].conv2, resnet.model.visual.layer2[0].conv2
+    A, B = updates(layer)
+    torch.nn.init.normal_(B)
+    x = torch.randn(1, old.in_channels, 6, 6)
+    with torch.no_grad():
+        kernel = old.weight + 6 / 2 * (B.flatten(1) @ A.flatten(1)).reshape(old.weight.shape)
+        torch.testing.assert_close(layer(x), F.conv2d(x, kernel, padding=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["vit", "resnet", "dino"])
+def test_lora_trains_its_updates_and_the_head_alone(which, request):
+    """A low-rank update of a weight (out, ...) has r (out + product of the rest) numbers; the expert itself stays untouched."""
+    expert = request.getfixturevalue(which)
+    state = {name: value.clone() for name, value in expert.vision_state().items()}
+    baseline = create_baseline("lora", [expert], ["bright", "wide"], rank=3)
+    module = baseline.build(0, None)
+    names = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert names and all("lora_" in name or name in ("head.weight", "head.bias") for name in names)
+    weights = [p for name, p in Tower(expert).net.named_parameters() if re.search(
+        r"attn\.(in_proj_weight|out_proj\.weight|qkv\.weight|proj\.weight)|layer\d\.\d\.conv\d\.weight", name)]
+    assert len(weights) == {"vit": 6, "resnet": 12, "dino": 4}[which]
+    assert trained(module.tower) == sum(3 * (p.shape[0] + p[0].numel()) for p in weights)
+    assert trained(module.head) == 2 * module.tower.dim + 2
+    views, real = torch.rand(2, 1, expert.size, expert.size), torch.ones(2, 1, dtype=torch.bool)
+    module.head.weight.data.normal_()
+    for norm in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.weight.data.fill_(1.0)  # open_clip starts the last of each block at zero, where no gradient passes
+    frozen = {name: p.clone() for name, p in module.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1.0)
+    start = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+    for _ in range(2):  # A moves once B is no longer zero
+        optimizer.zero_grad()
+        module(views, real).square().sum().backward()
+        optimizer.step()
+    now = dict(module.named_parameters())
+    assert all(torch.equal(now[name], p) for name, p in frozen.items())
+    assert all(not torch.equal(now[name], p) for name, p in start.items())
+    assert all(torch.equal(value, state[name]) for name, value in expert.vision_state().items())
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_as_linear_layers_is_the_same(batch_first):
+    torch.manual_seed(0)
+    packed = torch.nn.MultiheadAttention(32, 4, batch_first=batch_first)
+    torch.nn.init.normal_(packed.in_proj_bias)
+    linear, x = LinearAttention(packed), torch.randn(5, 5, 32)
+    hidden = torch.full((5, 5), -math.inf).triu(1)
+    for mask in (None, hidden, hidden.isinf()):
+        want, got = packed(x, x, x, need_weights=False, attn_mask=mask)[0], linear(x, x, x, attn_mask=mask)[0]
+        assert (want - got).abs().max() < 1e-6
+    assert trained(linear) == trained(packed)
+    with pytest.raises(ValueError, match="self-attention"):
+        linear(x, x.clone(), x)
+
+
+def test_a_tower_of_linear_attentions_equals_the_original(vit):
+    tower, views = Tower(vit), torch.rand(4, 32, 32)
+    with torch.no_grad():
+        before = tower(views)
+        for block in tower.blocks:
+            block.attn = LinearAttention(block.attn)
+        assert (tower(views) - before).abs().max() < 1e-6
+
+
+def test_attention_that_is_not_plain_is_refused():
+    with pytest.raises(ExpertError, match="plain self-attention"):
+        LinearAttention(torch.nn.MultiheadAttention(32, 4, kdim=16))
 
 
 def test_a_tower_without_a_layer_for_lora(resnet, monkeypatch):

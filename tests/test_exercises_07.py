@@ -11,7 +11,7 @@ from medbridge.course import check
 from medbridge.exercises import nb07
 
 SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "sources" / "07_evaluation.py"
-FUNCTIONS = {"7.1": "macro_auc", "7.2": "threshold_for", "7.3": "holm"}
+FUNCTIONS = {"7.1": "macro_auc", "7.2": "threshold_for", "7.3": "holm", "7.4": "miss_rates"}
 
 
 def _printed_solutions():
@@ -24,7 +24,7 @@ def test_printed_solutions_are_right_and_those_of_the_solution_notebook(capsys):
     scope = {"np": np, "roc_auc_score": roc_auc_score}
     solved = (SOURCE.parent / "solutions" / SOURCE.name).read_text(encoding="utf-8")
     blocks = _printed_solutions()
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, scope)
         assert block in solved
@@ -74,6 +74,14 @@ def _holm(p, running=True, cap=True, back=True):
     return out if back else steps
 
 
+def _rates(y, p, mask, group, t, of=lambda y: y == 1, miss=lambda p, t: p < t, use_mask=True, empty=np.nan):
+    found = {}
+    for name in np.unique(group):
+        films = (group == name) & of(y) & (mask if use_mask else True)
+        found[name] = miss(p[films], t).mean() if films.any() else empty
+    return found
+
+
 WRONG = [
     ("7.1", lambda y, s, m: (np.mean(_each(y, s, m)), 3), "makes the whole mean NaN"),
     ("7.1", lambda y, s, m: (np.mean(_each(y, s, m, 0.5)), 4), "0.5 was put in"),
@@ -97,6 +105,14 @@ WRONG = [
     ("7.3", lambda p: p, "nothing was adjusted"),
     ("7.3", lambda p: p / 2, "multiply the smallest by m"),
     ("7.3", lambda p: 0.1, "give as many"),
+    ("7.4", lambda y, p, m, g, t: _rates(y, p, m, g, t, miss=np.greater_equal), "one minus that"),
+    ("7.4", lambda y, p, m, g, t: _rates(y, p, m, g, t, use_mask=False), "unknown films were counted"),
+    ("7.4", lambda y, p, m, g, t: _rates(y, p, m, g, t, miss=np.less_equal), "it is no miss"),
+    ("7.4", lambda y, p, m, g, t: _rates(y, p, m, g, t, of=lambda y: y == 0, miss=np.greater_equal), "false alarms"),
+    ("7.4", lambda y, p, m, g, t: {n: ((p < t) & (y == 1))[m & (g == n)].mean() for n in np.unique(g)}, "divide by its positive"),
+    ("7.4", lambda y, p, m, g, t: dict.fromkeys(np.unique(g), 0.1), "which share"),
+    ("7.4", lambda y, p, m, g, t: _rates(y, p, m, g, t, empty=0.0), "nobody had been missed"),
+    ("7.4", lambda y, p, m, g, t: (p[y == 1] < t).mean(), "a dictionary"),
 ]
 
 

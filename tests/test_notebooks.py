@@ -1,6 +1,9 @@
 """The notebooks are what their sources say, and each keeps the course's form. That they run is `pytest --nbval notebooks`."""
 
+import json
+import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -28,11 +31,27 @@ def test_a_chapter_keeps_the_form(source):
     cells = nbformat.read(build.target(source), 4).cells
     opening, text = cells[0].source, "\n".join(c.source for c in cells)
     assert opening.startswith(f"# {source.stem[:2]} ")
-    for part in ("colab-badge.svg", "What you will build", "Prerequisites", "T4"):
-        assert part in opening, f"the opening lacks {part!r}"
+    parts = ["colab-badge.svg", "**What you will build:**", "- **Prerequisites:**", "- **Time:**", "- **Paper"]
+    places = [opening.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places), f"the opening has not {parts} in this order"
+    assert "T4" in opening and "not for clinical use" in opening and re.search(r"\*?synthetic\*?", opening)
     assert cells[1].source.startswith("# Set-up") and build.repository() in cells[1].source
     assert "## Summary" in text and "### Exercise" in text
     assert (build.SOURCES / "solutions" / source.name).exists()
+
+
+def test_five_notebooks_or_more_have_a_widget_and_every_widget_says_what_stands_in_for_it():
+    """A notebook with a widget has, beside it, a static picture: a cell before or after it that draws."""
+    having = 0
+    for source in CHAPTERS:
+        cells = nbformat.read(build.target(source), 4).cells
+        shown = [any("image/png" in o.get("data", {}) for o in c.get("outputs", [])) for c in cells]
+        live = [i for i, c in enumerate(cells) if c.cell_type == "code"
+                and any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in c.outputs)]
+        having += bool(live)
+        for i in live:
+            assert any(shown[max(0, i - 6) : i + 4]), f"{source.stem}: no picture near {cells[i].source!r}"
+    assert having >= 5
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda s: s.stem)
@@ -41,7 +60,7 @@ def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
 
     number = int(source.stem[:2])
     numbers = [n for n in CHECKS if n.startswith(f"{number}.")]
-    assert len(numbers) >= 2
+    assert len(numbers) >= 3
     chapter = source.read_text()
     solved = nbformat.read(build.target(build.SOURCES / "solutions" / source.name), 4)
     printed = "".join(o.get("text", "") for c in solved.cells for o in c.get("outputs", []))
@@ -50,9 +69,44 @@ def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
         assert f"Exercise {n}: right" in printed
 
 
-def test_links_between_notebooks_lead_somewhere():
-    import re
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_links_between_notebooks_lead_somewhere(source):
+    text = "\n".join(c.source for c in build.render(source).cells if c.cell_type == "markdown")
+    for link in re.findall(r"\]\(([^)#:{}]+\.ipynb)\)", text):
+        assert (build.target(source).parent / link).exists(), f"{source.name} links to {link}"
 
-    for source in SOURCES:
-        for link in re.findall(r"\]\(([^)#:{}]+\.ipynb)\)", source.read_text()):
-            assert (build.target(source).parent / link).exists(), f"{source.name} links to {link}"
+
+def test_each_chapter_ends_where_the_next_begins_and_the_first_names_all():
+    texts = {s.stem: "\n".join(c.source for c in build.render(s).cells) for s in CHAPTERS}
+    for now, following in pairwise(texts):
+        end = texts[now].split("## Summary")[1]
+        assert re.search(rf"^Next: .*\({following}\.ipynb\)", end, re.MULTILINE), f"{now} does not end in a link to {following}"
+        assert f"({following}.ipynb)" in texts[CHAPTERS[0].stem], f"the table of {CHAPTERS[0].stem} lacks {following}"
+
+
+def test_a_link_to_a_notebook_that_is_not_written_is_plain_text():
+    link = f"[a chapter]({CHAPTERS[0].stem}.ipynb)"
+    assert build.settle_links(f"{link}, [99 More](99_more.ipynb)", build.SOURCES) == f"{link}, 99 More (in preparation)"
+    with pytest.raises(ValueError, match="is the last"):
+        build.next_link(CHAPTERS[-1])
+
+
+def test_the_table_of_minutes_is_current():
+    assert (ROOT / "docs" / "minutes.md").read_text(encoding="utf-8") == build.minutes_page(), "run `make stamp`"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_a_notebook_holds_no_trace_of_the_machine_that_ran_it(source):
+    """What would be noise in a review: times, folders, editors' settings."""
+    book = nbformat.read(build.target(source), 4)
+    assert set(book.metadata) <= {"kernelspec", "language_info", "widgets"}
+    assert book.metadata.kernelspec.name == "python3"
+    for cell in book.cells:
+        assert set(cell.metadata) <= {"tags", "alt"}, cell.source[:80]
+        for output in cell.get("outputs", []):
+            assert set(output.get("metadata", {})) <= {"image/png", "needs_background"}
+            if "nbval-ignore-output" in cell.metadata.get("tags", []):
+                continue  # such a cell may show where it ran
+            shown = json.dumps([output.get("text"), output.get("data", {}).get("text/plain")])
+            trace = re.search(r"/(?:home|root|Users|tmp|work)/\S*", shown)
+            assert not trace, f"a folder of the machine stands in the stored output: {trace[0]}"

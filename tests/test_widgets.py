@@ -4,15 +4,17 @@ import io
 
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from medbridge import widgets
 from medbridge.cache import compute_features
 from medbridge.explain import explain
-from medbridge.focal import FocalSampler
+from medbridge.focal import FocalSampler, extract_views
 from medbridge.model import MedBridge
-from medbridge.plots_explore import attention_view, prompt_similarity, router_film, shifted_film
+from medbridge.plots_explore import attention_view, placed_views, prompt_similarity, router_film, shifted_film
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,34 @@ def test_views(few):
     _moves(widgets.explore_views(few.read(0)), {"crop": 0.4, "overlap": 0.6})
 
 
+def test_focus(few):
+    """Views can be moved, resized, added and removed."""
+    film = few.read(0)
+    controls, image = widgets.explore_focus(film, 32).children
+    across, down, side, add, drop = controls.children
+    seen = {bytes(image.value)}
+    for control, value in ((across, 0.8), (down, 0.1), (side, 0.6)):
+        control.value = value
+        seen.add(bytes(image.value))
+    assert drop.disabled
+    for _ in range(5):
+        add.click()
+        seen.add(bytes(image.value))
+    assert len(seen) == 9 and add.disabled
+    for _ in range(5):
+        drop.click()
+    assert drop.disabled and not add.disabled
+
+
+def test_placed_views_are_what_the_encoder_gets(few):
+    film = few.read(0)
+    boxes = np.array([[0, 0, 96, 96], [10, 20, 42, 52], [60, 30, 76, 46]], dtype=np.float32)
+    figure = placed_views(film, boxes, 32, "t")
+    for ax, view in zip(figure.axes[1:], extract_views(film, boxes, 32).numpy(), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), view)
+    assert len(figure.axes[0].patches) == 3
+
+
 def test_film(model, few):
     _moves(widgets.explore_film(model, few), {"film": 1, "label": "wide"})
 
@@ -54,6 +84,24 @@ def test_attention(model, few):
 
 def test_router(model, few):
     _moves(widgets.explore_router(model, few), {"film": 2})
+
+
+def test_regions(model, few):
+    _moves(widgets.explore_regions(model, few.read(0)), {"look for": "a dark square", "share": 0.9})
+
+
+def test_cache_and_ablation():
+    def draw(alpha, beta):
+        figure = Figure()
+        figure.subplots().set_title(f"{alpha:g} {beta:g}")
+        return figure
+
+    _moves(widgets.explore_cache(draw), {"alpha": 10.0, "beta": 1.0})
+    numbers = {f"{split}_{name}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}
+    table = pd.DataFrame([{"factor": factor, "variant": factor} | numbers for factor in ("default", "views", "pool")])
+    widget = widgets.explore_ablation(table, "a table of the test")
+    assert widget.children[0].children[0].options == ("all", "views", "pool")
+    _moves(widget, {"factor": "pool"})
 
 
 def test_shift(model, few):

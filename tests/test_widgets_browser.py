@@ -1,10 +1,9 @@
 """Every widget in a real JupyterLab, in headless Chromium: a control that the mouse or the keyboard moves changes the picture.
 
-Skipped where Playwright or a Chromium is absent. MEDBRIDGE_CHROMIUM names another executable than the system's.
+Skipped where Playwright or a Chromium is absent (tests/browser.py).
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,22 +13,38 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import ARGUMENTS, CHROMIUM, HOW
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = os.environ.get("MEDBRIDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=HOW)
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELUDE = f"""
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
 from medbridge import FocalSampler, MedBridge, load_benchmark, widgets
 from medbridge.cache import compute_features
 model = MedBridge.load({str(ROOT / "data" / "quickstart")!r})
 films = load_benchmark("phantom", n_films=3, workers=1)
 embedded = compute_features(films, list(model.experts), [[], []], FocalSampler(local=False), progress=False, workers=0)
+y = np.random.default_rng(0).integers(2, size=(60, 2)).astype(float)
+p = np.random.default_rng(1).random((60, 2))
+numbers = {{f"{{split}}_{{name}}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}}
+table = pd.DataFrame([{{"factor": factor, "variant": factor}} | numbers for factor in ("default", "views", "pool")])
+
+
+def curve(alpha, beta):
+    fig = Figure()
+    fig.subplots().plot(np.exp(-beta * np.linspace(0, 2)) * alpha)
+    return fig
 """
 # widget -> its cell, and what is moved, as it is named on the screen
 WIDGETS = {
     "explore_views": ("widgets.explore_views(films.read(0))", [("crop", "slider")]),
+    "explore_focus": ("widgets.explore_focus(films.read(0))",
+                      [("across", "slider"), ("down", "slider"), ("side", "slider"), ("add a view", "button")]),
     "explore_film": ("widgets.explore_film(model, films)", [("film", "slider"), ("label", "Nodule")]),
     "explore_attention": ("widgets.explore_attention(model, films)",
                           [("film", "slider"), ("expert", "tiny-resnet-scenes"), ("layer", "1 of 2"), ("view", "slider"),
@@ -39,7 +54,17 @@ WIDGETS = {
                       [("exposure", "slider"), ("contrast", "slider"), ("noise", "slider")]),
     "explore_prompts": ("widgets.explore_prompts(list(model.experts), embedded)",
                         [("prompt", "text"), ("films by", "Effusion"), ("expert", "tiny-resnet-scenes")]),
+    "explore_regions": ("widgets.explore_regions(model, films.read(0))", [("look for", "text"), ("share", "slider")]),
+    "explore_threshold": ("widgets.explore_threshold(y, p, ['first', 'second'])", [("threshold", "slider"), ("label", "second")]),
+    "explore_cache": ("widgets.explore_cache(curve)", [("alpha", "slider"), ("beta", "slider")]),
+    "explore_ablation": ("widgets.explore_ablation(table, 'numbers of the test')", [("factor", "pool")]),
 }
+
+
+def test_no_widget_is_left_out():
+    from medbridge import widgets
+
+    assert set(WIDGETS) == set(widgets.__all__)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +111,7 @@ def address(tmp_path_factory):
 def page(address):
     """The notebook, opened and run from top to bottom."""
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 1100})
         page.set_default_timeout(300_000)  # a busy machine; an idle one takes half a minute for everything
         page.goto(address)
@@ -116,7 +140,9 @@ def test_a_control_that_moves_changes_the_picture(page, name):
     assert picture.evaluate("image => image.complete && image.naturalWidth > 200")
     for control, how in WIDGETS[name][1]:
         before, place = picture.get_attribute("src"), _control(cell, control)
-        if how == "slider":
+        if how == "button":
+            cell.get_by_role("button", name=control).click()
+        elif how == "slider":
             place.locator(".noUi-handle").focus()
             page.keyboard.press("ArrowRight")
         elif how == "text":

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 __all__ = ["cost_plot", "forest_plot"]
 
@@ -73,7 +73,7 @@ def cost_plot(table: pd.DataFrame, caption: str, split: str = "val") -> Figure:
         ax.plot(default[cost], default[auc], "o", color="black", markersize=11, markerfacecolor="none", label="default")
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter("{0:,g}".format))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(text, fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)

@@ -1,13 +1,13 @@
-r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower.
+r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower, by peft.
 
-    W = W_0 + (alpha / r) B A,    B = 0 at the start
+    h = W_0 x + (alpha / r) B A x,    B = 0 at the start
 
 A starts as a linear layer does, as in the authors' code. [ours] In a transformer block the attention is adapted (queries, keys,
 values and output), with r = 8 and alpha = 2 r; in a ResNet, which has no attention before its pool, every convolution of its four
-stages, whose kernel is a matrix of outputs by (inputs x height x width). The linear head is trained too.
+stages, where A is a convolution of the same window and B one of 1 x 1. The linear head is trained too.
 
-The update is a parametrisation of the weight (:mod:`torch.nn.utils.parametrize`). peft 0.21 was used before: on
-``nn.MultiheadAttention``, which open_clip's ViTs are made of, it adds B A of the output projection twice (its pull request 3774).
+Only Linear and Conv2d layers are handed to peft. On ``nn.MultiheadAttention``, of which open_clip's ViTs are made, peft 0.21 adds
+B A of the output projection twice (its pull request 3774), so the blocks' attention is first written as two linear layers.
 """
 
 from __future__ import annotations
@@ -16,39 +16,51 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.cache import CachedFilms
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert
 
-__all__ = ["LoRA", "LowRank", "add_lora"]
+__all__ = ["LinearAttention", "LoRA", "add_lora"]
 
-# open_clip's ViT (queries, keys, values are one stacked matrix); its output, timm's ViT (also inside open_clip), ModifiedResNet
-_TARGETS = re.compile(
-    r"(.*transformer\.resblocks\.\d+\.attn)\.(in_proj_weight)"
-    r"|(.*transformer\.resblocks\.\d+\.attn\.out_proj|(?:trunk\.)?blocks\.\d+\.attn\.(?:qkv|proj)|layer\d+\.\d+\.conv\d)"
-    r"\.(weight)")
+# blocks of open_clip's ViT and of timm's (also inside open_clip), stages of a ModifiedResNet; peft matches whole names
+_TARGETS = r"(transformer\.res|trunk\.)?blocks\.\d+\.attn\.(qkv|proj)|layer\d+\.\d+\.conv\d"
 
 
-class LowRank(nn.Module):
-    """A frozen weight ``(out, ...)`` -> the weight of the equation, of the same shape.
+class LinearAttention(nn.Module):
+    """The self-attention of an ``nn.MultiheadAttention`` without dropout, its parameters in two linear layers, qkv and proj.
 
-    Args:
-        weight: W_0. rank: r. alpha: of the equation.
+    It is called in the same way: query, key and value are the same ``(B, L, d)`` (``(L, B, d)`` where the original is not
+    batch-first); it returns the same shape, and None for the weights.
+
+    Raises:
+        ExpertError: the original is more than plain self-attention.
     """
 
-    def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
+    def __init__(self, packed: nn.MultiheadAttention) -> None:
         super().__init__()
-        self.scale = alpha / rank
-        self.A = nn.Linear(weight[0].numel(), rank, bias=False)
-        self.B = nn.Linear(rank, len(weight), bias=False)
-        nn.init.zeros_(self.B.weight)
+        if packed.in_proj_weight is None or packed.bias_k is not None or packed.add_zero_attn or packed.dropout:
+            raise ExpertError("LoRA adapts plain self-attention; here it has dropout, a bias of keys, or keys of another width")
+        self.heads, self.batch_first = packed.num_heads, packed.batch_first
+        self.qkv = nn.Linear(packed.embed_dim, 3 * packed.embed_dim, device="meta")  # nothing is drawn
+        self.qkv.weight, self.qkv.bias = packed.in_proj_weight, packed.in_proj_bias
+        self.proj = packed.out_proj
 
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + self.scale * (self.B.weight @ self.A.weight).reshape(weight.shape)
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        if key is not query or value is not query or need_weights:
+            raise ValueError("LinearAttention is self-attention and returns no weights")
+        x = query if self.batch_first else query.transpose(0, 1)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # a mask of booleans says "leave out" there and "keep" here
+        keep = ~attn_mask if attn_mask is not None and attn_mask.dtype == torch.bool else attn_mask
+        x = self.proj(F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2).flatten(2))
+        return x if self.batch_first else x.transpose(0, 1), None
 
 
 def add_lora(tower: Tower, rank: int, alpha: float) -> None:
@@ -57,13 +69,16 @@ def add_lora(tower: Tower, rank: int, alpha: float) -> None:
     Raises:
         ExpertError: the tower holds nothing that is adapted.
     """
-    found = [m for name, _ in list(tower.net.named_parameters()) if (m := _TARGETS.fullmatch(name))]
-    if not found:
+    from peft import LoraConfig, inject_adapter_in_model  # seconds of import, which nothing else here needs
+
+    for block in tower.blocks:
+        if isinstance(getattr(block, "attn", None), nn.MultiheadAttention):
+            block.attn = LinearAttention(block.attn)
+    if not any(re.fullmatch(_TARGETS, name) for name, _ in tower.net.named_modules()):
         raise ExpertError(f"{tower.name}: LoRA finds no layer to adapt here; choose a ViT or a ResNet")
-    tower.net.requires_grad_(False)
-    for m in found:
-        layer, name = tower.net.get_submodule(m[1] or m[3]), m[2] or m[4]
-        parametrize.register_parametrization(layer, name, LowRank(getattr(layer, name), rank, alpha))
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=_TARGETS), tower.net)
+    for name, p in tower.net.named_parameters():
+        p.requires_grad_("lora_" in name)
 
 
 class LoRA(TowerBaseline):

@@ -1,4 +1,4 @@
-"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction. [ours]"""
+"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates. [ours]"""
 
 from __future__ import annotations
 
@@ -104,6 +104,41 @@ def holm(answer: Callable[[np.ndarray], np.ndarray]) -> None:
         else:
             hint = "multiply the smallest by m, the next by m - 1 ..., then take the running maximum and cut at 1"
         raise AnswerError(f"p-values {p.tolist()}: {np.round(want, 3).tolist()}, you give {np.round(got, 3).tolist()}; {hint}")
+
+
+@exercise("7.4")
+def miss_rates(answer: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float], dict[str, float]]) -> None:
+    """``answer(y, p, mask, group, threshold)``: group -> share of its known positive films with a score below the threshold."""
+    y = np.array([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1], dtype=float)
+    p = np.array([0.9, 0.5, 0.4, 0.6, 0.1, 0.7, 0.2, 0.3, 0.2, 0.1, 0.7, 0.3, 0.1, 0.8, 0.2, 0.4, 0.6, 0.1])
+    mask = np.array([1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0], dtype=bool)
+    group = np.array(["F"] * 8 + ["M"] * 7 + ["unknown"] * 3)
+    got = answer(y.copy(), p.copy(), mask.copy(), group.copy(), 0.5)
+    if not isinstance(got, dict) or {str(k) for k in got} != {"F", "M", "unknown"}:
+        raise AnswerError("give a dictionary with one rate for each group: F, M, unknown")
+    rates = {str(name): float(value) for name, value in got.items()}
+
+    def agrees(told_no: np.ndarray, of: np.ndarray) -> bool:
+        return all(math.isclose(rates[g], told_no[of & (group == g)].mean(), abs_tol=1e-9) for g in ("F", "M"))
+
+    sick, no = mask & (y == 1), p < 0.5
+    if not agrees(no, sick):
+        if agrees(~no, sick):
+            hint = "these are the positives that are found; the miss rate is one minus that"
+        elif agrees(no, y == 1):
+            hint = "unknown films were counted; take those where the mask is True"
+        elif agrees(p <= 0.5, sick):
+            hint = "a score that equals the threshold is told positive: it is no miss"
+        elif agrees(~no, mask & (y == 0)):
+            hint = "these are false alarms among healthy films; a miss is a film with the finding that is told no"
+        elif agrees(no & (y == 1), mask):
+            hint = "the misses were divided by all films of the group; divide by its positive ones"
+        else:
+            hint = "of a group's known films with y == 1, which share has p < threshold?"
+        raise AnswerError(f"F misses 1 of 4 (0.25) and M 3 of 4 (0.75); you say {rates['F']:.3f} and {rates['M']:.3f}; {hint}")
+    if not math.isnan(rates["unknown"]):
+        raise AnswerError(f"no film of 'unknown' is known to be positive: its rate is NaN; you say {rates['unknown']:g}, as if "
+                          "nobody had been missed")
 
 
 def _pair(got: object) -> tuple[float, int]:

@@ -35,14 +35,16 @@
 # | [01 Vision-language models and zero-shot](01_vlms_and_zero_shot.ipynb) | contrastive loss, zero-shot, and how a domain shift breaks both |
 # | [02 Films, labels, splits](02_films_labels_splits.ipynb) | the data: labels, patients, splits, shift between hospitals |
 # | [03 Focal Sampling](03_focal_sampling.ipynb) | from one large film to N views |
-# | 04 Query Encoder | learnable queries over frozen maps (in preparation) |
-# | 05 Mixture of Experts | the query-driven router (in preparation) |
-# | 06 Assembling and training | attention across views, class scores, losses, schedules (in preparation) |
-# | 07 Evaluation done right | intervals, paired comparisons, reliable probabilities (in preparation) |
-# | 08 Baselines | prompts, adapters, LoRA and others on the same frozen experts (in preparation) |
-# | 09 The adaptation tasks | cross-domain, in-domain, label budgets (in preparation) |
-# | 10 Ablations, 11 What did it look at? | which part earns its place; attention against boxes (in preparation) |
-# | 12 Full training on a GPU, 13 Beyond the paper | real benchmarks and foundation models (in preparation) |
+# | [04 Query Encoder](04_query_encoder.ipynb) | learnable queries over frozen maps |
+# | [05 Mixture of Experts](05_mixture_of_experts.ipynb) | the query-driven router |
+# | [06 Assembling and training](06_assembling_and_training.ipynb) | attention across views, class scores, losses, schedules |
+# | [07 Evaluation done right](07_evaluation.ipynb) | intervals, paired comparisons, reliable probabilities, bias |
+# | [08 Baselines](08_baselines.ipynb) | prompts, adapters, LoRA and others on the same frozen experts |
+# | [09 The adaptation tasks](09_adaptation_tasks.ipynb) | cross-domain, in-domain, label budgets |
+# | [10 Ablations](10_ablations.ipynb) | which part earns its place |
+# | [11 What did it look at?](11_what_did_it_look_at.ipynb) | attention against boxes |
+# | [12 Full training on a GPU](12_full_gpu_training.ipynb) | real benchmarks and foundation models |
+# | [13 Beyond the paper](13_beyond_the_paper.ipynb) | other experts, more routers, similar films as evidence, change |
 #
 # **How the notebooks work**
 #

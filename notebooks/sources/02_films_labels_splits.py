@@ -7,10 +7,10 @@
 # split by patient; the AUC and its interval. On the way you meet the eight findings of PhantomCXR, the synthetic benchmark
 # of this course, learn what an unknown label is, and measure what goes wrong when films are split instead of patients.
 #
-# **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
-# **Time:** about 60 minutes of reading; about one minute of computing on two CPU cores the first time, as the synthetic
-# films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
+# - **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
+# - **Time:** about 60 minutes of reading; about one minute of computing on two CPU cores the first time, as the synthetic
+#   films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**: a program drew it, and it
 # shows no person.

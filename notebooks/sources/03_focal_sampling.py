@@ -7,11 +7,11 @@
 # small findings. You measure what resizing does to a nodule, write the windows and the cutting from scratch, and compare a
 # classifier that sees the whole film alone with one that sees all views.
 #
-# **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
-# **Time:** about 45 minutes of reading; about one minute of computing on two CPU cores when the synthetic films are not drawn
-# yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
-# the paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
+# - **Time:** about 45 minutes of reading; about one minute of computing on two CPU cores when the synthetic films are not drawn
+#   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
+#   the paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference, plots, widgets
+from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference, plots, plots_explore, widgets
 from medbridge.baselines import LinearProbe
 from medbridge.benchmarks.phantom import make_film
 from medbridge.cache import compute_features
@@ -376,6 +376,20 @@ plots.view_strip(views.numpy(), title=f"One synthetic film as the expert gets it
 # parts of MedBridge have to put them together again, so they must know where each view lies. For that, boxes are expressed
 # relative to the whole view: `0, 0, 1, 1` is the whole view of *any* film.
 #
+# **Try it** (needs a running kernel): place views by hand. Move one, resize it, add more. How small must a view be until a rib has
+# an edge, and how large until you know where you are?
+
+# %% tags=["nbval-ignore-output"]
+widgets.explore_focus(film, R, "a synthetic film, and what the expert sees")
+
+# %% [markdown]
+# Without a running kernel, three views of the same place:
+
+# %% tags=["nbval-ignore-output"]
+placed = np.array([[500 - side / 2, 520 - side / 2, 500 + side / 2, 520 + side / 2] for side in (800, 400, 100)], dtype=np.float32)
+plots_explore.placed_views(film, placed, R, "a synthetic film, and what the expert sees")
+
+# %% [markdown]
 # ### Exercise 3.2: relative boxes
 # ★★☆, 10 minutes. Write `relative_boxes(boxes, height, width)`: `boxes` is `(N, 4)` in pixels. Return them in units of the
 # whole view, the centred square of section 3. Think of a film that is not square.

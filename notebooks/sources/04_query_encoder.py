@@ -8,11 +8,11 @@
 # asserted equal to the package's own, with trained weights. You count what it costs, show that the queries never touch the
 # frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
-# **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
-# **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
-# a Colab T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
-# paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
+# - **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
+#   a Colab T4 about one minute (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
+#   paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -40,7 +40,7 @@ from medbridge.crossview import CrossView
 from medbridge.explain import explain
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
-from medbridge.widgets import explore_film
+from medbridge.widgets import explore_attention
 
 rng = seed_everything(0)
 vit = create_expert("tiny-vit")  # a vision transformer, to see tokens and blocks
@@ -661,10 +661,10 @@ ax.spines[["top", "right"]].set_visible(False)
 fig
 
 # %% [markdown]
-# **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*,
-# not of other training runs: another seed would move the point as well. With 265 training films, hundreds of thousands of
-# trained numbers and a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films; `python
-# bench/ablation.py` trains on 1,800 films with three seeds, and its result stands in the README.
+# **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*, not of
+# other training runs: another seed would move the point as well. With 265 training films, hundreds of thousands of trained
+# numbers and a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films. The README holds
+# such a comparison with 1,800 films and three seeds, and says what it was made with.
 #
 # ## 10. Where do the queries look?
 #
@@ -716,11 +716,11 @@ plots.query_attention(explanation, label, box[None], f"synthetic film, {label}")
 # Attention shows where information was *read*, which need not be what *caused* the score. Notebook 11 measures it against
 # boxes, and against chance.
 #
-# **Try it** (needs a running kernel): choose a film and a finding. Without a kernel, the two pictures above show the same for
-# one film.
+# **Try it** (needs a running kernel): choose film, layer, view and query. The first layer reads a finer map than the last. Without a
+# kernel, the two pictures above show the same for one film.
 
 # %% tags=["nbval-ignore-output"]
-explore_film(model, test.take(np.arange(8)))
+explore_attention(model, test.take(np.arange(8)))
 
 # %% [markdown]
 # ## Summary

@@ -8,11 +8,11 @@
 # film, weights for a class, top-k, the balance term), watch a router collapse and see what prevents it, train a mixture, and
 # add and drop an expert.
 #
-# **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
-# **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
-# Colab T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
-# what the paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
+# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
+#   Colab T4 about one minute (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
+#   what the paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -547,11 +547,11 @@ ax.spines[["top", "right"]].set_visible(False)
 fig
 
 # %% [markdown]
-# **How to read it.** The printed sentences are the result. Where an interval holds zero, these films do not show that the
-# mixture differs, in either direction. With 265 training films and ten epochs, that is what to expect against the stronger
-# expert: the second expert adds little, and the router has little to learn from. Against the *weaker* expert a mixture is an
-# insurance: you need not know beforehand which one it is. `python bench/ablation.py` runs the same comparison on 1,800 films
-# with three seeds; its result stands in the README.
+# **How to read it.** The printed sentences are the result. Where an interval holds zero, these films do not show that the mixture
+# differs, in either direction. With 265 training films and ten epochs, that is what to expect against the stronger expert: the
+# second expert adds little, and the router has little to learn from. Against the *weaker* expert a mixture is an insurance: you
+# need not know beforehand which one it is. The README holds the same comparison with 1,800 films and three seeds, and says what it
+# was made with.
 #
 # ### What did the router learn?
 
@@ -690,4 +690,4 @@ check("5.3", drop)
 # - With `top_k=1` the router gets no gradient.
 # - Whether the mixture beats its experts is said by a paired interval; where it holds zero, nothing is shown.
 #
-# Next: 06 Assembling and training (`06_assembling_and_training.ipynb`): losses, schedules, checkpoints.
+# Next: [06 Assembling and training](06_assembling_and_training.ipynb): losses, schedules, checkpoints.

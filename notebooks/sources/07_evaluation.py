@@ -7,12 +7,12 @@
 # precision, bootstrap intervals, paired differences, DeLong's test, thresholds, calibration, subgroups. And you measure how the usual
 # mistakes inflate results: intervals by film, thresholds chosen on the test films, the best of many runs.
 #
-# **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC by pairs, a first bootstrap) and
-# [06](06_assembling_and_training.ipynb) (what is evaluated here); a first course in statistics: mean, standard deviation, interval.
-# **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores when films and features are not there
-# yet, half a minute afterwards. On a Colab T4 about the same (an estimate): little of it runs on a GPU.
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698) reports AUC; that is **[paper]**. Intervals, paired tests, thresholds, calibration
-# and subgroups are **[ours]**.
+# - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC by pairs, a first bootstrap) and
+#   [06](06_assembling_and_training.ipynb) (what is evaluated here); a first course in statistics: mean, standard deviation, interval.
+# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores when films and features are not there
+#   yet, half a minute afterwards. On a Colab T4 about the same (an estimate): little of it runs on a GPU.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698) reports AUC; that is **[paper]**. Intervals, paired tests, thresholds, calibration
+#   and subgroups are **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**, and so are all simulated scores.
 
@@ -606,7 +606,7 @@ fig
 # %% [markdown]
 # **How to read it.** Small groups have long intervals: "no gap is shown" is not "there is no gap". A gap that is shown does not say why: a group
 # may have harder films, other machines, or rarer findings. An interval that leaves zero out is a reason to look closer, on other films. And
-# these are about ten comparisons at once, which leads to the last section.
+# these are about ten comparisons at once, which leads to the next section.
 #
 # ## 9. Many looks
 #
@@ -724,6 +724,70 @@ fig
 # `medbridge adapt` writes all of this in its report: AUC with intervals and the paired difference, average precision, sensitivity at
 # a fixed specificity, F1 at a threshold from validation, Brier score and ECE with the reliability plot, and the subgroups.
 #
+# ## 10. Who is missed? Bias at one threshold
+#
+# A mean AUC ranks films inside a group. A patient is told yes or no by **one threshold for all**, and there two groups can fare
+# differently though each is ranked equally well. The number to look at is the **miss rate** (false negative rate) of each group $G$ at the
+# threshold $t$:
+#
+# $$\mathrm{miss}(G) = \frac{|\{i \in G : y_i = 1,\ p_i < t\}|}{|\{i \in G : y_i = 1\}|}$$
+#
+# Films of sick patients who are told that they are healthy are the harm of an under-diagnosis; Seyyed-Kalantari et al.
+# ([2021](https://doi.org/10.1038/s41591-021-01595-0)) found it unevenly spread over sex, age and insurance on real films. Simulated: two
+# hospitals, ranked equally well, the second with darker films and lower scores:
+
+# %%
+draw = np.random.default_rng(0)
+truth = (draw.random(4000) < 0.3).astype(float)
+site = np.where(np.arange(4000) < 2000, "North", "South")
+shifted = expit(2 * truth - 1 + draw.normal(0, 1, 4000) - 1.2 * (site == "South"))
+for name in ("North", "South"):
+    here = site == name
+    missed = (shifted[here & (truth == 1)] < 0.5).mean()
+    print(f"{name} (simulated): AUC {my_auc(truth[here], shifted[here]):.2f}, missed at 0.5: {missed:.0%}")
+
+# %% [markdown]
+# The same AUC, and several times as many sick patients missed. A threshold for each group would even this out on these films, at the
+# price of treating two patients with the same score differently; whether that is right is no question for a metric.
+#
+# ### Exercise 7.4: the miss rate of every group
+# ★★☆, 15 minutes. Write `miss_rates(y, p, mask, group, threshold)` for one finding; all arrays have shape `(n,)`. Return a dictionary: each
+# group's name with its miss rate over the films whose label is **known**; NaN for a group without a known positive film. A film is told
+# positive where `p >= threshold`.
+#
+# <details><summary>Hint</summary>
+# For each of <code>np.unique(group)</code>: the films that are in the group, known and positive; then the mean of "told no" over them. The
+# mean of nothing is no zero.
+# </details>
+
+# %%
+def miss_rates(y, p, mask, group, threshold):
+    raise NotImplementedError
+
+
+check("7.4", miss_rates)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# Also in [solutions/07_evaluation.ipynb](solutions/07_evaluation.ipynb).
+#
+# ```python
+# def miss_rates(y, p, mask, group, threshold):
+#     rates = {}
+#     for name in np.unique(group):
+#         sick = (group == name) & mask & (y == 1)
+#         rates[name] = float((p[sick] < threshold).mean()) if sick.any() else float("nan")
+#     return rates
+# ```
+# </details>
+#
+# Then try it on `test`: `miss_rates(y[:, c], p[:, c], mask[:, c], test.table["hospital"].to_numpy(), 0.25)`. How many positive films stand
+# behind each rate, and what does that say about the difference?
+#
+# **Limits.** The phantom's groups are what its author drew: a bias that is found here was put in, and one that is missing may be there on
+# real films, from who is imaged, how labels were read, and who is in no table at all.
+#
 # ## Summary
 #
 # - AUC is the share of ordered pairs, by ranks, per label over known films. One class alone: undefined, never 0.5.
@@ -731,5 +795,6 @@ fig
 # - Intervals draw patients. Differences are paired. DeLong is a check where films are independent.
 # - Thresholds and temperatures come from validation. Chosen on test, a number is too good by what was never there.
 # - Count how often you looked: findings, groups, seeds.
+# - Equal AUC is not equal care: at one threshold a group may be missed more often. Report miss rates by group, with their counts.
 #
 # Next: what MedBridge is compared with, [08 Baselines](08_baselines.ipynb)

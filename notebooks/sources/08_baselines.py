@@ -8,13 +8,13 @@
 # compare them fairly: same films, same views, same epochs, same number of tried settings, three seeds. At the end stands a
 # leaderboard with intervals, and beside it what others have published, kept apart.
 #
-# **Prerequisites:** notebooks [01](01_vlms_and_zero_shot.ipynb) (zero-shot) and [02](02_films_labels_splits.ipynb) (splits, AUC with
-# intervals); Python, NumPy, a little PyTorch. Notebook [07](07_evaluation.ipynb) goes deeper into intervals.
-# **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one when the films and features
-# are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
-# (an estimate).
-# **Papers:** CoOp, CoCoOp, CLIP-Adapter, Tip-Adapter, VPT, MaPLe, LoRA, MVFA; each module in `medbridge/baselines` names its own and
-# says where it departs from the authors' code. What this course decides is marked **[ours]**.
+# - **Prerequisites:** notebooks [01](01_vlms_and_zero_shot.ipynb) (zero-shot) and [02](02_films_labels_splits.ipynb) (splits, AUC with
+#   intervals); Python, NumPy, a little PyTorch. Notebook [07](07_evaluation.ipynb) goes deeper into intervals.
+# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one when the films and features
+#   are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
+#   (an estimate).
+# - **Papers:** CoOp, CoCoOp, CLIP-Adapter, Tip-Adapter, VPT, MaPLe, LoRA, MVFA; each module in `medbridge/baselines` names its own and
+#   says where it departs from the authors' code. What this course decides is marked **[ours]**.
 #
 # For research and education, not for clinical use. Every film of this notebook is **synthetic**.
 
@@ -366,7 +366,7 @@ draw_cache(100.0, 5.5)
 # $$h = W x + \tfrac{\alpha}{r} B A x, \qquad A \in \mathbb{R}^{r \times n_\text{in}},\; B \in \mathbb{R}^{n_\text{out} \times r},\; B = 0 \text{ at the start}$$
 #
 # We take the first attention of a small ViT, update it with the package, and run the same attention with the weights
-# $W + \frac{\alpha}{r} B A$ written into it. Queries, keys and values are one stacked matrix there.
+# $W + \frac{\alpha}{r} B A$ written into it. Queries, keys and values are one stacked matrix in both.
 
 # %%
 vit = create_expert("tiny-vit")
@@ -378,17 +378,18 @@ torch.manual_seed(2)
 x_in = torch.randn(2, 65, vit.widths[0])
 with torch.no_grad():
     torch.testing.assert_close(changed(x_in, x_in, x_in)[0], plain(x_in, x_in, x_in)[0])  # B = 0: nothing has moved yet
-    inner, outer = changed.parametrizations.in_proj_weight[0], changed.out_proj.parametrizations.weight[0]
-    for low in (inner, outer):
-        low.B.weight.copy_(0.1 * torch.randn_like(low.B.weight))
-    plain.in_proj_weight += 16.0 / 8 * inner.B.weight @ inner.A.weight
-    plain.out_proj.weight += 16.0 / 8 * outer.B.weight @ outer.A.weight
+    (A, B), (A_out, B_out) = ((layer.lora_A["default"].weight, layer.lora_B["default"].weight) for layer in (changed.qkv, changed.proj))
+    for low in (B, B_out):
+        low.copy_(0.1 * torch.randn_like(low))
+    plain.in_proj_weight += 16.0 / 8 * B @ A
+    plain.out_proj.weight += 16.0 / 8 * B_out @ A_out
     torch.testing.assert_close(changed(x_in, x_in, x_in)[0], plain(x_in, x_in, x_in)[0], atol=1e-4, rtol=1e-4)
-print("W:", tuple(plain.in_proj_weight.shape), " A:", tuple(inner.A.weight.shape), " B:", tuple(inner.B.weight.shape))
+print("W:", tuple(plain.in_proj_weight.shape), " A:", tuple(A.shape), " B:", tuple(B.shape))
 
 # %% [markdown]
-# Such a check is not idle. An earlier version of this package took LoRA from a well-known library; the lines above failed on the output
-# projection, to which that library's version adds $BA$ twice. The shapes were right, the training loss fell, and no result looked wrong.
+# Such a check is not idle. The updates come from the library peft. Handed PyTorch's `nn.MultiheadAttention` as it is, peft 0.21 adds $BA$ of
+# the output projection twice, and the lines above fail; the shapes are right, the training loss falls, and no result looks wrong. The
+# package therefore writes the attention as two linear layers first (`LinearAttention`), which compute the same.
 #
 # ### Exercise 8.2: what does LoRA cost?
 # ★☆☆, 10 minutes. Write `lora_parameters(shape, rank)`: how many numbers $A$ and $B$ hold together, beside a weight of this shape. A linear

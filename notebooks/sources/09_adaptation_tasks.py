@@ -8,13 +8,13 @@
 # it, stop it and go on, and read its tables: what does it cost to have few labels, and what does it cost to move to another
 # hospital?
 #
-# **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels, splits, AUC with intervals) and
-# [03](03_focal_sampling.ipynb); Python, NumPy, a little pandas.
-# **Time:** about 50 minutes of reading; about two minutes of computing on two CPU cores the first time, seconds when the films and
-# features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
-# on a GPU (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
-# and binary, with 1 %, 10 % and 100 % of the labels. Where this course decides what the paper leaves open, the text says **[ours]**.
+# - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels, splits, AUC with intervals) and
+#   [03](03_focal_sampling.ipynb); Python, NumPy, a little pandas.
+# - **Time:** about 50 minutes of reading; about two minutes of computing on two CPU cores the first time, seconds when the films and
+#   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
+#   on a GPU (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
+#   and binary, with 1 %, 10 % and 100 % of the labels. Where this course decides what the paper leaves open, the text says **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -519,4 +519,4 @@ check("9.3", paired_gap)
 # - Read a cross-domain matrix down its columns; believe a difference only where its paired interval leaves zero out, and count how
 #   often you looked.
 #
-# Next: notebook 10, ablations (in preparation): does each part of MedBridge earn its place?
+# Next: {{NEXT}}

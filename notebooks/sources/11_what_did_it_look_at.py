@@ -8,12 +8,12 @@
 # of *another patient*? Does a network that has learned nothing point at the same places? Does the score fall when the bright
 # places are hidden? You also see which views won the pool, and what a router weight says and does not say.
 #
-# **Prerequisites:** notebooks [00](00_start_here.ipynb), [02](02_films_labels_splits.ipynb) (intervals) and
-# [03](03_focal_sampling.ipynb) (views); Query Encoder and mixture (notebooks 04 and 05) help.
-# **Time:** about 50 minutes of reading; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
-# On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
-# **[ours]**, after the works that each section names.
+# - **Prerequisites:** notebooks [00](00_start_here.ipynb), [02](02_films_labels_splits.ipynb) (intervals) and
+#   [03](03_focal_sampling.ipynb) (views); Query Encoder and mixture (notebooks 04 and 05) help.
+# - **Time:** about 50 minutes of reading; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
+#   On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
+#   **[ours]**, after the works that each section names.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -690,4 +690,4 @@ else:
 #   than one filling.
 # - A router weight is a factor on a logit. It is neither trust, nor contribution, nor proof that routing helps.
 #
-# Next: [12 Full training on a GPU](12_full_gpu_training.ipynb), with real benchmarks and foundation models.
+# Next: {{NEXT}}

@@ -8,11 +8,11 @@
 # same numbers, and evaluate all three tasks. In the default profile the very same cells run on synthetic films and tiny experts;
 # with `MEDBRIDGE_PROFILE=full` they run on a real benchmark with CLIP, BiomedCLIP and SigLIP.
 #
-# **Prerequisites:** notebooks [03](03_focal_sampling.ipynb) (views) and [09](09_adaptation_tasks.ipynb) (tasks).
-# **Time:** about 30 minutes of reading; about one minute of computing on two CPU cores. The full profile prints what to expect on a
-# Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
-# possible. How they are cached and how training resumes is **[ours]**.
+# - **Prerequisites:** notebooks [03](03_focal_sampling.ipynb) (views) and [09](09_adaptation_tasks.ipynb) (tasks).
+# - **Time:** about 30 minutes of reading; about one minute of computing on two CPU cores. The full profile prints what to expect on a
+#   Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
+#   possible. How they are cached and how training resumes is **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -376,4 +376,4 @@ if not full_profile():
 # - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
 # - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.
 #
-# Next: [13 Beyond the paper](13_beyond_the_paper.ipynb): other experts, losses and routers.
+# Next: {{NEXT}}

@@ -8,12 +8,12 @@
 # patient. Each is a small module, each is measured beside chance or beside what it should improve, and several of them do not
 # help here. You also get a map of the related work: what each system is, and where it would enter.
 #
-# **Prerequisites:** notebooks [00](00_start_here.ipynb) to [03](03_focal_sampling.ipynb) and [09](09_adaptation_tasks.ipynb); notebooks
-# [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
-# **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores the first time, less when films and features
-# are there. On a Colab T4 about one minute (an estimate).
-# **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
-# system is said at its place; everything else is **[ours]**.
+# - **Prerequisites:** notebooks [00](00_start_here.ipynb) to [03](03_focal_sampling.ipynb) and [09](09_adaptation_tasks.ipynb); notebooks
+#   [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
+# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores the first time, less when films and features
+#   are there. On a Colab T4 about one minute (an estimate).
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
+#   system is said at its place; everything else is **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -502,7 +502,7 @@ plots.prompt_regions(picture, heats, words, drawn, [true[["x0", "y0", "x1", "y1"
 # **Try it** (needs a running kernel): write your own words. The picture above is the version without a kernel.
 
 # %% tags=["nbval-ignore-output"]
-widgets.explore_prompt(model, picture)
+widgets.explore_regions(model, picture)
 
 # %% [markdown]
 # **Measured.** For each finding that a film has, the words of its prompts; hit: the maximum lies in the true box. Beside it what the same

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 02
+# # 02 Chest films, labels, patients and splits: solutions
 #
 # {{COLAB}}
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 03
+# # 03 Focal Sampling: solutions
 #
 # {{COLAB}}
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 04
+# # 04 Query Encoder: solutions
 #
 # {{COLAB}}
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 05
+# # 05 Mixture of Experts: solutions
 #
 # {{COLAB}}
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 06
+# # 06 Assembling and training: solutions
 #
 # {{COLAB}}
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 07
+# # 07 Evaluation done right: solutions
 #
 # {{COLAB}}
 #
@@ -73,3 +73,18 @@ def holm(p_values):
 
 
 check("7.3", holm)
+
+# %% [markdown]
+# ### Exercise 7.4: the miss rate of every group
+# Of the films that are known to be positive, those that are told no. A group without any has no rate, and certainly not the rate 0.
+
+# %%
+def miss_rates(y, p, mask, group, threshold):
+    rates = {}
+    for name in np.unique(group):
+        sick = (group == name) & mask & (y == 1)
+        rates[name] = float((p[sick] < threshold).mean()) if sick.any() else float("nan")
+    return rates
+
+
+check("7.4", miss_rates)

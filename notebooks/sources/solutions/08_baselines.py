@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 08
+# # 08 Baselines: what would you use instead?: solutions
 #
 # {{COLAB}}
 #

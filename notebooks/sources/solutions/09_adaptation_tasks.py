@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 09
+# # 09 The adaptation tasks: cross-domain, in-domain, label budgets: solutions
 #
 # {{COLAB}}
 #

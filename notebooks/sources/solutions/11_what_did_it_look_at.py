@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Solutions of notebook 11
+# # 11 What did it look at?: solutions
 #
 # {{COLAB}}
 #

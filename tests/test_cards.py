@@ -1,0 +1,42 @@
+"""The cards' numbers are what their command prints; the notation page keeps to the letters of the code."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import card_numbers  # noqa: E402
+
+
+def _block(name, command):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.search(rf"<!-- begin: {re.escape(command)} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)[1]
+
+
+def test_the_model_card_says_what_is_shipped():
+    assert _block("MODEL_CARD.md", "python scripts/card_numbers.py model") == card_numbers.model()
+
+
+def test_the_cards_quote_the_readme():
+    """Prose figures of the shipped adapter are those of the README's table."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    row = re.search(r"^mean +(\S+ \[.*?\]) +(\S+ \[.*?\]) +(\S+) \[(\S+), (\S+)\]$", readme, re.MULTILINE)
+    card = " ".join((ROOT / "MODEL_CARD.md").read_text().split())
+    assert f"mean AUC is {row[3]}, 95 % interval {row[4]} to {row[5]}, against {row[2]} for a linear probe" in card
+    assert f"mean AUC {row[1].split()[0]} in the README's table" in card
+
+
+def test_the_data_card_names_every_label_and_split():
+    from medbridge.benchmarks import SPLITS
+    from medbridge.benchmarks.phantom import LABELS
+
+    block = _block("DATA_CARD.md", "python scripts/card_numbers.py data")
+    assert all(f"| {name} |" in block for name in (*LABELS, *SPLITS))
+
+
+def test_relative_links_of_the_pages_lead_somewhere():
+    for page in ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "docs/notation.md"):
+        path = ROOT / page
+        for link in re.findall(r"\]\(([^)#:\s]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{page} links to {link}"
