@@ -34,9 +34,14 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _image() -> w.Image:
+    """An image in its own size, where there is room for it; the box around it would stretch it."""
+    return w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
+
+
 def _live(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
     """The controls above the figure that ``draw`` makes of their values."""
-    image = w.Image(format="png")
+    image = _image()
 
     def update(_: object = None) -> None:
         image.value = _png(draw(**{name: control.value for name, control in controls.items()}))
@@ -47,12 +52,12 @@ def _live(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
     return w.VBox([w.HBox(list(controls.values()), layout=w.Layout(flex_flow="row wrap")), image])
 
 
-def explore_views(film: np.ndarray) -> w.VBox:
+def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
     """Focal Sampling of one film ``(H, W)``: sliders for the window's size and overlap, and the windows that result."""
 
     def draw(crop: float, overlap: float) -> Figure:
         boxes = FocalSampler(crop, overlap).inference_boxes(*film.shape)
-        return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]])
+        return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]], title=title)
 
     return _live(
         draw,
@@ -67,7 +72,7 @@ def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -
     The picture is :func:`medbridge.plots_explore.placed_views`; at most six views.
     """
     kept: list[list[float]] = []
-    image = w.Image(format="png")
+    image = _image()
     across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
     side = _dial("side", 0.3, 0.05, 1.0, 0.05)
     add, drop = w.Button(description="add a view"), w.Button(description="remove the last")
@@ -280,7 +285,9 @@ def explore_threshold(
     )
 
 
-def explore_regions(model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom") -> w.VBox:
+def explore_regions(
+    model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom", title: str | None = None
+) -> w.VBox:
     """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
     seen = explain(model, film)
 
@@ -288,7 +295,7 @@ def explore_regions(model: MedBridge, film: np.ndarray, text: str = "a large bri
         heat = prompt_attention(model, seen, text.strip() or "a film")
         found = prompt_boxes(heat, film.shape, share)
         boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
-        return plots.prompt_regions(film, [heat], [text], [boxes])
+        return plots.prompt_regions(film, [heat], [text], [boxes], title=title)
 
     return _live(
         draw,

@@ -296,7 +296,7 @@ fig
 # **Try it** (needs a running kernel): make the crop smaller and see the number of windows grow; then raise the overlap.
 
 # %% tags=["nbval-ignore-output"]
-widgets.explore_views(film)
+widgets.explore_views(film, "a synthetic film")
 
 # %% [markdown]
 # The same for readers without a kernel:

@@ -502,7 +502,7 @@ plots.prompt_regions(picture, heats, words, drawn, [true[["x0", "y0", "x1", "y1"
 # **Try it** (needs a running kernel): write your own words. The picture above is the version without a kernel.
 
 # %% tags=["nbval-ignore-output"]
-widgets.explore_regions(model, picture)
+widgets.explore_regions(model, picture, title="a synthetic film")
 
 # %% [markdown]
 # **Measured.** For each finding that a film has, the words of its prompts; hit: the maximum lies in the true box. Beside it what the same
