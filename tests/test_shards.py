@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import _small_expert
 
 from medbridge import cli, shards
 from medbridge.cache import cache_limit, compute_features
@@ -44,6 +45,17 @@ print("go", flush=True)
 compute_features(films, [_small_expert("small-vit", 3)], [[2, 3]], FocalSampler(), False, {folder!r}, progress=False)
 print("done", flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def vit():
+    """The expert that the processes of this module build, bit by bit, whatever other tests did to the shared one."""
+    return _small_expert("small-vit", 3)
+
+
+@pytest.fixture(scope="module")
+def experts(vit, resnet):
+    return [vit, resnet]
 
 
 def _compute(part, experts, folder, **options):
