@@ -22,6 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from medbridge.resize import resize_rows
+
 __all__ = ["FocalSampler", "extract_views", "grid_boxes", "random_boxes", "relative_boxes", "whole_box"]
 
 MAX_WINDOWS = 10_000
@@ -114,28 +116,39 @@ def extract_views(film: np.ndarray, boxes: np.ndarray, size: int, interpolation:
     boxes = np.asarray(boxes, dtype=np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes has shape {boxes.shape}; expected (N, 4): x0, y0, x1, y1")
-    source = torch.from_numpy(np.ascontiguousarray(film, dtype=np.float32))
-    height, width = film.shape
-    out = torch.empty(len(boxes), size, size)
-    for i, (x0, y0, x1, y1) in enumerate(np.rint(boxes).astype(int)):
-        side = max(x1 - x0, y1 - y0, 1)
-        # rounding may make a window a pixel larger along one axis: it must not look past the edge for that
-        x0, y0 = (max(0, min(start, length - side)) if start >= 0 and end <= length else start
-                  for start, end, length in ((x0, x1, width), (y0, y1, height)))
-        left, top = max(x0, 0), max(y0, 0)
-        right, bottom = min(x0 + side, width), min(y0 + side, height)
-        crop = source[top:bottom, left:right]
-        padding = (left - x0, x0 + side - right, top - y0, y0 + side - bottom)
-        if any(padding):
-            crop = F.pad(crop, padding)
+    film = np.ascontiguousarray(film, dtype=np.float32)
+    out = torch.zeros(len(boxes), size, size)
+    beside: dict[tuple[int, int], list[tuple[int, int]]] = {}  # views of the same rows of the film are resized along them once
+    for i, box in enumerate(np.rint(boxes).astype(int).tolist()):
+        x0, y0, side = _square(*box, *film.shape)
+        beside.setdefault((y0, side), []).append((i, x0))
+    for (y0, side), views in beside.items():
+        rows = film[max(y0, 0) : max(y0 + side, 0)]
+        if not len(rows):
+            continue
+        above = max(-y0, 0)
         if side == size:
-            out[i] = crop
+            band = np.pad(rows, ((above, side - above - len(rows)), (0, 0)))
         else:
-            # antialiasing averages over the whole footprint of an output pixel; bicubic rings past [0, 1] at the edge
-            # of a bright marker, where Pillow clips too
-            view = F.interpolate(crop[None, None], (size, size), mode=interpolation, antialias=True)[0, 0]
-            out[i] = view.clamp(0, 1) if interpolation == "bicubic" else view
-    return out
+            band = resize_rows(rows, size, interpolation, above, side - above - len(rows))
+        for i, x0 in views:
+            left, right = max(x0, 0), min(x0 + side, film.shape[1])
+            if left < right:
+                crop = F.pad(torch.from_numpy(band[:, left:right]), (left - x0, x0 + side - right))
+                out[i] = crop if side == size else F.interpolate(
+                    crop[None, None], (size, size), mode=interpolation, antialias=True)[0, 0]
+    # antialiasing averages over the whole footprint of an output pixel; bicubic rings past [0, 1] at the edge of a bright
+    # marker, where Pillow clips too
+    return out.clamp_(0, 1) if interpolation == "bicubic" else out
+
+
+def _square(x0: int, y0: int, x1: int, y1: int, height: int, width: int) -> tuple[int, int, int]:
+    """Corner and side of a rounded box. Rounding may make it a pixel larger along one axis: it must not look past the film's edge
+    for that."""
+    side = max(x1 - x0, y1 - y0, 1)
+    x0, y0 = (max(0, min(start, length - side)) if start >= 0 and end <= length else start
+              for start, end, length in ((x0, x1, width), (y0, y1, height)))
+    return x0, y0, side
 
 
 @dataclass(frozen=True)

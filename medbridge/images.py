@@ -194,12 +194,19 @@ def _read_pillow(path: Path) -> np.ndarray:
         if image.mode.startswith("I") or image.mode == "F":
             film = scale(np.asarray(image), path)
         elif image.mode in ("1", "L"):
-            film = np.asarray(image.convert("L"), dtype=np.float32) / 255
+            film = _unit(np.asarray(image if image.mode == "L" else image.convert("L")))
         elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-            film = luma(np.asarray(image.convert("RGBA"))).astype(np.float32) / 255
+            film = _unit(luma(np.asarray(image.convert("RGBA"))))
         else:
-            film = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32) / 255
+            film = _unit(np.asarray(image.convert("RGB").convert("L")))
     return _oriented(film, orientation)
+
+
+def _unit(pixels: np.ndarray) -> np.ndarray:
+    """0 to 255 -> float32 in [0, 1]; divided in place, since a second array of a film's size costs as much as the division."""
+    film = pixels.astype(np.float32)
+    film /= 255
+    return film
 
 
 def _oriented(film: np.ndarray, orientation: int) -> np.ndarray:

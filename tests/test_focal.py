@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medbridge.focal import FocalSampler, extract_views, grid_boxes, random_boxes, relative_boxes, whole_box
+from medbridge.resize import row_weights
 
 sizes = st.integers(16, 300)
 
@@ -90,3 +92,32 @@ def test_bad_films_and_boxes_say_what_is_expected():
         extract_views(np.zeros((4, 4, 3), np.float32), np.zeros((1, 4)), 8)
     with pytest.raises(ValueError, match=r"\(N, 4\)"):
         extract_views(np.zeros((4, 4), np.float32), np.zeros(4), 8)
+
+
+@given(sizes, sizes, st.integers(1, 120), st.sampled_from(["bilinear", "bicubic"]), st.integers(0, 5))
+def test_views_are_those_of_interpolate(height, width, size, interpolation, seed):
+    """Rows first and shared between windows, against each box cut out and resized by PyTorch alone."""
+    film = np.random.default_rng(seed).random((height, width), dtype=np.float32)
+    boxes = FocalSampler(crop=0.4, overlap=0.3, extra=2).training_boxes(height, width, "a")[:12]
+    margin = max(film.shape)
+    padded = torch.from_numpy(np.pad(film, margin))
+    for view, (x0, y0, x1, y1) in zip(extract_views(film, boxes, size, interpolation), np.rint(boxes).astype(int), strict=True):
+        side = max(x1 - x0, y1 - y0)
+        if x1 - x0 != y1 - y0:  # rounded to a pixel more along one axis; which way it gives is another test's
+            continue
+        crop = padded[y0 + margin : y0 + margin + side, x0 + margin : x0 + margin + side]
+        want = F.interpolate(crop[None, None], (size, size), mode=interpolation, antialias=True)[0, 0]
+        want = want.clamp(0, 1) if interpolation == "bicubic" else want
+        torch.testing.assert_close(view, want, atol=1e-6, rtol=0)
+
+
+def test_a_box_beside_the_film_is_dark():
+    views = extract_views(np.ones((40, 50), np.float32), np.array([[60, 0, 80, 20], [0, -30, 20, -10], [0, 0, 20, 20]]), 16)
+    assert views[:2].abs().max() == 0 and views[2].min() == pytest.approx(1)
+
+
+def test_row_weights_are_a_mean():
+    for length, size in ((1000, 30), (30, 100), (7, 7), (2048, 224)):
+        for interpolation in ("bilinear", "bicubic"):
+            weights = row_weights(length, size, interpolation)
+            assert weights.shape == (size, length) and np.abs(weights.sum(axis=1) - 1).max() < 1e-5
