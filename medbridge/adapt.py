@@ -212,6 +212,7 @@ def _metrics(result: Adapted, benchmark: Benchmark, train: TrainConfig, films: d
         "synthetic": benchmark.synthetic,
         "films": films | {"test": len(result.test)},
         "experts": [e.name for e in result.model.experts],
+        "precision": [e.precision for e in result.model.experts],
         "trainable_parameters": sum(p.numel() for p in result.model.trainable().values()),
         "config": asdict(result.model.config),
         "sampler": result.model.sampler.to_dict(),

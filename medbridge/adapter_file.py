@@ -18,6 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from medbridge.errors import AdapterError
+from medbridge.experts.base import PRECISIONS
 
 __all__ = ["FORMAT", "read_adapter_json"]
 
@@ -66,6 +67,8 @@ def _fault(saved: dict[str, Any], config: type, sampler: type) -> str | None:
     if not saved["experts"] or not all(
             isinstance(e, dict) and _texts([e.get("name"), e.get("fingerprint")]) for e in saved["experts"]):
         return "experts need a name and a fingerprint each"
+    if odd := [e["precision"] for e in saved["experts"] if e.get("precision", "float32") not in PRECISIONS]:
+        return f"an expert has the precision {odd[0]!r}"
     if set(saved["prompts"]) != set(labels) or not all(
             isinstance(p, dict) and set(p) == {"positive", "negative"} and all(isinstance(t, list) and t and _texts(t)
                                                                               for t in p.values())

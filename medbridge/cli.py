@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--expert", action="append", required=True, metavar="NAME",
                      help="repeat for a mixture; see `medbridge experts`")
     experts.add_weights(one)
+    experts.add_precision(one)
     one.add_argument("--out", help="folder of the run (default: runs/BENCHMARK, with the label fraction)")
     one.add_argument("--label-fraction", type=float, default=1.0, help="share of the training patients that is used, in (0, 1]")
     one.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard; needs medbridge[log]")
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("evaluate", help="AUC of a saved adapter on a benchmark's split")
     one.add_argument("--adapter", required=True, help="folder that adapt wrote")
     experts.add_weights(one)
+    experts.add_precision(one, trained=True)
     add_benchmark(one)
     one.add_argument("--split", default="test", help="train, val or test")
     one.add_argument("--json", action="store_true", help="print JSON")
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("predict", help="label probabilities of films (PNG, JPEG, DICOM ...)")
     one.add_argument("--adapter", required=True, help="folder that adapt wrote")
     experts.add_weights(one)
+    experts.add_precision(one, trained=True)
     one.add_argument("--json", action="store_true", help="print JSON, one object a film in a list")
     one.add_argument("--workers", type=int, help="threads that decode films ahead")
     one.add_argument("images", nargs="+", metavar="IMAGE", help="a film, or a folder of films")
@@ -84,7 +87,7 @@ def _adapt(args: argparse.Namespace) -> None:
     loaded = source.load()
     others = [loaded if test == source else test.load() for test in tests]
     benchmark = thin_training(loaded, args.label_fraction, args.seed)
-    built = experts.build_experts(args.expert, args.weights)
+    built = experts.build_experts(args.expert, args.weights, precision=args.precision)
     name = benchmark.name.split()[0].lower()
     out = args.out or f"runs/{name}" + (f"-{args.label_fraction:g}" if args.label_fraction != 1 else "")
     _run(benchmark, built, Path(out), settings_of(AdapterConfig, args), settings_of(TrainConfig, args),
@@ -106,7 +109,7 @@ def _run(benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: 
 def _evaluate(args: argparse.Namespace) -> None:
     if (args.benchmark is None) == (args.test is None) or (args.root is not None and args.benchmark is None):
         raise MedBridgeError("name what to score: --test NAME[=ROOT], repeated, or --benchmark NAME with --root ROOT")
-    model = experts.load_model(args.adapter, args.weights)
+    model = experts.load_model(args.adapter, args.weights, args.precision)
     refs = [benchmark_ref(text, args) for text in args.test] if args.test else [named_benchmark(args)]
     # all of them are loaded and checked before the first film is scored
     targets = [make_target(model.labels, ref.load(), args.adapter, split=args.split) for ref in refs]
@@ -130,7 +133,7 @@ def _predict(args: argparse.Namespace) -> None:
     for path in args.images:
         if not Path(path).is_dir():
             probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
-    model = experts.load_model(args.adapter, args.weights)
+    model = experts.load_model(args.adapter, args.weights, args.precision)
     rows, bad = [], []
     width = max(len("image"), *(len(str(p)) for p in paths))
     if not args.json:

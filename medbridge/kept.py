@@ -90,7 +90,7 @@ class KeptRuns:
 def told_data(benchmark: Benchmark, experts: Sequence[Expert]) -> dict[str, Any]:
     """What a result depends on beside settings, JSON-safe: films with their splits and labels, experts with their weights."""
     films = benchmark.table[[*("image", "split"), *benchmark.labels]].to_csv(index=False)
-    return {"experts": [e.name for e in experts], "weights": [e.fingerprint() for e in experts], "benchmark": benchmark.name,
+    return {"experts": [e.name for e in experts], "weights": [e.made_by() for e in experts], "benchmark": benchmark.name,
             "films": hashlib.sha256(films.encode()).hexdigest()}
 
 

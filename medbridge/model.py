@@ -250,7 +250,7 @@ class MedBridge(nn.Module):
         config = {
             "format": FORMAT,
             "labels": list(self.labels),
-            "experts": [{"name": e.name, "fingerprint": e.fingerprint()} for e in self.experts],
+            "experts": [{"name": e.name, "fingerprint": e.fingerprint(), "precision": e.precision} for e in self.experts],
             "config": asdict(self.config),
             "sampler": self.sampler.to_dict(),
             "prompts": {label: asdict(p) for label, p in self.prompts.items()},
@@ -266,26 +266,36 @@ class MedBridge(nn.Module):
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, experts: Sequence[Expert | str] | None = None) -> MedBridge:
+    def load(
+        cls, folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None,
+    ) -> MedBridge:
         """Rebuild a saved model.
 
         Args:
             folder: what :meth:`save` wrote.
             experts: the experts that it was trained with; created by their names when not given.
+            precision: of the frozen towers, where it shall be another than that of training: scores differ by rounding.
 
         Raises:
-            AdapterError: a file is missing or damaged, or the adapter was made for other experts or other weights.
+            AdapterError: a file is missing or damaged, or the adapter was made for other experts, weights or precision.
             ExpertError: an expert that it names cannot be created.
         """
         folder = Path(folder)
         saved = read_adapter_json(folder, AdapterConfig, FocalSampler)
         names = [e["name"] for e in saved["experts"]]
-        built = [create_expert(e) if isinstance(e, str) else e for e in (experts or names)]
-        if [e.name for e in built] != names:
+        wanted = [precision or e.get("precision", "float32") for e in saved["experts"]]
+        given = [e if isinstance(e, str) else e.name for e in experts or names]
+        if given != names:
             raise AdapterError(
                 f"{folder}: this adapter was made for the experts {', '.join(names)}, "
-                f"not for {', '.join(e.name for e in built)}; pass those, in that order")
-        for expert, entry in zip(built, saved["experts"], strict=True):
+                f"not for {', '.join(given)}; pass those, in that order")
+        built = [create_expert(e, precision=p) if isinstance(e, str) else e
+                 for e, p in zip(experts or names, wanted, strict=True)]
+        for expert, entry, kind in zip(built, saved["experts"], wanted, strict=True):
+            if expert.precision != kind:
+                raise AdapterError(
+                    f"{folder}: expert {expert.name!r} computes in {expert.precision}, and {kind} is asked for; set "
+                    f"expert.precision = {kind!r}, or load with precision={expert.precision!r}")
             if expert.fingerprint() != entry["fingerprint"]:
                 raise AdapterError(
                     f"{folder}: expert {expert.name!r} has other weights than those that this adapter was trained on "

@@ -212,7 +212,7 @@ def test_pictures_show_the_numbers(whole, tmp_path):
 
 
 def test_the_command(given, vit, cache, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "create_expert", lambda name: vit)
+    monkeypatch.setattr(run, "create_expert", lambda name, **_: vit)
     small = copy.deepcopy(given) | {"seeds": [0], "tasks": given["tasks"][2:],
                                     "methods": ["zero-shot", "linear probe", "CLIP-Adapter", "MedBridge"]}
     path = tmp_path / "small.yaml"

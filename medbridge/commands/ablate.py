@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medbridge.ablate import FACTORS, Base, run_ablation
 from medbridge.benchmarks import list_benchmarks
-from medbridge.commands.experts import add_weights, build_experts
+from medbridge.commands.experts import add_precision, add_weights, build_experts
 from medbridge.commands.options import add_option, add_settings, parse_options, settings_of
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
@@ -26,6 +26,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     add_option(one)
     one.add_argument("--expert", action="append", required=True, metavar="NAME", help="repeat for a mixture")
     add_weights(one)
+    add_precision(one)
     one.add_argument("--only", action="append", metavar="FACTOR", choices=list(FACTORS),
                      help=f"repeat; default all: {', '.join(FACTORS)}")
     one.add_argument("--seeds", type=int, default=3, help="training seeds 0, 1, ... (default 3)")
@@ -46,7 +47,7 @@ def _run(args: argparse.Namespace) -> None:
     loaded = BenchmarkRef.parse(text, parse_options(args.option, args.benchmark)).load()
     benchmark = thin_training(loaded, args.label_fraction, 0)
     settings = (settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig))
-    base = Base(build_experts(args.expert, args.weights), *settings)
+    base = Base(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
     result = run_ablation(benchmark, base, out, args.only, range(args.seeds), args.cache, args.workers)
     print(f"\n{result.markdown()}")

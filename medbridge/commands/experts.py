@@ -9,12 +9,12 @@ from pathlib import Path
 
 from medbridge.cost import cost_table, expert_cost
 from medbridge.errors import AdapterError, ExpertError
-from medbridge.experts import ALIASES, Expert, create_expert
+from medbridge.experts import ALIASES, PRECISIONS, Expert, create_expert
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
 from medbridge.model import MedBridge
 
-__all__ = ["add_weights", "build_experts", "load_model", "register"]
+__all__ = ["add_precision", "add_weights", "build_experts", "load_model", "register"]
 
 
 def register(commands: argparse._SubParsersAction) -> None:
@@ -52,26 +52,37 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
                         help="file (or folder) of an expert's weights; repeat for more than one")
 
 
-def build_experts(names: Sequence[str], given: Sequence[str] = (), device: str = "cpu") -> list[Expert]:
-    """Experts by name, some of them with weights from ``NAME=FILE``.
+def add_precision(parser: argparse.ArgumentParser, trained: bool = False) -> None:
+    """The option that says what the frozen towers compute in; ``trained``: by default what the adapter was trained with."""
+    parser.add_argument("--precision", choices=PRECISIONS, default=None if trained else "float32",
+                        help="what the frozen towers compute in; such features have a place of their own in the cache "
+                             f"(default: {'as in training' if trained else 'float32'})")
+
+
+def build_experts(
+    names: Sequence[str], given: Sequence[str] = (), device: str = "cpu", precision: str | Sequence[str] = "float32",
+) -> list[Expert]:
+    """Experts by name, some of them with weights from ``NAME=FILE``; ``precision``: of all, or one each.
 
     Raises:
         ExpertError: an entry without ``=``, or of an expert that is not asked for.
     """
     files = _files(names, given)
-    return [create_expert(name, device, weights=files.get(name)) for name in names]
+    kinds = [precision] * len(names) if isinstance(precision, str) else precision
+    return [create_expert(name, device, weights=files.get(name), precision=p) for name, p in zip(names, kinds, strict=True)]
 
 
-def load_model(folder: str | Path, given: Sequence[str] = ()) -> MedBridge:
-    """A saved adapter, with the weights of some of its experts from ``NAME=FILE``."""
+def load_model(folder: str | Path, given: Sequence[str] = (), precision: str | None = None) -> MedBridge:
+    """A saved adapter, with the weights of some of its experts from ``NAME=FILE``; ``precision``: another than in training."""
     if not given:
-        return MedBridge.load(folder)
+        return MedBridge.load(folder, precision=precision)
     path = Path(folder) / "adapter.json"
     try:
-        names = [entry["name"] for entry in json.loads(path.read_text(encoding="utf-8"))["experts"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries = json.loads(path.read_text(encoding="utf-8"))["experts"]
+        names, kinds = [e["name"] for e in entries], [precision or e.get("precision", "float32") for e in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(f"{path}: names no experts ({error}); give the folder that `medbridge adapt` wrote") from error
-    return MedBridge.load(folder, build_experts(names, given))
+    return MedBridge.load(folder, build_experts(names, given, precision=kinds), precision)
 
 
 def _files(names: Sequence[str], given: Sequence[str]) -> Mapping[str, str]:

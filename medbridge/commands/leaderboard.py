@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from medbridge.baselines import TRIES, list_baselines
+from medbridge.commands.experts import add_precision, build_experts
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, settings_of, source_ref
-from medbridge.experts import create_expert
 from medbridge.focal import FocalSampler
 from medbridge.leaderboard import OURS, run_leaderboard
 from medbridge.tasks import thin_training
@@ -22,6 +22,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--train", metavar="NAME[=ROOT]", help="train on it; without --test, its own test split is scored")
     add_benchmark(one)
     one.add_argument("--expert", action="append", required=True, metavar="NAME", help="repeat for several")
+    add_precision(one)
     one.add_argument("--method", action="append", metavar="NAME", choices=[*list_baselines(), OURS],
                      help=f"repeat; default all: {', '.join([*list_baselines(), OURS])}")
     one.add_argument("--out", help="folder of the run (default: runs/leaderboard-BENCHMARK)")
@@ -45,7 +46,7 @@ def _run(args: argparse.Namespace) -> None:
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
     config = TrainConfig(epochs=args.epochs, batch_size=args.batch_size, patience=args.patience)
     board = run_leaderboard(
-        benchmark, [create_expert(name) for name in args.expert], out, args.method, range(args.seeds), config,
+        benchmark, build_experts(args.expert, precision=args.precision), out, args.method, range(args.seeds), config,
         sampler=settings_of(FocalSampler, args), views=args.views, tries=args.tries, cache=args.cache, workers=args.workers,
         tests=tests)
     print(board.markdown())

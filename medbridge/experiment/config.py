@@ -3,6 +3,7 @@
 ```yaml
 name: three tasks
 experts: [tiny-resnet, tiny-resnet-scenes]
+precision: float32           # optional: or bfloat16, float16: what the frozen towers compute in
 benchmarks:                  # optional: how to load what the tasks name
   CheXpert: {root: /data/chexpert, options: {}}
   phantom-A: {options: {n_films: 240}}
@@ -37,6 +38,7 @@ import yaml
 
 from medbridge.errors import BenchmarkError, MedBridgeError
 from medbridge.experiment.methods import method_name
+from medbridge.experts import PRECISIONS
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
 from medbridge.tasks import BenchmarkRef
@@ -94,6 +96,7 @@ class Experiment:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     train: Mapping[str, Any] = field(default_factory=dict)
     sampler: FocalSampler = field(default_factory=FocalSampler)
+    precision: str = "float32"
 
     def train_config(self, seed: int) -> TrainConfig:
         """Settings of a training run with this seed."""
@@ -117,9 +120,12 @@ def read_experiment(path: str | Path) -> Experiment:
 def parse_experiment(given: Any) -> Experiment:
     """An experiment from the mapping that its file holds. ExperimentError names the key."""
     known = ("name", "experts", "benchmarks", "tasks", "methods", "label_fractions", "seeds", "n_boot", "adapter", "train",
-             "sampler")
+             "sampler", "precision")
     _check_keys(given, known, ("name", "experts", "tasks"), "")
     fractions = _fractions(given.get("label_fractions", [0.01, 0.1, 1.0]), "label_fractions")
+    precision = _of(given.get("precision", "float32"), str, "precision")
+    if precision not in PRECISIONS:
+        raise ExperimentError(f"precision: {precision!r} is unknown; write one of {', '.join(PRECISIONS)}")
     tasks = tuple(_task(t, f"tasks[{i}]", fractions) for i, t in enumerate(_list(given["tasks"], "tasks", dict)))
     _distinct([t.name for t in tasks], "tasks: name")
     train = given.get("train", {})
@@ -136,6 +142,7 @@ def parse_experiment(given: Any) -> Experiment:
         adapter=_settings(AdapterConfig, given.get("adapter", {}), "adapter"),
         train={f: getattr(_settings(TrainConfig, train, "train"), f) for f in train},
         sampler=_settings(FocalSampler, given.get("sampler", {}), "sampler"),
+        precision=precision,
     )
 
 

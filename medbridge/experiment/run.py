@@ -112,7 +112,8 @@ def run_experiment(
         ExpertError: an unknown expert, or a baseline that cannot use any of them.
     """
     out = Path(out)
-    grid = _Grid(experiment, out, list(experts or map(create_expert, experiment.experts)), cache, workers, progress)
+    built = list(experts or (create_expert(name, precision=experiment.precision) for name in experiment.experts))
+    grid = _Grid(experiment, out, built, cache, workers, progress)
     rows = grid.plan()
     cells = list({id(row.cell): row.cell for row in rows}.values())
     todo = [cell for cell in cells if cell.missing()]
@@ -138,7 +139,7 @@ class _Grid:
     ) -> None:
         self.experiment, self.out, self.experts = experiment, out, experts
         self.cache, self.workers, self.progress = cache, workers, progress
-        self.prints = [[e.name, e.fingerprint()] for e in experts]
+        self.prints = [[e.name, e.made_by()] for e in experts]
         self.loaded = {name: ref.load() for name, ref in experiment.benchmarks.items()}
         self.notes: list[str] = []
         self._parts: dict[tuple, tuple[Benchmark, str]] = {}

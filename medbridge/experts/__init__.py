@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import BlockWeights, Expert, FrozenMaps
+from medbridge.experts.base import PRECISIONS, BlockWeights, Expert, FrozenMaps
 from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.clip_load import load_open_clip, load_open_clip_folder, load_unimed
 from medbridge.experts.hf_vision import HfVisionExpert, load_hf
@@ -36,8 +36,9 @@ from medbridge.experts.timm_vision import TimmExpert, load_timm
 from medbridge.experts.weights import alias_files, find_weights, missing_checkpoint
 
 __all__ = [
-    "ALIASES", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert", "OpenClipExpert",
-    "OpenClipText", "SentenceEncoder", "TimmExpert", "create_expert", "list_experts", "split_size", "tiny_experts_folder",
+    "ALIASES", "PRECISIONS", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert",
+    "OpenClipExpert", "OpenClipText", "SentenceEncoder", "TimmExpert", "create_expert", "list_experts", "split_size",
+    "tiny_experts_folder",
 ]
 
 
@@ -58,7 +59,8 @@ def tiny_experts_folder() -> Path:
 
 
 def create_expert(
-    name: str, device: str | torch.device = "cpu", *, size: int | None = None, weights: str | Path | None = None
+    name: str, device: str | torch.device = "cpu", *, size: int | None = None, weights: str | Path | None = None,
+    precision: str = "float32",
 ) -> Expert:
     """Build a frozen expert by name.
 
@@ -69,14 +71,17 @@ def create_expert(
             called ``NAME@SIZE``, a name that builds it again.
         weights: file, or folder where the model's hub has a folder, to load instead of looking for it. An adapter does not
             store the path: pass the expert itself to :meth:`medbridge.MedBridge.load`.
+        precision: what the frozen tower computes in: 'float32', 'bfloat16' or 'float16'. An adapter records it.
 
     Returns:
         The expert, in eval mode, with ``requires_grad`` off everywhere.
 
     Raises:
         ExpertError: unknown name (with the nearest known ones), weights missing (with the file and its place) or of another
-            model, or a size that the tower cannot take.
+            model, a size that the tower cannot take, or an unknown precision.
     """
+    if precision not in PRECISIONS:
+        raise ExpertError(f"precision={precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
     plain, named_size = split_size(name)
     if size is not None and named_size is not None and size != named_size:
         raise ExpertError(f"{name!r} names another size than size={size}; give one of them")
@@ -100,6 +105,7 @@ def create_expert(
         expert = load_hf(called, model, _text(text) if plus else None, size, path)
     else:
         raise ExpertError(_unknown(name))
+    expert.precision = precision
     return expert.to(device)
 
 

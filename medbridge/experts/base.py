@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 
-__all__ = ["BlockWeights", "Expert", "FrozenMaps"]
+__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a frozen tower may compute in; below float32 under autocast."""
 
 
 @dataclass
@@ -60,8 +63,8 @@ class Expert(nn.Module):
         aligned: whether images and texts share a space, so that zero-shot is meaningful.
         interpolation: how views are resized to R, 'bilinear' or 'bicubic' (:func:`medbridge.focal.extract_views`).
         patch: side of a patch of the deepest map, in pixels.
-        precision: what the frozen tower computes in: 'float32', or under autocast 'bfloat16' or 'float16'; features made
-            otherwise have a place of their own in the cache.
+        precision: what the frozen tower computes in, one of :data:`PRECISIONS`; features made otherwise have a place of their
+            own in the cache, and an adapter records it.
         mean, std: input normalisation, three numbers each.
     """
 
@@ -193,6 +196,10 @@ class Expert(nn.Module):
     def fingerprint(self) -> str:
         """sha256 over the vision tower's weights: the part of the cache key that notices other weights."""
         return _digest(self.vision_state())
+
+    def made_by(self) -> str:
+        """:meth:`fingerprint`, and the precision where it is not float32: with the views, all that its features depend on."""
+        return self.fingerprint() + ("" if self.precision == "float32" else f" in {self.precision}")
 
     def text_fingerprint(self) -> str:
         """sha256 over the text encoder's weights: with the texts, the key of cached text features."""
