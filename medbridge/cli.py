@@ -22,7 +22,7 @@ from medbridge.experts import create_expert
 from medbridge.focal import FocalSampler
 from medbridge.images import probe_film
 from medbridge.model import AdapterConfig
-from medbridge.parallel import is_main
+from medbridge.parallel import is_main, ranks
 from medbridge.predict import predict
 from medbridge.stream import film_paths, predict_files
 from medbridge.tasks import make_target, same_films, thin_training
@@ -129,6 +129,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    if ranks()[1] > 1:
+        raise MedBridgeError("predict runs in one process; start it once, or once for each folder of films")
     paths = film_paths(args.images)
     for path in args.images:
         if not Path(path).is_dir():

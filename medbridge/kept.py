@@ -19,6 +19,7 @@ import torch
 from medbridge.benchmarks import Benchmark
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.experts import Expert
+from medbridge.parallel import barrier, is_main
 from medbridge.tasks import Target
 
 if TYPE_CHECKING:
@@ -46,7 +47,16 @@ class KeptRuns:
             odd = [key for key in {**told, **kept} if told.get(key) != kept.get(key)]
             raise BenchmarkError(f"{path}: belongs to a run with other data or settings (differs in: {', '.join(odd)}); "
                                  "choose another folder, or delete it")
+        barrier()  # all have looked before one of them writes
         self.write("settings.json", json.dumps(told, indent=2))
+        barrier()
+
+    def has(self, name: str) -> bool:
+        """Whether this result is finished."""
+        return self._path(name).exists()
+
+    def _path(self, name: str) -> Path:
+        return self.out / "results" / f"{name}.npz"
 
     def result(self, name: str, compute: Callable[[], tuple[dict[str, np.ndarray], dict[str, Any]]]) -> dict[str, Any]:
         """Arrays and facts of one training in one dictionary: read where they are kept, else computed and kept.
@@ -58,7 +68,7 @@ class KeptRuns:
         Raises:
             AdapterError: the kept file is damaged.
         """
-        path = self.out / "results" / f"{name}.npz"
+        path = self._path(name)
         if not path.exists():
             arrays, facts = compute()
             path.parent.mkdir(exist_ok=True)
@@ -73,14 +83,18 @@ class KeptRuns:
             raise AdapterError(f"{path}: damaged ({error}); delete the file, and it is computed again") from error
 
     def write(self, name: str, text: str) -> None:
-        """A text file of the folder, whole or not at all."""
+        """A text file of the folder, whole or not at all; written by the main process."""
+        if not is_main():
+            return
         path = self.out / name
         temporary = path.with_suffix(path.suffix + ".part")
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
 
     def write_figure(self, name: str, figure: Figure) -> None:
-        """A figure of the folder, whole or not at all."""
+        """A figure of the folder, whole or not at all; written by the main process."""
+        if not is_main():
+            return
         path = self.out / name
         temporary = path.with_suffix(f".part{path.suffix}")
         figure.savefig(temporary, dpi=150)

@@ -2,7 +2,8 @@
 
 Each method is trained for each seed, chosen on the validation split and scored once on the test split: that of the benchmark
 itself, or those of others over the labels that they share (cross-domain). What is finished is kept, one file a method and
-seed, and the same call goes on from there. The tables are made in :mod:`medbridge.leaderboard_table`.
+seed, and the same call goes on from there. Several processes make the features together and then share methods and seeds. The
+tables are made in :mod:`medbridge.leaderboard_table`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from medbridge.focal import FocalSampler
 from medbridge.kept import KeptRuns, films_sentence, told_data, training_clock
 from medbridge.leaderboard_table import Leaderboard, make_leaderboard
 from medbridge.model import AdapterConfig, MedBridge
+from medbridge.parallel import dealt, gather_all, is_main
 from medbridge.predict import predict
 from medbridge.tasks import Target, make_targets
 from medbridge.train import TrainConfig, fit
@@ -69,24 +71,20 @@ def run_leaderboard(
         raise ValueError(f"unknown method {', '.join(unknown)}; known: {', '.join([*list_baselines(), OURS])}")
     targets = make_targets(benchmark, tests or [benchmark])
     run = _Run(benchmark, targets, list(experts), out, config, adapter, sampler, views, tries, cache, workers, progress)
+    jobs = [(m, s) for m in methods for s in (seeds[:1] if m in _UNSEEDED else seeds)]
+    left_out = run.fill(jobs)
     found: dict[str, list[dict[str, Any]]] = {}
-    left_out: dict[str, str] = {}
-    bar = tqdm([(m, s) for m in methods for s in (seeds[:1] if m in _UNSEEDED else seeds)], "leaderboard", disable=not progress)
-    for method, seed in bar:
-        bar.set_postfix(method=method, seed=seed)
+    for method, seed in jobs:
         if method not in left_out:
-            try:
-                found.setdefault(method, []).append(run.result(method, seed))
-            except ExpertError as error:
-                left_out[method] = str(error)
-                found.pop(method, None)
+            found.setdefault(method, []).append(run.result(method, seed))
     board = make_leaderboard(targets, found, OURS, left_out, run.caption(), n_boot)
     run.kept.write("leaderboard.md", board.markdown())
     run.kept.write("leaderboard.csv", board.table.to_csv(index=False))
     run.kept.write("leaderboard_labels.csv", board.labels.to_csv(index=False))
-    from medbridge.plots import leaderboard_plot  # as in the command line: matplotlib only where something is drawn
+    if is_main():
+        from medbridge.plots import leaderboard_plot  # as in the command line: matplotlib only where something is drawn
 
-    run.kept.write_figure("leaderboard.png", leaderboard_plot(board.table, board.caption))
+        run.kept.write_figure("leaderboard.png", leaderboard_plot(board.table, board.caption))
     return board
 
 
@@ -109,7 +107,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.depths = MedBridge(self.experts, self.benchmark.labels, self.adapter, self.sampler).depths
-        self.films: dict[str, CachedFilms] | None = None
+        self.films: dict[str, CachedFilms] = {}
         self.tests: list[CachedFilms] = []
         self.kept = KeptRuns(self.out, {
             "config": asdict(replace(self.config, seed=0)), "adapter": asdict(self.adapter), "views": self.views,
@@ -121,11 +119,27 @@ class _Run:
         return (f"{films_sentence(self.benchmark, self.targets)}; at most {self.config.epochs} epochs, {self.tries} settings "
                 f"tried, views: {self.views}; experts: {', '.join(e.name for e in self.experts)}")
 
+    def fill(self, jobs: Sequence[tuple[str, int]]) -> dict[str, str]:
+        """Run the methods and seeds that are not finished, each in one process; returns method -> why it cannot run."""
+        missing = [(m, s) for m, s in jobs if not self.kept.has(f"{m}-seed{s}")]
+        if missing:
+            self._features()
+        left_out: dict[str, str] = {}
+        bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc="leaderboard", disable=not self.progress)
+        for method, seed in dealt(missing):
+            bar.set_postfix(method=method, seed=seed)
+            if method not in left_out:
+                try:
+                    self.result(method, seed)
+                except ExpertError as error:
+                    left_out[method] = str(error)
+            bar.update()
+        bar.close()
+        return gather_all(left_out)
+
     def result(self, method: str, seed: int) -> dict[str, Any]:
         """Test probabilities and facts of one method and seed, read where they are finished."""
         def compute() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            if self.films is None:
-                self._features()
             began = training_clock()
             runs, facts = self._medbridge(seed) if method == OURS else self._baseline(method, seed)
             return ({f"p{t}": p[:, target.columns] for t, (p, target) in enumerate(zip(runs, self.targets, strict=True))},

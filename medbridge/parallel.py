@@ -1,13 +1,16 @@
 """One process or many: what Accelerate started, asked in one place. [ours]
 
 Under ``accelerate launch`` or ``torchrun`` every process runs the whole program. Films are dealt out by their number, results are
-gathered in their order, so that the outcome is that of one process.
+gathered in their order, so that the outcome is that of one process. Whole trainings that do not depend on each other are dealt
+out too, and each is then done by one process as if it were alone (:func:`dealt`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,20 +18,25 @@ from accelerate import PartialState
 from accelerate.utils import gather, gather_object, pad_across_processes, parse_flag_from_env
 from torch import Tensor
 
-__all__ = ["barrier", "gather_rows", "is_main", "join", "ranks"]
+__all__ = ["barrier", "dealt", "gather_all", "gather_rows", "is_main", "join", "ranks"]
+
+Unit = TypeVar("Unit")
 
 _PATIENCE = timedelta(hours=6)
 """How long a process waits for the others: reading or filling may take one of them longer than the ten minutes of NCCL."""
 
 
+_alone = False  # at work on a unit that no other process works on
+
+
 def ranks() -> tuple[int, int]:
-    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched.
+    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched, or at work on a unit of :func:`dealt`.
 
     Raises:
         RuntimeError: several processes were launched, and Accelerate did not join them: each would do all the work.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched < 2:
+    if launched < 2 or _alone:
         return 0, 1
     state = PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE)
     if state.num_processes != launched:
@@ -46,6 +54,31 @@ def barrier() -> None:
     """Wait until every process is here."""
     if ranks()[1] > 1:
         PartialState().wait_for_everyone()
+
+
+def dealt(units: Sequence[Unit]) -> Iterator[Unit]:
+    """This process's share of independent units of work: all of them in one process, every W-th of them in one of W.
+
+    While a unit is worked on, :func:`ranks` says that this process is the only one, so that training, features and scores are
+    made without the others. All processes must take all their units; at the end they have waited for each other.
+    """
+    global _alone
+    barrier()  # nobody still looks for what is missing while another one writes
+    rank, world = ranks()
+    for unit in units[rank::world]:
+        _alone = world > 1
+        try:
+            yield unit
+        finally:
+            _alone = False
+    barrier()
+
+
+def gather_all(mine: dict) -> dict:
+    """The dictionaries of all processes in one; all of them must call it."""
+    if ranks()[1] == 1:
+        return mine
+    return {key: value for part in gather_object([mine]) for key, value in part.items()}
 
 
 def gather_rows(mine: np.ndarray) -> np.ndarray:

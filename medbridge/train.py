@@ -164,7 +164,10 @@ class _Loop:
         optimizer = torch.optim.AdamW(
             [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat, "weight_decay": 0.0}], lr=config.lr)
         self.steps = math.ceil(len(films) / config.batch_size) * config.epochs
-        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        if ranks()[1] == accelerator.num_processes:
+            self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        else:  # a training of this process's own among others' (medbridge.parallel.dealt): no gradients to exchange
+            self.wrapped, self.optimizer = model, accelerator.prepare(optimizer)
         self.history, self.step, self.best = History(), 0, None
         self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses
         self.average = {name: p.detach().clone() for name, p in own.items()}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,11 +12,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
-from medbridge import parallel
+from medbridge import cli, parallel
 
 SCRIPT = str(Path(__file__).parent / "training_run.py")
+GRIDS = str(Path(__file__).parent / "grid_run.py")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]),
                                                                            os.environ.get("PYTHONPATH", "")])}
 
@@ -35,6 +38,14 @@ def whole(place):
         subprocess.run([sys.executable, SCRIPT, *arguments, dropout], env=ENV, check=True, timeout=600)
         found[dropout] = json.loads(Path(arguments[3]).read_text())
     return found
+
+
+def _twice(*command):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), *command],
+                   env=ENV, check=True, timeout=600)
 
 
 def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(place, whole):
@@ -65,16 +76,46 @@ def test_two_processes_agree_with_one(place, whole):
     """Films filled, trained on and scored by two processes with gloo; without dropout, which each draws for itself."""
     arguments = place("two")
     arguments[1] += "-two"  # a cache that both fill
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), SCRIPT, *arguments,
-         "0.0"], env=ENV, check=True, timeout=600)
+    _twice(SCRIPT, *arguments, "0.0")
     two, one = json.loads(Path(arguments[3]).read_text()), whole["0.0"]
     for a, b in zip(one["rows"], two["rows"], strict=True):
         assert b == pytest.approx(a, abs=1e-4)
     assert sum(two["test"], []) == pytest.approx(sum(one["test"], []), abs=1e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo")
+def test_two_processes_share_a_leaderboard_an_ablation_and_an_experiment(squares, tmp_path):
+    films = tmp_path / "films"
+    (films / "images").mkdir(parents=True)
+    for path in squares.paths():
+        shutil.copy2(path, films / "images")
+    squares.table.to_csv(films / "labels.csv", index=False)
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, GRIDS, str(films), str(tmp_path / "cache-one"), str(one)], env=ENV, check=True, timeout=600)
+    _twice(GRIDS, str(films), str(tmp_path / "cache-two"), str(two))
+    for name in ("board/leaderboard", "board/leaderboard_labels", "ablation/ablation", "experiment/results",
+                 "experiment/averages", "experiment/differences"):
+        a, b = (pd.read_csv(out / f"{name}.csv").drop(columns="seconds", errors="ignore") for out in (one, two))
+        pd.testing.assert_frame_equal(a, b, atol=1e-4)
+    assert sorted(p.relative_to(one) for p in one.rglob("*")) == sorted(p.relative_to(two) for p in two.rglob("*"))
+
+
+def test_units_are_dealt_out_and_each_is_met_alone(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    waited = []
+    state = SimpleNamespace(num_processes=2, process_index=1, wait_for_everyone=lambda: waited.append(1))
+    monkeypatch.setattr(parallel, "PartialState", lambda **_: state)
+    seen = []
+    for unit in parallel.dealt("abcde"):
+        seen.append((unit, parallel.ranks(), parallel.is_main()))
+        parallel.barrier()  # the others are elsewhere: nobody waits for them
+    assert seen == [("b", (0, 1), True), ("d", (0, 1), True)]
+    assert parallel.ranks() == (1, 2) and len(waited) == 2
+    units = parallel.dealt("abcde")
+    next(units)
+    units.close()  # as a fault in the loop's body does
+    assert parallel.ranks() == (1, 2)
+    assert cli.main(["predict", "--adapter", "none", "none.png"]) == 2
 
 
 def test_processes_that_were_not_joined_are_noticed(monkeypatch):

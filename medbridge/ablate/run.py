@@ -3,6 +3,7 @@
 Each variant is trained with the default's films, seeds and epochs; its epoch is chosen on the validation split. Differences are
 paired, with intervals over patients, on validation and on test: a choice between variants is made on validation, and the test
 column only tells what it was worth. What is finished is kept, one file a variant and seed; the same call goes on from there.
+Several processes make the features together and then share variants and seeds.
 
 An interval covers the choice of films, not that of training seeds: ``val_seed_sd`` tells how far the difference moves from seed
 to seed. With many variants some interval leaves zero out by chance: ``val_holm`` is the p-value after Holm's correction for all
@@ -31,6 +32,7 @@ from medbridge.errors import ExpertError
 from medbridge.evaluate import auc, paired_difference
 from medbridge.kept import KeptRuns, films_sentence, told_data, training_clock
 from medbridge.model import MedBridge
+from medbridge.parallel import dealt, ranks
 from medbridge.predict import predict
 from medbridge.train import fit
 
@@ -110,17 +112,24 @@ def run_ablation(
     kept = KeptRuns(out, {
         "config": asdict(replace(base.config, seed=0)), "adapter": asdict(base.adapter), "sampler": base.sampler.to_dict(),
         **told_data(benchmark, base.experts)})
-    found: dict[Variant, list[dict[str, Any]]] = {v: [] for v in variants}
     # seed by seed: a run that is stopped early has whole seeds
-    jobs = [(v, s) for s in seeds for v in variants if s == seeds[0] or not v.probe]
-    bar = tqdm(jobs, "ablation", disable=not progress)
-    for variant, seed in bar:
-        bar.set_postfix_str(f"{variant.factor} {variant.name}, seed {seed}")
-        folder = kept.out / "training" / f"{variant.key}-seed{seed}"
-        job = _Job(variant, seed, benchmark, parts, folder, cache, workers, progress)
-        found[variant].append(kept.result(folder.name, job.run))
+    jobs = [_Job(v, s, benchmark, parts, kept.out / "training" / f"{v.key}-seed{s}", cache, workers, progress)
+            for s in seeds for v in variants if s == seeds[0] or not v.probe]
+    missing = [job for job in jobs if not kept.has(job.folder.name)]
+    if ranks()[1] > 1:  # together first: trainings that are dealt out would each make the features again
+        for job in {job.variant: job for job in missing}.values():
+            job.features()
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc="ablation", disable=not progress)
+    for job in dealt(missing):
+        bar.set_postfix_str(f"{job.variant.factor} {job.variant.name}, seed {job.seed}")
+        kept.result(job.folder.name, job.run)
         # the scores are kept; weights and the optimiser's state are no longer needed
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (job.folder / "checkpoint.pt").unlink(missing_ok=True)
+        bar.update()
+    bar.close()
+    found: dict[Variant, list[dict[str, Any]]] = {v: [] for v in variants}
+    for job in jobs:
+        found[job.variant].append(kept.result(job.folder.name, job.run))
     caption = (f"{films_sentence(benchmark)} and {_count(len(seeds), 'seed')}; at most {_count(base.config.epochs, 'epoch')}; "
                f"experts: {', '.join(e.name for e in base.experts)}")
     result = Ablation(_table(found, parts, n_boot), left_out, caption)
@@ -167,11 +176,8 @@ class _Job:
 
     def run(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Validation and test probabilities ``(n, C)``, and facts."""
-        v, model = self.variant, _build(self.variant, self.benchmark, self.seed)
-        if torch.cuda.is_available():
-            model.to("cuda")
-        # all features are there before the clock starts
-        films = {s: self._features(model, s) for s in ("train", "val", "test")}
+        v = self.variant
+        model, films = self.features()  # all of them are there before the clock starts
         began = training_clock()
         if v.probe:
             probe = LinearProbe(views=v.probe).fit(films["train"], films["val"])
@@ -187,9 +193,14 @@ class _Job:
                  "epochs": epochs, "views": float(np.mean(films["test"].fixed if v.probe != "whole" else 1))}
         return p, facts
 
-    def _features(self, model: MedBridge, split: str) -> CachedFilms:
-        return compute_features(self.parts[split], self.variant.experts, model.depths, model.sampler, split == "train",
-                                self.cache, self.workers, self.progress)
+    def features(self) -> tuple[MedBridge, dict[str, CachedFilms]]:
+        """The untrained model, and the frozen features of all splits."""
+        model = _build(self.variant, self.benchmark, self.seed)
+        if torch.cuda.is_available():
+            model.to("cuda")
+        return model, {s: compute_features(
+            part, self.variant.experts, model.depths, model.sampler, s == "train", self.cache, self.workers, self.progress)
+            for s, part in self.parts.items()}
 
 
 def _table(found: dict[Variant, list[dict[str, Any]]], parts: dict[str, Benchmark], n_boot: int) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from medbridge.commands.experts import add_precision, add_weights, build_experts
 from medbridge.commands.options import add_option, add_settings, parse_options, settings_of
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
+from medbridge.parallel import is_main
 from medbridge.tasks import BenchmarkRef, thin_training
 from medbridge.train import TrainConfig
 
@@ -50,5 +51,7 @@ def _run(args: argparse.Namespace) -> None:
     base = Base(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
     result = run_ablation(benchmark, base, out, args.only, range(args.seeds), args.cache, args.workers)
+    if not is_main():
+        return
     print(f"\n{result.markdown()}")
     print(f"ablation.md, .csv, .png and cost.png are in {out}/ . For research and education, not for clinical use.")

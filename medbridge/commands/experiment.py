@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medbridge.experiment import read_experiment, run_experiment
 from medbridge.experiment.tables import summary
+from medbridge.parallel import is_main
 
 __all__ = ["register"]
 
@@ -23,11 +24,13 @@ def register(commands: argparse._SubParsersAction) -> None:
 
 
 def _experiment(args: argparse.Namespace) -> None:
-    from medbridge.experiment.figures import write_figures  # matplotlib wants a writable folder: only where something is drawn
-
     experiment = read_experiment(args.file)
     out = Path(args.out or f"runs/{Path(args.file).stem}")
     found = run_experiment(experiment, out, cache=args.cache, workers=args.workers)
+    if not is_main():
+        return
+    from medbridge.experiment.figures import write_figures  # matplotlib wants a writable folder: only where something is drawn
+
     figures = write_figures(found.averages, out / "figures")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -10,6 +10,7 @@ from medbridge.commands.experts import add_precision, build_experts
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, settings_of, source_ref
 from medbridge.focal import FocalSampler
 from medbridge.leaderboard import OURS, run_leaderboard
+from medbridge.parallel import is_main
 from medbridge.tasks import thin_training
 from medbridge.train import TrainConfig
 
@@ -49,5 +50,7 @@ def _run(args: argparse.Namespace) -> None:
         benchmark, build_experts(args.expert, precision=args.precision), out, args.method, range(args.seeds), config,
         sampler=settings_of(FocalSampler, args), views=args.views, tries=args.tries, cache=args.cache, workers=args.workers,
         tests=tests)
+    if not is_main():
+        return
     print(board.markdown())
     print(f"leaderboard.md, .csv, .png and leaderboard_labels.csv are in {out}/")

@@ -4,7 +4,8 @@ A *cell* is one method fitted to one set of training films. Its folder ``OUT/cel
 it trains, and its scores on every target. KEY is made of all that the result depends on: method, settings, seed, the experts'
 weights, and the names and labels of the train and val films. So tasks that need the same training run share it (in-domain and
 cross-domain), a finished cell is skipped, and a changed setting makes a new one beside the old. Films are told by name: after
-changing a film's content under the same name, choose another folder.
+changing a film's content under the same name, choose another folder. Several processes make the features together and then share
+the cells.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from medbridge.experiment.methods import BASELINES, MEDBRIDGE
 from medbridge.experiment.tables import Scored, averages, differences, results, write_table
 from medbridge.experts import Expert, create_expert
 from medbridge.model import MedBridge
+from medbridge.parallel import dealt, is_main, ranks
 from medbridge.predict import predict
 from medbridge.tasks import Target, make_targets, one_label, same_films, thin_training
 from medbridge.train import TrainConfig, fit
@@ -118,16 +120,21 @@ def run_experiment(
     cells = list({id(row.cell): row.cell for row in rows}.values())
     todo = [cell for cell in cells if cell.missing()]
     title = f"{experiment.name}: {len(cells) - len(todo)} of {len(cells)} runs are there"
-    bar = tqdm(todo, title, unit="run", disable=not progress)
-    for cell in bar:
+    if ranks()[1] > 1:  # together first: cells that are dealt out would each make the features again
+        for cell in todo:
+            grid.features(cell)
+    bar = tqdm(total=len(todo), desc=title, unit="run", disable=not progress)
+    for cell in dealt(todo):
         bar.set_postfix_str(f"{cell.method}, {cell.source}, {100 * cell.fraction:g} %, seed {cell.config.seed}")
         grid.run(cell)
+        bar.update()
+    bar.close()
     scored = [
         Scored(row.task, row.source, row.test, row.fraction, row.seed, row.method, row.target, row.part, row.cell.folder.name,
                _read_scores(row.cell, row.digest)) for row in rows]
     tables = (make(scored, experiment.n_boot) for make in (results, averages, differences))
     found = Results(*tables, len(todo), len(cells), grid.notes)
-    for name in ("results", "averages", "differences"):
+    for name in ("results", "averages", "differences") if is_main() else ():
         write_table(getattr(found, name), out / name)
     return found
 
@@ -213,14 +220,7 @@ class _Grid:
         """Fit a cell (or take up its checkpoint, or its finished adapter) and write the scores that are missing."""
         began = time.perf_counter()
         cell.folder.mkdir(parents=True, exist_ok=True)
-        model = MedBridge(self.experts, cell.part.labels, self.experiment.adapter, self.experiment.sampler, seed=cell.config.seed)
-        if torch.cuda.is_available():
-            model.to("cuda")
-
-        def features(part: Benchmark, training: bool = False) -> CachedFilms:
-            return compute_features(
-                part, self.experts, model.depths, model.sampler, training, self.cache, self.workers, self.progress)
-
+        model, features = self._model(cell)
         proba = self._fit_medbridge(cell, model) if cell.method == MEDBRIDGE else self._fit_baseline(cell, features)
         for digest in cell.missing():
             part = cell.targets[digest].test
@@ -231,6 +231,26 @@ class _Grid:
                 "seed": cell.config.seed, "train_films": len(train), "train_patients": train.table["patient_id"].nunique(),
                 "seconds": time.perf_counter() - began}
         (cell.folder / "cell.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+
+    def features(self, cell: _Cell) -> None:
+        """The frozen features that :meth:`run` needs."""
+        _, features = self._model(cell)
+        features(cell.part.split("train"), True)
+        features(cell.part.split("val"))
+        for digest in cell.missing():
+            features(cell.targets[digest].test)
+
+    def _model(self, cell: _Cell) -> tuple[MedBridge, Callable[..., CachedFilms]]:
+        """An untrained model, and what gives the features that it reads."""
+        model = MedBridge(self.experts, cell.part.labels, self.experiment.adapter, self.experiment.sampler, seed=cell.config.seed)
+        if torch.cuda.is_available():
+            model.to("cuda")
+
+        def features(part: Benchmark, training: bool = False) -> CachedFilms:
+            return compute_features(
+                part, self.experts, model.depths, model.sampler, training, self.cache, self.workers, self.progress)
+
+        return model, features
 
     def _fit_medbridge(self, cell: _Cell, model: MedBridge) -> Callable[[CachedFilms], np.ndarray]:
         if (cell.folder / "adapter.json").exists():
