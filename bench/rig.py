@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -124,6 +125,20 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def row_line(r: Row, when: str = "") -> str:
+    """A line of the table."""
+    cpu = "" if r.processor is None else f"{r.processor:.3g}"
+    return f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {r.wall:.3g} | {cpu} | {r.detail}{when} |"
+
+
+def replace_rows(written: str, rows: list[Row], load: str) -> str:
+    """The table as it was written, with these rows as they are now and the day and load of their measurement."""
+    when = f" ({time.strftime('%d %B %Y')}, alone, load average {load})"
+    for r in rows:
+        written = re.sub(rf"^\| {r.key} \|.*$", lambda _, r=r: row_line(r, when), written, flags=re.MULTILINE)
+    return written
+
+
 def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str) -> str:
     """The results as Markdown."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
@@ -138,14 +153,12 @@ def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str
         "programs. The films are synthetic noise, except in (d), which trains on PhantomCXR (synthetic). The tower in (a), (b) "
         "and (f) is ViT-S/14 with random weights.", "",
         "| | what | target | met | ratio, wall | ratio, processor | behind it |", "|---|---|---|---|---|---|---|"]
-    for r in rows:
-        cpu = "" if r.processor is None else f"{r.processor:.3g}"
-        lines.append(f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {r.wall:.3g} | {cpu} | {r.detail} |")
+    lines += map(row_line, rows)
     if extra:
         lines += ["", "What single measures do to the speed here (above 1: faster):", "", "| measure | time without / with |",
                   "|---|---|", *(f"| {line} |" for line in extra), "",
-                  "The package computes in float32 and eagerly by default; `expert.precision = 'bfloat16'` before filling turns "
+                  "The package computes in float32 and eagerly by default; `--precision bfloat16` turns "
                   "autocast on, and such features have a place of their own. Not used, and not measured without a GPU: "
                   "torch.compile, channels_last, pinned batches in training (filling pins its views). JPEG draft decoding is "
-                  "not used: the windows need the film's full resolution."]
+                  "not used: the windows need the film's full resolution, and a whole film alone would get other pixels."]
     return "\n".join(lines) + "\n"

@@ -16,17 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from measures import options
 from PIL import Image
-from rig import FIVE, Row, Turns, films, raw_encoder, table, vit
-from torch import Tensor
+from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
 
 from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.baselines import create_baseline, loop
@@ -222,60 +221,6 @@ def folder(args: argparse.Namespace, place: Path) -> Row:
                f"{views / t.seconds('raw'):.1f} and {views / t.seconds('predict'):.1f} views a second")
 
 
-def options(args: argparse.Namespace) -> Iterator[str]:
-    """What each known trick does to the tower's speed here: time without / with, so that above 1 is faster."""
-    expert = vit()
-    x = expert.preprocess(torch.rand(20, 224, 224))
-
-    def run(kind: torch.dtype = torch.float32, data: Tensor = x) -> Callable[[], None]:
-        def work() -> None:
-            with torch.autocast(x.device.type, kind, enabled=kind != torch.float32):
-                expert.encode_maps(data, [9, 11])
-
-        return work
-
-    def by(works: dict[str, Callable]) -> str:
-        wall, cpu = Turns(works, args.repeats).ratio(*works)
-        return f"wall {wall:.2f}, processor {cpu:.2f}"
-
-    yield "bf16 autocast of the tower | " + by({"fp32": run(), "bf16": run(torch.bfloat16)})
-    yield "channels_last input | " + by({"plain": run(), "last": run(data=x.contiguous(memory_format=torch.channels_last))})
-
-    def attention(fused: bool) -> Callable[[], None]:
-        def work() -> None:
-            for block in expert.trunk.blocks:
-                block.attn.fused_attn = fused
-            run()()
-
-        return work
-
-    yield "scaled_dot_product_attention (what timm does by itself) | " + by({"plain": attention(False), "sdpa": attention(True)})
-    compiled = vit()
-    for block in compiled.trunk.blocks:
-        block.compile()
-    begin = time.perf_counter()
-    compiled.encode_maps(x, [9, 11])
-    took = time.perf_counter() - begin
-    yield f"torch.compile of each block (compiling took {took:.0f} s) | " + by(
-        {"eager": run(), "compiled": lambda: compiled.encode_maps(x, [9, 11])})
-    with tempfile.TemporaryDirectory() as place:
-        benchmark = films(Path(place) / "films", args.films)
-        model = MedBridge([expert], benchmark.labels, sampler=FIVE)
-        cached = compute_features(benchmark, [expert], model.depths, FIVE, True, Path(place) / "cache", None, False)
-
-        def epoch(fused: bool) -> Callable[[], None]:
-            plain = torch.optim.AdamW
-
-            def work() -> None:
-                torch.optim.AdamW = partial(plain, fused=fused)
-                _Loop(model, cached, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)._epoch(0)
-                torch.optim.AdamW = plain
-
-            return work
-
-        yield "fused AdamW, an epoch on cached maps | " + by({"plain": epoch(False), "fused": epoch(True)})
-
-
 PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "e": memory, "f": folder}
 
 
@@ -288,7 +233,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of the tower; the other cores decode and write")
     parser.add_argument("--phantom", type=int, default=300, help="films of part d")
     parser.add_argument("--epochs", type=int, default=15, help="epochs of part d")
-    parser.add_argument("--out", help="write the table there, e.g. bench/README.md")
+    parser.add_argument("--out", help="write the table there, e.g. bench/README.md; with --only, its rows alone are replaced")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
@@ -305,7 +250,8 @@ def main() -> None:
         out = Path(args.out)
         written = out.read_text(encoding="utf-8") if out.exists() else ""
         _, heading, kept = written.partition("\n## ")  # what was written about the table by hand stays
-        out.write_text(text + heading + kept, encoding="utf-8")
+        partly = written and len(args.only) < len(PARTS) + 1
+        out.write_text(replace_rows(written, rows, load) if partly else text + heading + kept, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""What single known tricks do to the speed here; ``bench/speed.py --only options`` runs them."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from rig import FIVE, Turns, films, vit
+from torch import Tensor
+
+from medbridge import MedBridge
+from medbridge.cache import compute_features
+from medbridge.train import TrainConfig, _Loop
+
+
+def options(args: argparse.Namespace) -> Iterator[str]:
+    """What each known trick does to the tower's speed here: time without / with, so that above 1 is faster."""
+    expert = vit()
+    x = expert.preprocess(torch.rand(20, 224, 224))
+
+    def run(kind: torch.dtype = torch.float32, data: Tensor = x) -> Callable[[], None]:
+        def work() -> None:
+            with torch.autocast(x.device.type, kind, enabled=kind != torch.float32):
+                expert.encode_maps(data, [9, 11])
+
+        return work
+
+    def by(works: dict[str, Callable]) -> str:
+        wall, cpu = Turns(works, args.repeats).ratio(*works)
+        return f"wall {wall:.2f}, processor {cpu:.2f}"
+
+    yield "bf16 autocast of the tower | " + by({"fp32": run(), "bf16": run(torch.bfloat16)})
+    yield "channels_last input | " + by({"plain": run(), "last": run(data=x.contiguous(memory_format=torch.channels_last))})
+
+    def attention(fused: bool) -> Callable[[], None]:
+        def work() -> None:
+            for block in expert.trunk.blocks:
+                block.attn.fused_attn = fused
+            run()()
+
+        return work
+
+    yield "scaled_dot_product_attention (what timm does by itself) | " + by({"plain": attention(False), "sdpa": attention(True)})
+    compiled = vit()
+    for block in compiled.trunk.blocks:
+        block.compile()
+    begin = time.perf_counter()
+    compiled.encode_maps(x, [9, 11])
+    took = time.perf_counter() - begin
+    yield f"torch.compile of each block (compiling took {took:.0f} s) | " + by(
+        {"eager": run(), "compiled": lambda: compiled.encode_maps(x, [9, 11])})
+    with tempfile.TemporaryDirectory() as place:
+        benchmark = films(Path(place) / "films", args.films)
+        model = MedBridge([expert], benchmark.labels, sampler=FIVE)
+        cached = compute_features(benchmark, [expert], model.depths, FIVE, True, Path(place) / "cache", None, False)
+
+        def epoch(fused: bool) -> Callable[[], None]:
+            plain = torch.optim.AdamW
+
+            def work() -> None:
+                torch.optim.AdamW = partial(plain, fused=fused)
+                _Loop(model, cached, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)._epoch(0)
+                torch.optim.AdamW = plain
+
+            return work
+
+        yield "fused AdamW, an epoch on cached maps | " + by({"plain": epoch(False), "fused": epoch(True)})
+
+
+    with tempfile.TemporaryDirectory() as place:
+        yield draft(args, Path(place))
+
+
+def draft(args: argparse.Namespace, place: Path) -> str:
+    """JPEG draft decoding where the whole view of a film of 2048 x 2048 is all that is wanted."""
+    path = films(place, 1, 2048, "jpg").paths()[0]
+
+    def whole(small: bool) -> np.ndarray:
+        with Image.open(path) as image:
+            if small:
+                image.draft("L", (448, 448))  # the decoder gives 512 x 512
+            return np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR), dtype=np.float32)
+
+    wall, cpu = Turns({"plain": lambda: whole(False), "draft": lambda: whole(True)}, 4 * args.repeats).ratio("plain", "draft")
+    moved = np.abs(whole(False) - whole(True)).max()
+    return (f"JPEG draft decoding, whole view of 2048 x 2048 alone (moves pixels by up to {moved:.0f} of 255) | wall {wall:.2f}, "
+            f"processor {cpu:.2f}")
