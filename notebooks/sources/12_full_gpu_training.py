@@ -57,7 +57,8 @@ rng = seed_everything(0)
 # by its path. On your own machine, set `MEDBRIDGE_CACHE` and `MEDBRIDGE_RUNS` to folders that stay.
 #
 # The full profile reads the benchmark `MEDBRIDGE_BENCHMARK` (default `nih`) from `MEDBRIDGE_DATA`, for example
-# `/content/drive/MyDrive/medbridge-data/nih`. [data/README.md](../data/README.md) says how to get each benchmark.
+# `/content/drive/MyDrive/medbridge-data/nih`. [data/README.md](../data/README.md) says how to get each benchmark. `MEDBRIDGE_TARGETS` names
+# others that are only tested on, and `MEDBRIDGE_EXPERTS` other experts than the three below.
 
 # %% tags=["nbval-ignore-output"]
 if full_profile():
@@ -69,7 +70,8 @@ if full_profile():
         os.environ.setdefault("MEDBRIDGE_RUNS", "/content/drive/MyDrive/medbridge-runs")
     benchmark = BenchmarkRef.parse(os.environ.get("MEDBRIDGE_BENCHMARK", "nih")).load()
     elsewhere = [BenchmarkRef.parse(name).load() for name in os.environ.get("MEDBRIDGE_TARGETS", "").split()]
-    names, sampler, config = ["clip-vitb16", "biomedclip", "siglip-vitb16"], FocalSampler(), TrainConfig()
+    names = os.environ.get("MEDBRIDGE_EXPERTS", "clip-vitb16 biomedclip siglip-vitb16").split()
+    sampler, config = FocalSampler(), TrainConfig()
     runs, cache = Path(os.environ.get("MEDBRIDGE_RUNS", "runs")) / "notebook-12", None
 else:
     benchmark, elsewhere = load_benchmark("phantom-A", n_films=90), [load_benchmark("phantom-B", n_films=60)]
