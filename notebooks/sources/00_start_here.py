@@ -18,7 +18,7 @@
 # - **For whom:** students, researchers and clinician-engineers who know Python and NumPy and had a first course in deep
 #   learning. Medical terms are explained where they come up.
 # - **Prerequisites:** none beyond that.
-# - **Time:** 30 minutes to read; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
+# - **Time:** about {{READING}} minutes to read and solve; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
 # - **Paper:** Li, Ghahremani, Wachinger, *MedBridge: Bridging Foundation Vision-Language Models to Medical Image
 #   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3 (the method). What the paper leaves open
 #   is our choice, and is marked **[ours]** in the package.

@@ -13,7 +13,7 @@
 # them.
 #
 # - **Prerequisites:** [00 Start here](00_start_here.ipynb); softmax, cross-entropy, logistic regression.
-# - **Time:** 60 minutes to read; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
 #   minute).
 # - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698), sections 1 and 3; Radford et al.,
 #   [CLIP, arXiv 2103.00020](https://arxiv.org/abs/2103.00020), sections 2.3 and 3.1.

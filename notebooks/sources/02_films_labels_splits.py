@@ -8,7 +8,7 @@
 # of this course, learn what an unknown label is, and measure what goes wrong when films are split instead of patients.
 #
 # - **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
-# - **Time:** about 60 minutes of reading; about one minute of computing on two CPU cores the first time, as the synthetic
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores the first time, as the synthetic
 #   films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
 #

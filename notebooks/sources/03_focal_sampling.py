@@ -8,7 +8,7 @@
 # classifier that sees the whole film alone with one that sees all views.
 #
 # - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
-# - **Time:** about 45 minutes of reading; about one minute of computing on two CPU cores when the synthetic films are not drawn
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores when the synthetic films are not drawn
 #   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
 #   the paper leaves open, the text says **[ours]**.

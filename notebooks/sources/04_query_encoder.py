@@ -9,7 +9,7 @@
 # frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
 # - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
-# - **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less afterwards. On
 #   a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
 #   paper leaves open, the text says **[ours]**.

@@ -9,7 +9,7 @@
 # add and drop an expert.
 #
 # - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
-# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one afterwards. On a
 #   Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
 #   what the paper leaves open, the text says **[ours]**.

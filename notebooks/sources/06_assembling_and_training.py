@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels and masks) and [03](03_focal_sampling.ipynb) (views), 04 (Query
 #   Encoder) and 05 (mixture of experts); PyTorch: modules, autograd, an optimiser.
-# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores when films and features are not there
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when films and features are not there
 #   yet, less afterwards. On a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3. The paper fixes the order of the parts, and that the experts
 #   stay frozen. How it is trained is left open; those choices are marked **[ours]**.

@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [01](01_vlms_and_zero_shot.ipynb) (zero-shot) and [02](02_films_labels_splits.ipynb) (splits, AUC with
 #   intervals); Python, NumPy, a little PyTorch. Notebook [07](07_evaluation.ipynb) goes deeper into intervals.
-# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one when the films and features
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one when the films and features
 #   are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
 #   (an estimate).
 # - **Papers:** CoOp, CoCoOp, CLIP-Adapter, Tip-Adapter, VPT, MaPLe, LoRA, MVFA; each module in `medbridge/baselines` names its own and

@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels, splits, AUC with intervals) and
 #   [03](03_focal_sampling.ipynb); Python, NumPy, a little pandas.
-# - **Time:** about 50 minutes of reading; about two minutes of computing on two CPU cores the first time, seconds when the films and
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, seconds when the films and
 #   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
 #   on a GPU (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label

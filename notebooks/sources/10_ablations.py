@@ -11,7 +11,7 @@
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal
 #   Sampling) and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a
 #   little pandas.
-# - **Time:** about 50 minutes of reading; about one minute of computing on two CPU cores (more the first time, when synthetic films
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
 #   cores (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is

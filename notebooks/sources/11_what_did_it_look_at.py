@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [00](00_start_here.ipynb), [02](02_films_labels_splits.ipynb) (intervals) and
 #   [03](03_focal_sampling.ipynb) (views); Query Encoder and mixture (notebooks 04 and 05) help.
-# - **Time:** about 50 minutes of reading; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
 #   On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
 #   **[ours]**, after the works that each section names.

@@ -9,7 +9,7 @@
 # with `MEDBRIDGE_PROFILE=full` they run on a real benchmark with CLIP, BiomedCLIP and SigLIP.
 #
 # - **Prerequisites:** notebooks [03](03_focal_sampling.ipynb) (views) and [09](09_adaptation_tasks.ipynb) (tasks).
-# - **Time:** about 30 minutes of reading; about one minute of computing on two CPU cores. The full profile prints what to expect on a
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores. The full profile prints what to expect on a
 #   Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
 #   possible. How they are cached and how training resumes is **[ours]**.

@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [00](00_start_here.ipynb) to [03](03_focal_sampling.ipynb) and [09](09_adaptation_tasks.ipynb); notebooks
 #   [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
-# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores the first time, less when films and features
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less when films and features
 #   are there. On a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
 #   system is said at its place; everything else is **[ours]**.
