@@ -9,8 +9,9 @@ table of ``docs/minutes.md`` is written.
 
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
 ``[tool.medbridge]`` in pyproject.toml; ``{{READING}}`` becomes the minutes of reading, counted from words, lines of code and the
-exercises' own minutes; ``{{NEXT}}`` a link to the next notebook, and a link to a notebook that is not written yet plain text. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
-stored outputs; a notebook whose code has changed is named and left to a run.
+exercises' own minutes; ``{{NEXT}}`` becomes a link to the next notebook, and a link to one that is not written yet plain text.
+After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the stored outputs; a notebook whose code has
+changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
 """
 
@@ -114,7 +115,7 @@ def render(source: Path) -> nbformat.NotebookNode:
 def same_cells(a: nbformat.NotebookNode, b: nbformat.NotebookNode) -> bool:
     """Whether two notebooks have the same cells, whatever their outputs."""
     def cells(book: nbformat.NotebookNode) -> list[tuple]:
-        return [(c.cell_type, c.source, tuple(c.metadata.get("tags", []))) for c in book.cells]
+        return [(c.cell_type, c.source, tuple(c.metadata.get("tags", [])), c.metadata.get("alt")) for c in book.cells]
 
     return cells(a) == cells(b)
 
@@ -125,7 +126,7 @@ def stamp(source: Path) -> bool:
     if not path.exists():
         return False
     stored = nbformat.read(path, 4)
-    if same_cells(book, stored) and [c.metadata for c in book.cells] == [c.metadata for c in stored.cells]:
+    if same_cells(book, stored):
         return True
     kept = [c for c in stored.cells if c.cell_type == "code"]
     code = [c for c in book.cells if c.cell_type == "code"]
@@ -190,12 +191,12 @@ def minutes_page() -> str:
         total[1] += seconds or 0
     return "\n".join([
         "# How long it takes", "",
-        f"Minutes of reading are counted: {WORDS} words of prose and {LINES} lines of code a minute, and the exercises' own estimates, "
-        "in fives; no reader was timed. Minutes of computing are processor time of the last run of the default profile, by "
-        "`python scripts/build_notebooks.py --measure`; films and features that are cached already cost nothing again. A blank was "
-        "not measured.", "",
-        "| notebook | words | lines of code | minutes of exercises | reading, with exercises | computing |", "|---|---|---|---|---|---|",
-        *rows, f"| **all** | | | | **{total[0]}** | **{total[1] / 60:.1f}** |", ""])
+        f"Minutes of reading are counted: {WORDS} words of prose and {LINES} lines of code a minute, and the exercises' own "
+        "estimates, in fives; no reader was timed. Minutes of computing are processor time of the last run of the default "
+        "profile, by `python scripts/build_notebooks.py --measure`; films and features that are cached already cost nothing "
+        "again. A blank was not measured.", "",
+        "| notebook | words | lines of code | minutes of exercises | reading, with exercises | computing |",
+        "|---|---|---|---|---|---|", *rows, f"| **all** | | | | **{total[0]}** | **{total[1] / 60:.1f}** |", ""])
 
 
 def write_minutes() -> None:

@@ -6,7 +6,8 @@
 Settings stand in for other machines: one and two threads, and the kernels that NumPy, torch, oneDNN, MKL and OpenBLAS choose on a
 CPU without AVX-512 or without AVX2. Each setting draws its films and computes its features itself, in a cache of its own under
 ``--cache``. Prints a table, and the cells that differ. A notebook that agreed is not run again while its code and its outputs are
-what they were: this is kept in the same folder, so that an interrupted run goes on. After a change of the package give another folder.
+what they were: this is kept in the same folder, so that an interrupted run goes on. After a change of the package give another
+folder.
 """
 
 from __future__ import annotations

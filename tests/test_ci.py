@@ -1,4 +1,4 @@
-"""`.ci/run` gets a browser where one can be had, and goes on to the tests where none can. All commands are stand-ins that note their call."""
+"""`.ci/run` gets a browser where one can be had, and goes on to the tests where none can; stand-ins note what it calls."""
 
 import shutil
 import subprocess

@@ -57,8 +57,8 @@ def test_five_notebooks_or_more_have_a_widget_and_every_widget_says_what_stands_
 
 def test_minutes_of_reading_are_counted(tmp_path):
     source = tmp_path / "50_x.py"
-    source.write_text("# %% [markdown]\n# # 50 [word](address.ipynb) and\n#\n# ★★☆, 15 minutes.\n# <details><summary>Solution</summary>\n"
-                      "# not this\n# </details>\n\n# %%\n# nor this\nx = 1\n\ny = 2\n")
+    source.write_text("# %% [markdown]\n# # 50 [word](address.ipynb) and\n#\n# ★★☆, 15 minutes.\n"
+                      "# <details><summary>Solution</summary>\n# not this\n# </details>\n\n# %%\n# nor this\nx = 1\n\ny = 2\n")
     assert build.counts(source) == (5, 2, 15)  # 50, word, and, 15, minutes
     assert build.reading_minutes(source) == 15
 

@@ -179,7 +179,7 @@ assert np.isclose(rows.loc["whole film only (N=1)", "test_diff"], mine[0])
 assert run_ablation(benchmark, live, folder / "study", only=["views"], seeds=seeds, progress=False).table.shape[0] == 3
 print("the study's rows are what we trained by hand; what is finished is not trained again")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="forest plots, validation left and test right: mean AUC of each variant minus the default with 95 % paired intervals, small study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
 forest_plot(study.table, study.caption)
 
 # %% [markdown]
@@ -408,7 +408,7 @@ if full_profile():
 show = ["factor", "variant", "views", "val_auc", "val_diff", "val_lo", "val_hi", "val_holm", "test_diff", "test_lo", "test_hi", "seconds"]
 table[show].round(3)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="forest plots, validation left and test right: mean AUC of all variants minus the default with 95 % paired intervals, whole study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
 forest_plot(table, caption)
 
 # %% [markdown]
@@ -432,7 +432,7 @@ forest_plot(table, caption)
 # A part that gains little may still be right where it costs nothing; one that gains a little more may be wrong where it doubles the bill.
 # AUC against training time, and against trained parameters:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="mean validation AUC of each variant against its training time (left) and its trained parameters (right), a marker a factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
 cost_plot(table, caption)
 
 # %% [markdown]
