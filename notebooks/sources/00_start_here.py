@@ -108,7 +108,7 @@ rows |= {
     "CPU cores": os.cpu_count(),
     "GPU": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
     "profile": "full" if full_profile() else "default",
-    "cache folder": cache_folder(),
+    "cache folder": str(cache_folder()).replace(str(Path.home()), "~"),
     "shipped experts": os.path.relpath(tiny_experts_folder()),
     "MEDBRIDGE_WEIGHTS": os.environ.get("MEDBRIDGE_WEIGHTS", "not set: shipped experts only, or downloads"),
 }
