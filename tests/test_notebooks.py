@@ -81,6 +81,13 @@ def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_no_line_of_prose_begins_with_a_comment(source):
+    """Markdown takes the whole line for HTML then, and shows its marks as they are."""
+    text = "\n".join(c.source for c in build.render(source).cells if c.cell_type == "markdown")
+    assert not re.search(r"^\s*<!--", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
 def test_links_between_notebooks_lead_somewhere(source):
     text = "\n".join(c.source for c in build.render(source).cells if c.cell_type == "markdown")
     for link in re.findall(r"\]\(([^)#:{}]+\.ipynb)\)", text):

@@ -51,8 +51,8 @@
 # - A cell that writes something from scratch ends in an assertion that it equals the package's own function. What you
 #   read is what runs.
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
-#   right or what to look at; `medbridge course progress` tells what you have solved.
-#   <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
+#   right or what to look at; `medbridge course progress` tells what you have
+#   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
 # - *Profiles:* by default every notebook runs in about a minute on two CPU cores, with small samples. Start Jupyter
 #   with the environment variable `MEDBRIDGE_PROFILE=full` for larger samples and real models. The stored outputs are of
 #   the default profile.
