@@ -53,6 +53,7 @@
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
 #   right or what to look at; `medbridge course progress` tells what you have
 #   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
+# - A letter means the same thing in all notebooks and in the code: [notation and glossary](../docs/notation.md).
 # - *Profiles:* by default every notebook runs in about a minute on two CPU cores, with small samples. Start Jupyter
 #   with the environment variable `MEDBRIDGE_PROFILE=full` for larger samples and real models. The stored outputs are of
 #   the default profile.
