@@ -62,26 +62,25 @@ def main() -> int:
     args = parser.parse_args()
     found = [*sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), *sorted((NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))]
     paths = [p for p in found if not args.names or p.name.startswith(tuple(args.names))]
-    args.cache.mkdir(parents=True, exist_ok=True)
-    log = args.cache.resolve() / "agreed.json"
-    held = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
     failed = 0
     for name in args.setting or SETTINGS:
-        cache = log.parent / re.sub(r"\W+", "-", name)
+        cache = args.cache.resolve() / re.sub(r"\W+", "-", name)
+        log = cache / "agreed.json"
+        cache.mkdir(parents=True, exist_ok=True)
+        held = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
         for path in paths:
-            book = path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
-            key, now = f"{book}, {name}", content(path)
-            if held.get(key) == now:
+            book, now = path.relative_to(NOTEBOOKS).with_suffix("").as_posix(), content(path)
+            if held.get(book) == now:
                 print(f"{book:<42} {name:<16} agreed", flush=True)
                 continue
             agrees, said, seconds = run(path, SETTINGS[name] | {"MEDBRIDGE_CACHE": str(cache)})
             print(f"{book:<42} {name:<16} {'agrees' if agrees else 'DIFFERS'} {seconds:6.0f} s", flush=True)
             if agrees:
-                held[key] = now
+                held[book] = now
                 log.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             else:
                 failed += 1
-                (log.parent / f"{book.replace('/', '-')}-{cache.name}.txt").write_text(said, encoding="utf-8")
+                (cache / f"{book.replace('/', '-')}.txt").write_text(said, encoding="utf-8")
                 print("\n".join(re.findall(r"^(?:FAILED|ERROR) .*$", said, re.MULTILINE)) or said[-2000:], flush=True)
     print(f"{failed} of {len(paths) * len(args.setting or SETTINGS)} runs differ")
     return 1 if failed else 0
