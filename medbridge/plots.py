@@ -82,10 +82,10 @@ def roc_curves(
     for c, label in enumerate(labels):
         ax, known = axes[c], mask[:, c]
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        for colour, (name, p) in zip(_COLOURS, scores.items(), strict=False):
+        for i, (colour, (name, p)) in enumerate(zip(_COLOURS, scores.items(), strict=False)):
             if len(np.unique(y[known, c])) == 2:
                 false, true, _ = roc_curve(y[known, c], p[known, c])
-                ax.plot(false, true, color=colour, linewidth=1.4, label=name)
+                ax.plot(false, true, ("-", "--", "-.", ":")[i % 4], color=colour, linewidth=1.4, label=name)
         ax.set(title=label, xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel="false positive rate",
                ylabel="true positive rate" if c % 4 == 0 else "")
         ax.title.set_fontsize(9)

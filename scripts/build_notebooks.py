@@ -8,9 +8,10 @@ bottom, and the processor time that it took is kept in ``notebooks/seconds.json`
 table of ``docs/minutes.md`` is written.
 
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
-``[tool.medbridge]`` in pyproject.toml; ``{{NEXT}}`` becomes a link to the next notebook, and a link to a notebook that is not
-written yet becomes plain text. After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the
-stored outputs; a notebook whose code has changed is named and left to a run.
+``[tool.medbridge]`` in pyproject.toml; ``{{READING}}`` becomes the minutes of reading, counted from words, lines of code and the
+exercises' own minutes; ``{{NEXT}}`` becomes a link to the next notebook, and a link to one that is not written yet plain text.
+After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the stored outputs; a notebook whose code has
+changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
 """
 
@@ -33,6 +34,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "sources"
+WORDS, LINES = 200, 15  # a minute: prose, and lines of code
 SETUP = '''# Set-up: on Colab this fetches the course and installs what is missing; anywhere else it does nothing.
 import sys
 
@@ -64,6 +66,22 @@ def next_link(source: Path) -> str:
     return f"[{title}]({later[0].stem}.ipynb)"
 
 
+def counts(source: Path) -> tuple[int, int, int]:
+    """(words of prose, lines of code, minutes that the exercises give themselves) of a source; folded solutions are left out."""
+    book = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    prose = "\n".join(c.source for c in book.cells if c.cell_type == "markdown")
+    exercises = [int(minutes) for minutes in re.findall(r"[★☆]{3}, (\d+) minutes", prose)]
+    shown = re.sub(r"\]\([^)]*\)", "]", re.sub(r"<details>\s*<summary>\s*Solution.*?</details>", "", prose, flags=re.DOTALL))
+    code = [line.strip() for c in book.cells if c.cell_type == "code" for line in c.source.splitlines()]
+    return len(re.findall(r"[^\W_]+", shown)), sum(bool(line) and not line.startswith("#") for line in code), sum(exercises)
+
+
+def reading_minutes(source: Path) -> int:
+    """Minutes to read a notebook and to solve its exercises, in fives."""
+    words, lines, exercises = counts(source)
+    return 5 * round((words / WORDS + lines / LINES + exercises) / 5)
+
+
 def settle_links(text: str, folder: Path) -> str:
     """Links to notebooks of ``folder`` that have no source yet, as plain text."""
     return re.sub(r"\[([^\[\]]+)\]\(([^()/\s:]+)\.ipynb\)",
@@ -78,6 +96,8 @@ def render(source: Path) -> nbformat.NotebookNode:
     badge = (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
              f"(https://colab.research.google.com/github/{github}/blob/main/{notebook.as_posix()})")
     text = source.read_text(encoding="utf-8").replace("{{REPOSITORY}}", address).replace("{{COLAB}}", badge)
+    if "{{READING}}" in text:
+        text = text.replace("{{READING}}", str(reading_minutes(source)))
     if "{{NEXT}}" in text:
         text = text.replace("{{NEXT}}", next_link(source))
     book = jupytext.reads(settle_links(text, source.parent), fmt="py:percent")
@@ -95,7 +115,7 @@ def render(source: Path) -> nbformat.NotebookNode:
 def same_cells(a: nbformat.NotebookNode, b: nbformat.NotebookNode) -> bool:
     """Whether two notebooks have the same cells, whatever their outputs."""
     def cells(book: nbformat.NotebookNode) -> list[tuple]:
-        return [(c.cell_type, c.source, tuple(c.metadata.get("tags", []))) for c in book.cells]
+        return [(c.cell_type, c.source, tuple(c.metadata.get("tags", [])), c.metadata.get("alt")) for c in book.cells]
 
     return cells(a) == cells(b)
 
@@ -106,7 +126,7 @@ def stamp(source: Path) -> bool:
     if not path.exists():
         return False
     stored = nbformat.read(path, 4)
-    if same_cells(book, stored) and [c.metadata for c in book.cells] == [c.metadata for c in stored.cells]:
+    if same_cells(book, stored):
         return True
     kept = [c for c in stored.cells if c.cell_type == "code"]
     code = [c for c in book.cells if c.cell_type == "code"]
@@ -159,24 +179,24 @@ def keep_seconds(source: Path, seconds: float) -> None:
 
 
 def minutes_page() -> str:
-    """The page of reading and computing minutes, from the notebooks' openings and their last runs."""
+    """The page of reading and computing minutes, from the sources and the notebooks' last runs."""
     held, rows, total = seconds_held(), [], [0, 0]
     for source in sorted(SOURCES.glob("*.py")):
-        opening = source.read_text(encoding="utf-8").split("# %%", 2)[1]
-        title = re.search(r"^# # (.*)$", opening, re.MULTILINE)[1]
-        reading = re.search(r"(\d+)\s+minutes\s+(?:to\s+read|of\s+reading)", opening.replace("\n#", " "))
-        seconds = held.get(source.stem)
-        rows.append(f"| [{title}](../notebooks/{source.stem}.ipynb) | {reading[1] if reading else ''} | "
+        title = re.search(r"^# # (.*)$", source.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        reading, seconds = reading_minutes(source), held.get(source.stem)
+        words, lines, exercises = counts(source)
+        rows.append(f"| [{title}](../notebooks/{source.stem}.ipynb) | {words:,} | {lines} | {exercises} | {reading} | "
                     f"{'' if seconds is None else f'{seconds / 60:.1f}'} |")
-        total[0] += int(reading[1]) if reading else 0
+        total[0] += reading
         total[1] += seconds or 0
     return "\n".join([
         "# How long it takes", "",
-        "Minutes of reading are an estimate, exercises included. Minutes of computing are processor time of the last run of the "
-        "default profile, by `python scripts/build_notebooks.py --measure`; films and features that are cached already cost "
-        "nothing again. A blank was not measured.", "",
-        "| notebook | reading | computing |", "|---|---|---|", *rows,
-        f"| **all** | **{total[0]}** | **{total[1] / 60:.1f}** |", ""])
+        f"Minutes of reading are counted: {WORDS} words of prose and {LINES} lines of code a minute, and the exercises' own "
+        "estimates, in fives; no reader was timed. Minutes of computing are processor time of the last run of the default "
+        "profile, by `python scripts/build_notebooks.py --measure`; films and features that are cached already cost nothing "
+        "again. A blank was not measured.", "",
+        "| notebook | words | lines of code | minutes of exercises | reading, with exercises | computing |",
+        "|---|---|---|---|---|---|", *rows, f"| **all** | | | | **{total[0]}** | **{total[1] / 60:.1f}** |", ""])
 
 
 def write_minutes() -> None:

@@ -19,6 +19,13 @@ from medbridge.focal import FocalSampler
 os.environ["MEDBRIDGE_PROGRESS"] = "off"  # a test is no student's try
 
 
+def _shared(expert):
+    """Lend an expert to all tests, and see at the end that each gave it back as it was, to the last bit."""
+    before = expert.fingerprint(), expert.text_fingerprint()
+    yield expert
+    assert (expert.fingerprint(), expert.text_fingerprint()) == before, f"a test has changed the shared expert {expert.name}"
+
+
 def _small_expert(name, layers, width=32, embed=24, vision=None):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(len(name) + layers)
@@ -30,13 +37,14 @@ def _small_expert(name, layers, width=32, embed=24, vision=None):
 @pytest.fixture(scope="session")
 def vit():
     """A ViT expert: 32 px, 4 x 4 patches, 3 blocks, width 32."""
-    return _small_expert("small-vit", 3)
+    yield from _shared(_small_expert("small-vit", 3))
 
 
 @pytest.fixture(scope="session")
 def resnet():
     """A ModifiedResNet expert: 64 px, four stages."""
-    return _small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+    yield from _shared(_small_expert("small-resnet", 2, vision=vision))
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +106,7 @@ def two_sites(tmp_path_factory, squares):
 @pytest.fixture(scope="session")
 def tiny():
     """A shipped expert: a tower that has learned something, where those of random ones say nearly the same of every film."""
-    return create_expert("tiny-vit")
+    yield from _shared(create_expert("tiny-vit"))
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,7 @@ def test_every_picture_has_a_description(site):
         for image in page.images:
             assert image.get("alt"), f"{name}: {image.get('src')} has none"
             assert not re.search(r"[{}]|\.png$", image["alt"]), image["alt"]
+            assert not image["alt"].startswith("figure of the section"), f"{name}: give the cell an alt: {image['alt']}"
 
 
 def test_links_inside_the_site_lead_somewhere(site):

@@ -1,8 +1,10 @@
-"""The cards' numbers are what their command prints; the notation page keeps to the letters of the code."""
+"""The cards' numbers are what their command prints; the notation page names what the code has."""
 
 import re
 import sys
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -33,6 +35,17 @@ def test_the_data_card_names_every_label_and_split():
 
     block = _block("DATA_CARD.md", "python scripts/card_numbers.py data")
     assert all(f"| {name} |" in block for name in (*LABELS, *SPLITS))
+
+
+def test_the_notation_page_names_what_the_code_has(vit):
+    from medbridge import AdapterConfig, FocalSampler, MedBridge
+    from medbridge.benchmarks import Benchmark
+
+    held = {"FocalSampler": FocalSampler(), "AdapterConfig": AdapterConfig(), "expert": vit, "model": MedBridge([vit], ["Mass"]),
+            "benchmark": Benchmark, "film": np.zeros((2, 3))}
+    page = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(?:len\()?(\w+)\.(\w+)\)?`", page)
+    assert len(named) >= 10 and all(hasattr(held[owner], name) for owner, name in named), named
 
 
 def test_relative_links_of_the_pages_lead_somewhere():

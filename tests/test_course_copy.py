@@ -55,7 +55,10 @@ def test_a_copy_is_whole(copies):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_folded_solutions_are_whole_code_and_define_what_the_stub_defines(path):
+def test_folded_solutions_are_what_the_solutions_notebook_runs_and_define_what_the_stub_defines(path):
+    solved = nbformat.read(path.parent / "solutions" / path.name, 4)
+    run = " ".join("\n".join(c.source for c in solved.cells if c.cell_type == "code").split())
+    assert len(_solutions(path)) >= 3 and all(" ".join(solution.split()) in run for solution in _solutions(path))
     code = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
     for solution in _solutions(path):
         names = {n.name for n in ast.walk(ast.parse(solution)) if isinstance(n, ast.FunctionDef)}

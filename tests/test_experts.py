@@ -65,11 +65,13 @@ def test_depths_out_of_range(vit):
 def test_a_fingerprint_follows_the_weights(vit):
     before = vit.fingerprint()
     weight = vit.model.visual.conv1.weight
+    own = weight.detach().clone()
     weight.data[0, 0, 0, 0] += 1
     try:
         assert vit.fingerprint() != before
     finally:
-        weight.data[0, 0, 0, 0] -= 1
+        weight.data.copy_(own)  # to the last bit: other tests share the expert
+    assert vit.fingerprint() == before
 
 
 @pytest.mark.parametrize(("name", "message"), [

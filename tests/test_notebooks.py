@@ -34,6 +34,7 @@ def test_a_chapter_keeps_the_form(source):
     parts = ["colab-badge.svg", "**What you will build:**", "- **Prerequisites:**", "- **Time:**", "- **Paper"]
     places = [opening.find(part) for part in parts]
     assert -1 not in places and places == sorted(places), f"the opening has not {parts} in this order"
+    assert f"about {build.reading_minutes(source)} minutes to read and solve;" in opening
     assert "T4" in opening and "not for clinical use" in opening and re.search(r"\*?synthetic\*?", opening)
     assert cells[1].source.startswith("# Set-up") and build.repository() in cells[1].source
     assert "## Summary" in text and "### Exercise" in text
@@ -54,6 +55,14 @@ def test_five_notebooks_or_more_have_a_widget_and_every_widget_says_what_stands_
     assert having >= 5
 
 
+def test_minutes_of_reading_are_counted(tmp_path):
+    source = tmp_path / "50_x.py"
+    source.write_text("# %% [markdown]\n# # 50 [word](address.ipynb) and\n#\n# ★★☆, 15 minutes.\n"
+                      "# <details><summary>Solution</summary>\n# not this\n# </details>\n\n# %%\n# nor this\nx = 1\n\ny = 2\n")
+    assert build.counts(source) == (5, 2, 15)  # 50, word, and, 15, minutes
+    assert build.reading_minutes(source) == 15
+
+
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda s: s.stem)
 def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
     from medbridge.exercises import CHECKS
@@ -65,8 +74,17 @@ def test_every_exercise_has_a_check_and_a_solution_that_passes(source):
     solved = nbformat.read(build.target(build.SOURCES / "solutions" / source.name), 4)
     printed = "".join(o.get("text", "") for c in solved.cells for o in c.get("outputs", []))
     for n in numbers:
+        exercise = re.search(rf"### Exercise {re.escape(n)}:.*?check\(\"{re.escape(n)}\"", chapter, re.DOTALL)[0]
+        assert re.search(r"(?:★☆☆|★★☆|★★★), \d+ minutes", exercise) and "<summary>Hint" in exercise
         assert f"### Exercise {n}" in chapter and f'check("{n}"' in chapter
         assert f"Exercise {n}: right" in printed
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
+def test_no_line_of_prose_begins_with_a_comment(source):
+    """Markdown takes the whole line for HTML then, and shows its marks as they are."""
+    text = "\n".join(c.source for c in build.render(source).cells if c.cell_type == "markdown")
+    assert not re.search(r"^\s*<!--", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: str(s.relative_to(build.SOURCES)))
@@ -105,8 +123,6 @@ def test_a_notebook_holds_no_trace_of_the_machine_that_ran_it(source):
         assert set(cell.metadata) <= {"tags", "alt"}, cell.source[:80]
         for output in cell.get("outputs", []):
             assert set(output.get("metadata", {})) <= {"image/png", "needs_background"}
-            if "nbval-ignore-output" in cell.metadata.get("tags", []):
-                continue  # such a cell may show where it ran
             shown = json.dumps([output.get("text"), output.get("data", {}).get("text/plain")])
             trace = re.search(r"/(?:home|root|Users|tmp|work)/\S*", shown)
             assert not trace, f"a folder of the machine stands in the stored output: {trace[0]}"

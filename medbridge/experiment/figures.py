@@ -44,8 +44,8 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
             # a little aside, or the intervals would hide each other
             at = line["label_fraction"] * 1.09 ** (i - (len(methods) - 1) / 2)
             error = np.clip(np.nan_to_num([line["auc"] - line["lo"], line["hi"] - line["auc"]]), 0, None)
-            ax.errorbar(at, line["auc"], yerr=error, color=_COLOURS[i % len(_COLOURS)], marker="o", markersize=4, linewidth=1.3,
-                        elinewidth=0.9, capsize=2, label=method)
+            ax.errorbar(at, line["auc"], yerr=error, color=_COLOURS[i % len(_COLOURS)], marker="oDs^vX*P"[i % 8],
+                        markersize=4, linewidth=1.3, elinewidth=0.9, capsize=2, label=method)
         ax.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--")
         ax.set_xscale("log")
         ax.set_xticks(fractions, [f"{100 * f:g} %" for f in fractions])

@@ -18,7 +18,7 @@
 # - **For whom:** students, researchers and clinician-engineers who know Python and NumPy and had a first course in deep
 #   learning. Medical terms are explained where they come up.
 # - **Prerequisites:** none beyond that.
-# - **Time:** 30 minutes to read; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
+# - **Time:** about {{READING}} minutes to read and solve; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
 # - **Paper:** Li, Ghahremani, Wachinger, *MedBridge: Bridging Foundation Vision-Language Models to Medical Image
 #   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3 (the method). What the paper leaves open
 #   is our choice, and is marked **[ours]** in the package.
@@ -51,8 +51,9 @@
 # - A cell that writes something from scratch ends in an assertion that it equals the package's own function. What you
 #   read is what runs.
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
-#   right or what to look at; `medbridge course progress` tells what you have solved.
-#   <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
+#   right or what to look at; `medbridge course progress` tells what you have
+#   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
+# - A letter means the same thing in all notebooks and in the code: [notation and glossary](../docs/notation.md).
 # - *Profiles:* by default every notebook runs in about a minute on two CPU cores, with small samples. Start Jupyter
 #   with the environment variable `MEDBRIDGE_PROFILE=full` for larger samples and real models. The stored outputs are of
 #   the default profile.
@@ -108,7 +109,7 @@ rows |= {
     "CPU cores": os.cpu_count(),
     "GPU": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
     "profile": "full" if full_profile() else "default",
-    "cache folder": cache_folder(),
+    "cache folder": str(cache_folder()).replace(str(Path.home()), "~"),
     "shipped experts": os.path.relpath(tiny_experts_folder()),
     "MEDBRIDGE_WEIGHTS": os.environ.get("MEDBRIDGE_WEIGHTS", "not set: shipped experts only, or downloads"),
 }
@@ -143,15 +144,15 @@ print("environment: ready")
 #    x-ray showing effusion".
 # 5. **Mixture of experts**: a router looks at the queries and decides how much to trust each expert.
 #
-# Blue is frozen, orange is trained. Only the orange part is stored in an *adapter*.
+# Blue is frozen, orange with a thick edge is trained. Only the orange part is stored in an *adapter*.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="Diagram of the method: a film is cut into N views; each frozen expert gives maps, a trained query encoder reads them into Q queries and class scores; a router turns the queries into weights, and the mixture adds up the experts' scores" tags=["nbval-ignore-output"]
 FROZEN, TRAINED, DATA = "#bcd7ee", "#fbd3a6", "#eeeeee"
 
 
 def block(ax, x, y, text, colour, width=1.5, height=0.86):
     ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.04",
-                                facecolor=colour, edgecolor="0.35"))
+                                facecolor=colour, edgecolor="0.35", linewidth=2.4 if colour == TRAINED else 0.8))
     ax.text(x, y, text, ha="center", va="center", fontsize=10)
 
 
@@ -242,7 +243,7 @@ print("film:", film.shape, film.dtype)
 print("findings:", ", ".join(present))
 assert set(boxes["label"]) <= set(present)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic chest film, with the true box of every finding drawn and named" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(5, 5.3), layout="constrained")
 ax = fig.subplots()
 ax.imshow(film, cmap="gray", vmin=0, vmax=1)
@@ -349,7 +350,7 @@ np.testing.assert_allclose(explanation.probabilities, mixed, atol=1e-5)
 label = boxes["label"].iloc[0]
 print("heat map for:", label)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
 plots.query_attention(explanation, label, boxes.loc[boxes["label"] == label, ["x0", "y0", "x1", "y1"]].to_numpy(),
                       title=f"synthetic film, {label}")
 

@@ -13,7 +13,7 @@
 # them.
 #
 # - **Prerequisites:** [00 Start here](00_start_here.ipynb); softmax, cross-entropy, logistic regression.
-# - **Time:** 60 minutes to read; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
 #   minute).
 # - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698), sections 1 and 3; Radford et al.,
 #   [CLIP, arXiv 2103.00020](https://arxiv.org/abs/2103.00020), sections 2.3 and 3.1.
@@ -148,7 +148,7 @@ print("image embeddings equal the package's")
 # Six pictures against their six captions. A model that has learned its lesson has a bright diagonal: each picture is
 # closest to its own caption.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="six synthetic scenes above a table of cosine similarities with their six captions, tiny-vit; the diagonal holds the true pairs" tags=["nbval-ignore-output"]
 def similarity_figure(images, captions, cosine, title):
     n = len(images)
     fig = Figure(figsize=(9.6, 6.4), layout="constrained")
@@ -169,7 +169,7 @@ u, v = EMBEDDED["tiny-vit", "scenes"]
 similarity_figure(PICTURES["scenes"].images[:6], PICTURES["scenes"].captions[:6], (v[:6] @ u[:6].T).numpy(),
                   "tiny-vit: cosine similarity of six synthetic scenes (columns) and their captions (rows)")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="six synthetic textures above a table of cosine similarities with their six captions, tiny-resnet; the diagonal holds the true pairs" tags=["nbval-ignore-output"]
 u, v = EMBEDDED["tiny-resnet", "textures"]
 similarity_figure(PICTURES["textures"].images[:6], PICTURES["textures"].captions[:6], (v[:6] @ u[:6].T).numpy(),
                   "tiny-resnet: cosine similarity of six synthetic textures (columns) and their captions (rows)")
@@ -430,7 +430,7 @@ for h, films in HOSPITALS.items():
 # adds windows.) The largest film that we show has 1024 x 1024 pixels; a nodule of 20 pixels is then less than three
 # pixels wide.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic chest film of each of the hospitals A, B and C, as a tiny expert gets it: 128 by 128 pixels" tags=["nbval-ignore-output"]
 shrunk = []
 for films in HOSPITALS.values():
     film = films.read(0)
@@ -487,7 +487,7 @@ rows = [(name, h, e.macro["auc"], e.macro["lo"], e.macro["hi"],
          int(((e.per_label["auc_lo"] <= 0.5) & (e.per_label["auc_hi"] >= 0.5)).sum())) for (name, h), e in zero.items()]
 pd.DataFrame(rows, columns=["expert", "hospital", "mean AUC", "low", "high", "findings whose interval holds 0.5 (of 8)"]).round(2)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="bars with 95 % intervals: zero-shot AUC of each label for each tiny expert, synthetic films of hospital A, with a line at chance" tags=["nbval-ignore-output"]
 plots.auc_bars({f"{name}, zero-shot": zero[name, "A"] for name in experts}, f"zero-shot on {len(HOSPITALS['A'])} synthetic films of hospital A")
 
 # %%
@@ -570,14 +570,14 @@ for name in HOME:
     print(f"{name}: true texts score higher than false ones at home (AUC above 0.75): {gap[name, None] > 0.75};"
           f" on films (AUC within 0.15 of chance): {abs(gap[name, 'A'] - 0.5) < 0.15}")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="densities of the cosine similarity of pictures with true and with false texts, one row an expert: apart for its own synthetic pictures, nearly on top of each other for synthetic chest films" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(9.6, 2.9 * len(experts)), layout="constrained")
 axes = fig.subplots(len(experts), 2, squeeze=False, sharex="row")
 for row, name in zip(axes, experts, strict=True):
     for ax, h in zip(row, (None, "A"), strict=True):
         cosine, true = true_and_false(name, h)
-        for values, colour, text in ((cosine[~true], COLOURS[7], "text is false"), (cosine[true], COLOURS[1], "text is true")):
-            sns.kdeplot(x=values.ravel(), ax=ax, color=colour, fill=True, alpha=0.35, label=text)
+        for values, colour, line, text in ((cosine[~true], COLOURS[7], "--", "text is false"), (cosine[true], COLOURS[1], "-", "text is true")):
+            sns.kdeplot(x=values.ravel(), ax=ax, color=colour, fill=True, alpha=0.35, linestyle=line, linewidth=1.5, label=text)
         place = f"{HOME.get(name, 'scenes')} and captions" if h is None else "chest films and findings"
         ax.set(title=f"{name}, synthetic {place}: AUC {gap[name, h]:.2f}", ylabel="density", yticks=[])
         ax.title.set_fontsize(10)
@@ -637,7 +637,7 @@ for name, e in compared.items():
     print(f"{name:<13} mean AUC {e.macro['auc']:.2f} [{e.macro['lo']:.2f}, {e.macro['hi']:.2f}]")
 print("linear probe (A) minus zero-shot (B), same films:", difference.verdict)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="bars with 95 % intervals: test AUC of each label for zero-shot and for a linear probe on the same frozen experts, synthetic films of hospital A" tags=["nbval-ignore-output"]
 plots.auc_bars(compared, f"the same frozen experts on {len(test_on['A'])} synthetic test films of hospital A")
 
 # %%
@@ -741,7 +741,7 @@ explore_shift(probe_of_a, dial_film, LABELS, "a synthetic test film of hospital 
 # %% [markdown]
 # Without a running kernel nothing moves; here is one setting of the dials.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="a synthetic film before and after exposure, contrast and grain are turned, and the scores of every label before and after" tags=["nbval-ignore-output"]
 darker = shift_film(dial_film, exposure=-0.8, contrast=0.7, noise=0.3)
 plots_explore.shifted_film(dial_film, darker, probe_of_a(dial_film), probe_of_a(darker), LABELS,
                            "a synthetic test film of hospital A: exposure -0.8, contrast 0.7, noise 0.3")
@@ -760,7 +760,7 @@ explore_prompts(list(experts.values()), fit_on["A"])
 # %% [markdown]
 # Without a running kernel, one prompt:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="left: films with and without Cardiomegaly by their similarity to a typed prompt; right: bars of the prompt's similarity to each label's own prompt; synthetic films of hospital A" tags=["nbval-ignore-output"]
 prompt, where = "a large bright blob in the centre", fit_on["A"].benchmark
 text = experts["tiny-vit"].encode_text([prompt])[0].float().numpy()
 plots_explore.prompt_similarity(

@@ -8,7 +8,7 @@
 # of this course, learn what an unknown label is, and measure what goes wrong when films are split instead of patients.
 #
 # - **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
-# - **Time:** about 60 minutes of reading; about one minute of computing on two CPU cores the first time, as the synthetic
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores the first time, as the synthetic
 #   films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
 #
@@ -246,7 +246,7 @@ ax.set_title("PhantomCXR (synthetic): films with the row's finding (count) that 
 ax.tick_params(axis="x", rotation=35)
 fig
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="bars: share of the films with each finding in the synthetic hospitals A, B and C" tags=["nbval-ignore-output"]
 by_hospital = films.table.groupby("hospital")[list(LABELS)].mean()
 plots.prevalence_bars({f"hospital {h}": row.to_numpy() for h, row in by_hospital.iterrows()}, LABELS,
                       "PhantomCXR (synthetic)")
@@ -468,7 +468,7 @@ print("film by film looks better than patient by patient, on average, in all fou
 print(f"mean AUC over {repeats} repeats (synthetic films)")
 mean.assign(inflation=mean["film"] - mean["patient"]).round(2)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots: mean AUC over repeated draws of the test films of the same classifier, synthetic films; draws by film beside draws by patient, for findings and for coins as labels; left: thumbnails, right: tiny experts" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(8, 3.4), layout="constrained")
 fig.suptitle(f"The same classifier, films and labels (synthetic), {repeats} draws of the test films", fontsize=11)
 for ax, (name, part) in zip(fig.subplots(1, 2, sharey=True), leak.groupby("features"), strict=True):
@@ -584,8 +584,8 @@ for how, count in covered.items():
 # %% tags=["nbval-ignore-output"]
 fig = Figure(figsize=(7, 2.8), layout="constrained")
 ax = fig.subplots()
-for colour, (how, draws) in zip(sns.color_palette("colorblind"), example.items(), strict=False):
-    ax.hist(draws, bins=30, range=(0.4, 1.0), alpha=0.55, color=colour, label=f"drawn by {how}")
+for colour, hatch, (how, draws) in zip(sns.color_palette("colorblind"), ("", "//"), example.items(), strict=False):
+    ax.hist(draws, bins=30, range=(0.4, 1.0), alpha=0.55, color=colour, hatch=hatch, edgecolor="white", label=f"drawn by {how}")
 ax.axvline(truth, color="black", linestyle="--", label="true AUC")
 ax.set(title="First of the simulated studies: AUC of 200 bootstrap draws", xlabel="AUC", ylabel="draws")
 ax.spines[["top", "right"]].set_visible(False)

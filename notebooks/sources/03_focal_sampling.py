@@ -8,7 +8,7 @@
 # classifier that sees the whole film alone with one that sees all views.
 #
 # - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
-# - **Time:** about 45 minutes of reading; about one minute of computing on two CPU cores when the synthetic films are not drawn
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores when the synthetic films are not drawn
 #   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
 #   the paper leaves open, the text says **[ours]**.
@@ -368,7 +368,7 @@ wide_boxes = sampler.inference_boxes(*wide.shape)
 torch.testing.assert_close(my_extract_views(wide, wide_boxes, R), focal.extract_views(wide, wide_boxes, R))
 print("views:", tuple(views.shape), "from", float(views.min()) >= 0 and float(views.max()) <= 1 and "[0, 1]")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic film as the expert gets it: the whole film and its windows, all of the same size in pixels" tags=["nbval-ignore-output"]
 plots.view_strip(views.numpy(), title=f"One synthetic film as the expert gets it: {len(views)} views of {R} x {R} pixels")
 
 # %% [markdown]
@@ -385,7 +385,7 @@ widgets.explore_focus(film, R, "a synthetic film, and what the expert sees")
 # %% [markdown]
 # Without a running kernel, three views of the same place:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="a synthetic film with three square views of 800, 400 and 100 pixels drawn on it, and beside it what the expert sees of each at its own size" tags=["nbval-ignore-output"]
 placed = np.array([[500 - side / 2, 520 - side / 2, 500 + side / 2, 520 + side / 2] for side in (800, 400, 100)], dtype=np.float32)
 plots_explore.placed_views(film, placed, R, "a synthetic film, and what the expert sees")
 

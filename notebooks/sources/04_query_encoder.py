@@ -9,7 +9,7 @@
 # frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
 # - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
-# - **Time:** about 70 minutes of reading; one to two minutes of computing on two CPU cores the first time, less afterwards. On
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less afterwards. On
 #   a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
 #   paper leaves open, the text says **[ours]**.
@@ -610,7 +610,7 @@ print("class scores:", tuple(logits.shape), "for two films and eight findings")
 # loop then sees only the cache. Notebook 06 is about the loop itself; here we call it. The expert is tiny-resnet, which was
 # picked on other synthetic films than these.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="training curves of one expert on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 450)
 model = MedBridge([resnet], benchmark.labels, sampler=sampler)
 films = {name: compute_features(benchmark.split(name), [resnet], model.depths, sampler, name == "train", progress=False)
@@ -644,7 +644,7 @@ print("On these synthetic films " + (
     "the interval holds zero: no difference is shown." if difference.lo <= 0 <= difference.hi else
     f"the {'queries are' if difference.diff > 0 else 'linear probe is'} better."))
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots with 95 % paired intervals: test AUC of the queries minus that of a linear probe on the same views, by label and in the mean, synthetic test films; a line marks zero" tags=["nbval-ignore-output"]
 mean = pd.DataFrame([{"label": "mean", "diff": difference.diff, "lo": difference.lo, "hi": difference.hi}])
 rows = pd.concat([difference.per_label.iloc[::-1], mean], ignore_index=True)
 fig = Figure(figsize=(7, 3.4), layout="constrained")
@@ -683,7 +683,7 @@ np.testing.assert_allclose(explanation.probabilities, scores["queries"][chosen],
 assert explanation.attention[0].sum((2, 3)).max() <= 1
 print(f"film {Path(test.image_ids()[chosen]).stem} has one box: {label}; {N} views, {Q} queries")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="attention of each query (columns) in each view (rows) laid over a synthetic film, with the true box of the finding, which the model does not know" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(12.5, 1.5 * N + 0.5), layout="constrained")
 axes = fig.subplots(N, Q + 1)
 pictures = focal.extract_views(explanation.film, explanation.boxes, 128)
@@ -709,7 +709,7 @@ fig
 # places, and differ in how much they take from them. Nothing in training asked them to differ, or to look into the box: they
 # learned from one word a finding. The next picture puts the queries of this finding together, over all views.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
 plots.query_attention(explanation, label, box[None], f"synthetic film, {label}")
 
 # %% [markdown]

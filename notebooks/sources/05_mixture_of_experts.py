@@ -9,7 +9,7 @@
 # add and drop an expert.
 #
 # - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
-# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one afterwards. On a
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one afterwards. On a
 #   Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
 #   what the paper leaves open, the text says **[ours]**.
@@ -94,7 +94,7 @@ for c, label in enumerate(test.labels):
 failures = pd.DataFrame(rows).set_index("finding")
 print("share of failed pairs = 1 - AUC, for both experts and every finding")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="stacked bars by label: the share of pairs of synthetic test films on which both experts fail, only the first or only the second, with the correlation of their scores above each bar" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(8.5, 3.6), layout="constrained")
 ax = fig.subplots()
 below = np.zeros(len(failures))
@@ -514,7 +514,7 @@ check("5.2", expert_gradient)
 # Now the real thing: both experts, their queries and the router, trained together from the start, with the settings of the
 # single ones.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="training curves of the mixture on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 mixture = MedBridge(experts, benchmark.labels, sampler=sampler)
 history = mixture.fit(benchmark, config=settings, progress=False)
 plots.training_curves(history.rows, history.best_epoch, f"mixture of {' and '.join(names)} on {benchmark.name}")
@@ -526,7 +526,7 @@ np.testing.assert_allclose(sigmoid((found.weights * found.expert_logits).sum(axi
 router_numbers = sum(p.numel() for p in mixture.router.parameters())
 print(f"the router has {router_numbers:,} of {sum(p.numel() for p in mixture.trainable().values()):,} trained numbers")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots with 95 % paired intervals: mean test AUC of the trained mixture minus each expert alone, their uniform average and equal weights, synthetic test films; a line marks zero" tags=["nbval-ignore-output"]
 rivals = {**{f"{name} alone": p.probabilities for name, p in zip(names, alone, strict=True)},
           "uniform average of the two alone": uniform,
           "its own experts, equal weights": sigmoid(found.expert_logits.mean(axis=1))}
@@ -555,7 +555,7 @@ fig
 #
 # ### What did the router learn?
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="table of the router's weights on synthetic test films, expert by label: mean and standard deviation" tags=["nbval-ignore-output"]
 plots.router_weights(found.weights, names, test.labels, "router weights on synthetic test films: mean ± standard deviation")
 
 # %% tags=["nbval-ignore-output"]
@@ -599,7 +599,7 @@ ipywidgets.interactive(be_the_router, weight=ipywidgets.FloatSlider(0.5, min=0, 
 # %% [markdown]
 # The same for readers without a kernel, for the mean:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="mean validation AUC of the mixture as the weight of one expert goes from 0 to 1, synthetic validation films; a diamond marks the weight that is set" tags=["nbval-ignore-output"]
 be_the_router()
 
 # %% [markdown]

@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels and masks) and [03](03_focal_sampling.ipynb) (views), 04 (Query
 #   Encoder) and 05 (mixture of experts); PyTorch: modules, autograd, an optimiser.
-# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores when films and features are not there
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when films and features are not there
 #   yet, less afterwards. On a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3. The paper fixes the order of the parts, and that the experts
 #   stay frozen. How it is trained is left open; those choices are marked **[ours]**.
@@ -382,7 +382,7 @@ asymmetric_loss(scores, y, known).backward()
 assert (scores.grad[~known] == 0).all()
 print("by hand = package; with both powers and the margin at zero it is the masked cross-entropy")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="size of the loss's gradient against the probability told, for cross-entropy and the asymmetric loss; left: finding absent, right: present" tags=["nbval-ignore-output"]
 logit = torch.linspace(-5, 5, 201, requires_grad=True)
 fig = Figure(figsize=(9, 3), layout="constrained")
 for ax, truth, text in zip(fig.subplots(1, 2, sharey=True), (0.0, 1.0), ("finding absent", "finding present"), strict=True):
@@ -600,7 +600,7 @@ heart = auc(*[a[:, LABELS.index("Cardiomegaly")] for a in (targets["test"][0], p
 assert heart > 0.75
 print("training loss below that of the prevalences alone; test AUC of Cardiomegaly above 0.75")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="training curves of the thirty lines on synthetic films: training loss and mean validation AUC by epoch; a dotted line marks the loss of telling the prevalence alone" tags=["nbval-ignore-output"]
 fig = plots.training_curves(rows, best_epoch, "Thirty lines on synthetic films")
 fig.axes[0].axhline(guess, color="C1", linestyle=":", label="prevalence alone")
 fig.axes[0].legend(frameon=False, fontsize=8)
@@ -621,7 +621,7 @@ fig
 # - a **checkpoint after each epoch**. The same call with the same folder goes on where it stopped;
 # - errors that say what to do: a label without a known film, a loss that is not finite, a checkpoint of another run.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="training curves of medbridge.fit on synthetic films: training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 folder = Path(tempfile.mkdtemp())
 EPOCHS = 30 if full_profile() else 15
 model = new_model()
@@ -771,7 +771,7 @@ widgets.explore_film(loaded, test)
 # %% [markdown]
 # One film of it, for readers without a kernel:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
 label = next(name for name, t in zip(LABELS, present, strict=True) if t)
 boxes = test.boxes[(test.boxes["image"] == test.image_ids()[chosen]) & (test.boxes["label"] == label)]
 plots.query_attention(explain(loaded, film), label, boxes[["x0", "y0", "x1", "y1"]].to_numpy(), f"{test.name}: {label}")

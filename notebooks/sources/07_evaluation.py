@@ -9,7 +9,7 @@
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC by pairs, a first bootstrap) and
 #   [06](06_assembling_and_training.ipynb) (what is evaluated here); a first course in statistics: mean, standard deviation, interval.
-# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores when films and features are not there
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when films and features are not there
 #   yet, half a minute afterwards. On a Colab T4 about the same (an estimate): little of it runs on a GPU.
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698) reports AUC; that is **[paper]**. Intervals, paired tests, thresholds, calibration
 #   and subgroups are **[ours]**.

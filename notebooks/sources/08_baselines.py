@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [01](01_vlms_and_zero_shot.ipynb) (zero-shot) and [02](02_films_labels_splits.ipynb) (splits, AUC with
 #   intervals); Python, NumPy, a little PyTorch. Notebook [07](07_evaluation.ipynb) goes deeper into intervals.
-# - **Time:** about 60 minutes of reading; about two minutes of computing on two CPU cores the first time, one when the films and features
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one when the films and features
 #   are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
 #   (an estimate).
 # - **Papers:** CoOp, CoCoOp, CLIP-Adapter, Tip-Adapter, VPT, MaPLe, LoRA, MVFA; each module in `medbridge/baselines` names its own and
@@ -75,7 +75,7 @@ rng = seed_everything(0)
 #
 # A map says more than the table. Film and label meet in a score; every method takes hold of the path to it somewhere else:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="map of a vision-language model, image side above and text side below, with the places where the baselines intervene: prompts, adapters on the embeddings, low-rank weights, prompts inside the tower, a cache, a probe, a tower of its own" tags=["nbval-ignore-output"]
 def intervention_map():
     """Where each method takes hold of a CLIP-like model."""
     fig = Figure(figsize=(10, 4.6), layout="constrained")
@@ -354,7 +354,7 @@ widgets.explore_cache(draw_cache)
 # %% [markdown]
 # The same for readers without a kernel:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="Tip-Adapter at alpha 100 and beta 5.5 on synthetic films; left: cosines of validation and training films, and the affinity that each gets; right: bars of validation AUC by label of words, cache and both" tags=["nbval-ignore-output"]
 draw_cache(100.0, 5.5)
 
 # %% [markdown]
@@ -610,7 +610,7 @@ else:
 board = run_leaderboard(films, out=out, seeds=(0, 1, 2), sampler=sampler, progress=False, n_boot=500, **settings)
 board.table[["method", "auc", "lo", "hi", "seed_sd", "parameters", "ours_minus", "ours_lo", "ours_hi"]].round(2)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots with 95 % intervals: mean test AUC of every method of the leaderboard, synthetic films" tags=["nbval-ignore-output"]
 plots.leaderboard_plot(board.table, board.caption)
 
 # %% [markdown]

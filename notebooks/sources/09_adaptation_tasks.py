@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels, splits, AUC with intervals) and
 #   [03](03_focal_sampling.ipynb); Python, NumPy, a little pandas.
-# - **Time:** about 50 minutes of reading; about two minutes of computing on two CPU cores the first time, seconds when the films and
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, seconds when the films and
 #   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
 #   on a GPU (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
@@ -104,7 +104,7 @@ else:
     fractions, seeds = [0.1, 1.0], [0]
 prevalence = {name: [b.table[label].mean() for label in b.labels] for name, b in benchmarks.items()}
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="bars: share of films with each shared label in every hospital, synthetic films" tags=["nbval-ignore-output"]
 common = [label for label in next(iter(benchmarks.values())).labels if all(label in b.labels for b in benchmarks.values())]
 mark = "synthetic films" if not full_profile() else None
 plots.prevalence_bars({name: [b.table[label].mean() for label in common] for name, b in benchmarks.items()}, common, mark)
@@ -281,12 +281,12 @@ check("9.2", patients_needed)
 # ```
 # </details>
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="four curves, each of another line style: probability that a budget of patients holds at least one positive, against the number of patients, for findings of 10, 3, 1 and 0.2 %; a line at 95 %" tags=["nbval-ignore-output"]
 n = np.arange(1, 400)
 fig = Figure(figsize=(6, 3), layout="constrained")
 ax = fig.subplots()
-for p in (0.1, 0.03, 0.01, 0.002):
-    ax.plot(n, 1 - (1 - p) ** n, label=f"{100 * p:g} % of the patients have it")
+for p, line in zip((0.1, 0.03, 0.01, 0.002), ("-", "--", "-.", ":"), strict=True):
+    ax.plot(n, 1 - (1 - p) ** n, line, label=f"{100 * p:g} % of the patients have it")
 ax.axhline(0.95, color="0.6", linestyle="--", linewidth=0.8)
 ax.set(xlabel="patients in the budget", ylabel="probability of at least one positive", ylim=(0, 1.02))
 ax.spines[["top", "right"]].set_visible(False)
@@ -415,7 +415,7 @@ print("the table says what scikit-learn says")
 # %% [markdown]
 # ### What do labels buy?
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="test AUC of each method against the share of training patients whose labels may be used, with intervals, synthetic films" tags=["nbval-ignore-output"]
 figures.budget_curves(found.averages, "in-domain multi-label")
 
 # %% [markdown]
@@ -425,7 +425,7 @@ figures.budget_curves(found.averages, "in-domain multi-label")
 #
 # ### What does it cost to move?
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="tables of MedBridge's mean test AUC with intervals by training hospital (rows) and test hospital (columns), for 10 % and 100 % of the labels, synthetic films" tags=["nbval-ignore-output"]
 figures.domain_matrix(found.averages, "cross-domain")
 
 # %% [markdown]

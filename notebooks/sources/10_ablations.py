@@ -11,7 +11,7 @@
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal
 #   Sampling) and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a
 #   little pandas.
-# - **Time:** about 50 minutes of reading; about one minute of computing on two CPU cores (more the first time, when synthetic films
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
 #   cores (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
@@ -179,7 +179,7 @@ assert np.isclose(rows.loc["whole film only (N=1)", "test_diff"], mine[0])
 assert run_ablation(benchmark, live, folder / "study", only=["views"], seeds=seeds, progress=False).table.shape[0] == 3
 print("the study's rows are what we trained by hand; what is finished is not trained again")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="forest plots, validation left and test right: mean AUC of each variant minus the default with 95 % paired intervals, small study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
 forest_plot(study.table, study.caption)
 
 # %% [markdown]
@@ -408,7 +408,7 @@ if full_profile():
 show = ["factor", "variant", "views", "val_auc", "val_diff", "val_lo", "val_hi", "val_holm", "test_diff", "test_lo", "test_hi", "seconds"]
 table[show].round(3)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="forest plots, validation left and test right: mean AUC of all variants minus the default with 95 % paired intervals, whole study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
 forest_plot(table, caption)
 
 # %% [markdown]
@@ -432,7 +432,7 @@ forest_plot(table, caption)
 # A part that gains little may still be right where it costs nothing; one that gains a little more may be wrong where it doubles the bill.
 # AUC against training time, and against trained parameters:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="mean validation AUC of each variant against its training time (left) and its trained parameters (right), a marker a factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
 cost_plot(table, caption)
 
 # %% [markdown]

@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [00](00_start_here.ipynb), [02](02_films_labels_splits.ipynb) (intervals) and
 #   [03](03_focal_sampling.ipynb) (views); Query Encoder and mixture (notebooks 04 and 05) help.
-# - **Time:** about 50 minutes of reading; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
 #   On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
 #   **[ours]**, after the works that each section names.
@@ -113,7 +113,7 @@ for label in e.labels:
     np.testing.assert_allclose(my_heatmap(e, label), e.heatmap(label), atol=1e-5)
 print("heat map from scratch equals Explanation.heatmap for all", len(e.labels), "labels")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
 plots.query_attention(e, LABEL, boxes_of(chosen, LABEL), f"synthetic film {chosen}: {LABEL}")
 
 # %% [markdown]
@@ -134,7 +134,7 @@ explore_attention(model, films.take(np.arange(6)))
 # %% [markdown]
 # The same for readers without a kernel, for one query:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one query of the first layer: the synthetic film with its view, the view as the expert gets it, and the query's attention over the view's patches" tags=["nbval-ignore-output"]
 plots_explore.attention_view(e, 0, 0, 5, 2, boxes_of(chosen, LABEL), f"synthetic film {chosen}, one query of the first layer")
 
 # %% [markdown]
@@ -263,7 +263,7 @@ print("pointing game: Cardiomegaly and Pneumonia are above chance, with interval
 # **another patient** with the same label score on **this** patient's boxes? Only what goes beyond that is about this film.
 # `localisation_table` has it in the columns `hit_other` and `iou_other`.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots by label with 95 % intervals: pointing game and IoU of the trained adapter's own maps, beside other patients' maps and chance, synthetic test films" tags=["nbval-ignore-output"]
 def localisation_figure(table, title):
     fig = Figure(figsize=(10, 3.6), layout="constrained")
     for ax, name, text in zip(fig.subplots(1, 2), ("hit", "iou"), ("pointing game: share of hits", "IoU"), strict=True):
@@ -439,7 +439,7 @@ np.testing.assert_allclose(hidden, hide_cells(film, cells), atol=1e-6)
 logits = film_logits(model, [film, hidden, hide_cells(film, moved), hide_cells(film, cells, "mean")])[:, c]
 print("hiding from scratch equals medbridge.occlusion.hide_cells")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="a synthetic film four times, as it is and with a tenth of its cells hidden: brightest blurred, elsewhere blurred, brightest grey; titles give the logit, the true box is drawn" tags=["nbval-ignore-output"]
 titles = [f"as it is: logit {logits[0]:+.1f}", f"brightest tenth blurred: {logits[1]:+.1f}", f"elsewhere blurred: {logits[2]:+.1f}",
           f"brightest tenth grey: {logits[3]:+.1f}"]
 true_box = boxes_of(chosen, LABEL)
@@ -512,7 +512,7 @@ for i, x in enumerate(seen):
 won = pd.DataFrame(rows, columns=["patient", "gain"])
 lo, hi = percentiles(bootstrap_means(won[["gain"]].to_numpy(), group_codes(won["patient"], len(won)), 1000, 0), 0.95)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="dots with standard deviations: each expert's share of the pooled maximum by view, synthetic films; a dashed line marks equal shares" tags=["nbval-ignore-output"]
 print(f"a window that holds a finding's centre wins {100 * won['gain'].mean():+.2f} % of the pool more than its usual share, compared with "
       f"windows that do not: 95 % interval {100 * lo[0]:+.2f} % to {100 * hi[0]:+.2f} %"
       + (", which holds zero" if lo[0] <= 0 <= hi[0] else ""))
@@ -553,7 +553,7 @@ for i in has:
     kinds[f"{'seen' if high else 'not seen'}, {'pointed' if pointed else 'not pointed'}"].append((i, x))
 assert sum(map(len, kinds.values())) == len(has)
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic film of each kind of verdict with the heat map and the true box of one label; titles give the kind and the probability" tags=["nbval-ignore-output"]
 print(LABEL, {kind: len(found) for kind, found in kinds.items()})
 shown = [(kind, *found[0]) for kind, found in kinds.items() if found]
 fig = Figure(figsize=(3.1 * len(shown), 3.7), layout="constrained")
@@ -590,7 +590,7 @@ explore_router(model, films.take(np.arange(6)))
 # %% [markdown]
 # The same for readers without a kernel:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic film: each expert's and the mixture's probability of every label, stars over those present; below, the router's weights as stacked bars" tags=["nbval-ignore-output"]
 plots_explore.router_film(e, films.table[list(model.labels)].iloc[chosen].to_numpy(dtype=float), f"synthetic film {chosen}")
 
 # %%
@@ -601,7 +601,7 @@ differ = (larger_weight != larger_share).mean()
 assert 0 < differ < 1
 print("the expert with the larger weight is not always the one with the larger contribution:", bool(differ > 0))
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="table of the router's weights on synthetic test films, expert by label: mean and standard deviation over films" tags=["nbval-ignore-output"]
 print(f"they differ in {100 * differ:.0f} % of all pairs of film and label")
 plots.router_weights(scores.weights, [x.name for x in model.experts], model.labels,
                      f"{len(films)} synthetic test films: router weights, mean ± standard deviation over films")

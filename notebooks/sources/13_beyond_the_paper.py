@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** notebooks [00](00_start_here.ipynb) to [03](03_focal_sampling.ipynb) and [09](09_adaptation_tasks.ipynb); notebooks
 #   [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
-# - **Time:** about 60 minutes of reading; one to two minutes of computing on two CPU cores the first time, less when films and features
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less when films and features
 #   are there. On a Colab T4 about one minute (an estimate).
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
 #   system is said at its place; everything else is **[ours]**.
@@ -435,7 +435,7 @@ for film in range(5):
 own = archive.patients[looked_up.rows] == patients.to_numpy()[:, None]
 print("films of the same patient among those found:", int(own.sum()))
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="a synthetic test film and its nearest training films of other patients, with their labels" tags=["nbval-ignore-output"]
 example = int(np.flatnonzero(test.table["Pneumonia"] == 1)[0])
 plots.evidence_strip(archive, looked_up, test, example)
 
@@ -487,7 +487,7 @@ boxes = prompt_boxes(film, (200, 800))  # of a film of 200 x 800 pixels
 print(boxes.round(1).to_string(index=False))
 assert boxes.iloc[0].tolist() == [200, 20, 400, 40, 1.0]
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic film for each of three free texts: a heat map of where the queries that mean the text looked, the enlarged heart's true box solid and what was found dashed" tags=["nbval-ignore-output"]
 row = int(np.flatnonzero((test.table["Cardiomegaly"] == 1) & (test.table["Pneumonia"] == 0))[0])
 picture = test.read(row)
 looked = explain(model, picture)
@@ -621,7 +621,7 @@ for word, e, g in (("new", report.new, report.new_gain), ("resolved", report.res
           f"labels (chance 0.5); minus the later film alone {g.diff:+.3f} [{g.lo:+.3f}, {g.hi:+.3f}]")
 print(f"mean recall of new, resolved, unchanged {report.accuracy:.3f} [{report.lo:.3f}, {report.hi:.3f}]; chance 0.333")
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="an earlier and a later synthetic film of one patient, with the score of one finding in each, and whether it is told new, unchanged or resolved" tags=["nbval-ignore-output"]
 d = first.differences(z["test"])
 told = tell_change(d, threshold)
 size = np.where(first.change == 1, d, -np.inf)
