@@ -370,3 +370,29 @@ def test_a_tower_of_another_kind_is_refused(squares):
         create_baseline("vpt", [expert], squares.labels)
     with pytest.raises(ExpertError, match="shows no blocks"):
         Tower(expert)
+
+
+@pytest.mark.parametrize("name", ["vpt", "maple", "lora", "mvfa", "fine-tune"])
+def test_a_tower_trains_in_the_experts_bfloat16(name, films, tiny, squares, monkeypatch):
+    """Nearly the float32 logits, other numbers, and gradients in float32."""
+    config = TrainConfig(epochs=1, batch_size=8)
+    baseline = create_baseline(name, [tiny], squares.labels, config=config, tries=1, progress=False)
+    inputs, said = baseline.inputs(films["train"], 0), {}
+    for precision in ("float32", "bfloat16"):
+        monkeypatch.setattr(tiny, "precision", precision)
+        torch.manual_seed(0)
+        module = baseline.build(0, films["train"])
+        views, _, _ = inputs.collate([inputs[i] for i in range(4)])
+        said[precision] = module(*views)
+        said[precision].square().sum().backward()
+        found = [p.grad for p in module.parameters() if p.grad is not None]
+        assert found and all(g.dtype == torch.float32 for g in found)
+        said[precision] = said[precision].detach()
+    assert said["bfloat16"].dtype == torch.float32 and not torch.equal(said["bfloat16"], said["float32"])
+    torch.testing.assert_close(said["bfloat16"], said["float32"], atol=0.05 * float(said["float32"].abs().max()), rtol=0)
+
+
+def test_a_tower_is_not_trained_in_float16(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "precision", "float16")
+    with pytest.raises(ExpertError, match="bfloat16"):
+        Tower(tiny)

@@ -82,7 +82,7 @@ class AdaptedTower(nn.Module):
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
         self._hidden = []
         self.tower(views[real])
-        scores = [(F.normalize(h, dim=-1) @ self.direction.T).mean(dim=1) for h in self._hidden]
+        scores = [(F.normalize(h.float(), dim=-1) @ self.direction.T).mean(dim=1) for h in self._hidden]
         self._hidden = []
         return self.scale * film_mean(torch.stack(scores).mean(dim=0), real)
 

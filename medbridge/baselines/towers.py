@@ -64,6 +64,9 @@ def _blocks(trunk: nn.Module) -> list[nn.Module]:
 class Tower(nn.Module):
     """A frozen copy of an expert's vision tower, whose parts can be reached.
 
+    It computes in the expert's own ``precision``, and trains under autocast where that is 'bfloat16': on processors and GPUs that
+    have it, 2 times as fast or more. What comes out is float32.
+
     Args:
         expert: one for which :func:`has_tower` holds.
 
@@ -72,14 +75,16 @@ class Tower(nn.Module):
         prefix: tokens before the patches. widths: of the blocks' outputs. dim: length of what :meth:`forward` gives.
 
     Raises:
-        ExpertError: another kind of tower.
+        ExpertError: another kind of tower, or 'float16', in which small gradients vanish.
     """
 
     def __init__(self, expert: Expert) -> None:
         super().__init__()
         if not has_tower(expert):
             raise ExpertError(f"{expert.name}: its tower shows no blocks that a baseline could change; use open_clip or timm")
-        self.name, self.size, self.prefix = expert.name, expert.size, expert.prefix
+        if expert.precision == "float16":
+            raise ExpertError(f"{expert.name}: a tower is not trained in float16, where small gradients vanish; use 'bfloat16'")
+        self.name, self.size, self.prefix, self.precision = expert.name, expert.size, expert.prefix, expert.precision
         # convolutions that are trained through run 1.7 times as fast with channels last, on the CPU too; the maths is the same
         self.net = copy.deepcopy(_net(expert)).requires_grad_(False).to(memory_format=torch.channels_last)
         self.register_buffer("mean", expert.mean.clone(), persistent=False)
@@ -113,9 +118,11 @@ class Tower(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Normalised ``(B, 3, R, R)`` -> ``(B, dim)``: embedding in the text space, or a vision-only expert's summary."""
         x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            final = self.net(x) if self.in_text_space else self.net.forward_features(x)
+        final = final.float()
         if self.in_text_space:
-            return self.net(x)
-        final = self.net.forward_features(x)
+            return final
         if final.dim() == 4:
             return final.mean(dim=(2, 3))
         patches = final[:, self.prefix :].mean(dim=1)
