@@ -55,6 +55,14 @@ def test_boxes_are_corners_with_the_label_as_it_is_elsewhere():
 
 
 @lone_classes
+def test_a_part_of_the_films_may_hold_none_with_a_box(root):
+    path = root / "BBox_List_2017.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(",")[0], "00099999_000.png")]) + "\n")
+    assert load_nih(root).boxes.empty
+
+
+@lone_classes
 def test_one_archive_of_twelve(root):
     whole = load_nih(root)
     shutil.rmtree(root / "images_002")

@@ -95,6 +95,7 @@ def test_headers_are_read_when_asked():
     (CLASSES, f"{FIRST},Lung Opacity\n{FIRST},Lung Opacity\n", "", "no row for patient 'b467"),
     (MAPPING, FIRST, "another", r"no entry for patient 'b467.*\(1 in all\)"),
     (MAPPING, "img_id", "image", "no JSON list of objects with subset_img_id and img_id"),
+    (MAPPING, '"00000001_000.png"', "null", "None is no name"),
 ])
 def test_each_fault_names_file_and_row(root, file, old, new, words):
     edit(root / file, old, new)

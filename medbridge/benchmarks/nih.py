@@ -190,7 +190,7 @@ def _boxes(root: Path, images: pd.Series, files: str) -> pd.DataFrame | None:
     if files == "present":  # the boxes were drawn on films of 1024 x 1024, and smaller copies of the films are common
         shapes = {image: _shape(root / image) for image in boxes["image"].unique()}
         for axis, corners in enumerate((["y0", "y1"], ["x0", "x1"])):
-            scale = boxes["image"].map({image: shape[axis] / _SIDE for image, shape in shapes.items()})
+            scale = boxes["image"].map({image: shape[axis] / _SIDE for image, shape in shapes.items()}).astype(float)
             boxes = boxes.assign(**{c: boxes[c] * scale for c in corners})
     return boxes
 

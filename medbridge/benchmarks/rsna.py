@@ -136,9 +136,9 @@ def _mapping(path: Path) -> pd.Series | None:
     try:
         records = json.loads(path.read_text(encoding="utf-8-sig"))
         people = {record["subset_img_id"]: record["img_id"] for record in records}
-        odd = next((item for pair in people.items() for item in pair if not isinstance(item, str) or not item), None)
-        if odd is not None or not people:
-            raise ValueError(f"{odd!r} is no name")
+        odd = [item for pair in people.items() for item in pair if not isinstance(item, str) or not item]
+        if odd or not people:
+            raise ValueError(f"{odd[0]!r} is no name" if odd else "no entry")
         return pd.Series(people, dtype=object)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BenchmarkError(f"{path}: no JSON list of objects with subset_img_id and img_id ({type(error).__name__}: {error}); "
