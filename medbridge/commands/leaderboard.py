@@ -10,6 +10,7 @@ from medbridge.commands.experts import add_precision, build_experts
 from medbridge.commands.options import add_benchmark, add_settings, benchmark_ref, settings_of, source_ref
 from medbridge.focal import FocalSampler
 from medbridge.leaderboard import OURS, run_leaderboard
+from medbridge.model import AdapterConfig
 from medbridge.parallel import is_main
 from medbridge.tasks import thin_training
 from medbridge.train import TrainConfig
@@ -34,6 +35,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     for name in ("epochs", "batch_size", "patience"):
         default = getattr(TrainConfig(), name)
         one.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"of every method; default {default}")
+    add_settings(one, AdapterConfig)
     add_settings(one, FocalSampler, skip=["seed"])
     one.set_defaults(run=_run)
 
@@ -48,7 +50,7 @@ def _run(args: argparse.Namespace) -> None:
     config = TrainConfig(epochs=args.epochs, batch_size=args.batch_size, patience=args.patience)
     board = run_leaderboard(
         benchmark, build_experts(args.expert, precision=args.precision), out, args.method, range(args.seeds), config,
-        sampler=settings_of(FocalSampler, args), views=args.views, tries=args.tries, cache=args.cache, workers=args.workers,
+        settings_of(AdapterConfig, args), settings_of(FocalSampler, args), args.views, args.tries, args.cache, args.workers,
         tests=tests)
     if not is_main():
         return
