@@ -24,7 +24,7 @@ from medbridge.prompts import encode_prompts
 from medbridge.regions import prompt_attention, prompt_boxes
 from medbridge.shift import shift_film
 
-__all__ = ["explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
+__all__ = ["explore", "explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
            "explore_prompts", "explore_regions", "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
@@ -39,8 +39,8 @@ def _image() -> w.Image:
     return w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
 
 
-def _live(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
-    """The controls above the figure that ``draw`` makes of their values."""
+def explore(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
+    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of their values."""
     image = _image()
 
     def update(_: object = None) -> None:
@@ -59,7 +59,7 @@ def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
         boxes = FocalSampler(crop, overlap).inference_boxes(*film.shape)
         return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]], title=title)
 
-    return _live(
+    return explore(
         draw,
         crop=_dial("crop", 0.5, 0.2, 1.0, 0.05),
         overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05),
@@ -110,12 +110,12 @@ def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
         return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
 
     factors = list(dict.fromkeys(table["factor"].iloc[1:]))
-    return _live(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
+    return explore(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
 
 
 def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
     """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
-    return _live(
+    return explore(
         draw,
         alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
         beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
@@ -153,7 +153,7 @@ def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
         return plots.query_attention(seen(film), label, _boxes_of(films, film, label),
                                      f"{films.name}, {films.image_ids()[film]}: {label} is {told}")
 
-    return _live(draw, film=_choose("film", len(films)), label=w.Dropdown(options=list(model.labels), description="label"))
+    return explore(draw, film=_choose("film", len(films)), label=w.Dropdown(options=list(model.labels), description="label"))
 
 
 def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
@@ -174,7 +174,7 @@ def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
             f"{films.name}, {films.image_ids()[film]}")
 
     config, first = model.config, seen(0)
-    return _live(
+    return explore(
         draw,
         film=_choose("film", len(films)),
         expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)], description="expert"),
@@ -192,7 +192,7 @@ def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
         truth = films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64)
         return plots_explore.router_film(explain(model, films.read(film)), truth, f"{films.name}, {films.image_ids()[film]}")
 
-    return _live(draw, film=_choose("film", len(films)))
+    return explore(draw, film=_choose("film", len(films)))
 
 
 def explore_shift(
@@ -219,7 +219,7 @@ def explore_shift(
         shifted = shift_film(film, exposure, contrast, noise)
         return plots_explore.shifted_film(film, shifted, before, score(shifted), labels, title)
 
-    return _live(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
+    return explore(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
                  noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
 
 
@@ -245,7 +245,7 @@ def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
         title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
         return plots_explore.prompt_similarity(scores, truth, label, own @ text, labels, title)
 
-    return _live(
+    return explore(
         draw,
         prompt=w.Text(f"a chest x-ray showing {labels[0].lower()}", description="prompt", continuous_update=False),
         against=w.Text("", description="against", continuous_update=False),
@@ -278,7 +278,7 @@ def explore_threshold(
         c = list(labels).index(label)
         return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
 
-    return _live(
+    return explore(
         draw,
         label=w.Dropdown(options=[labels[c] for c in both], description="label"),
         threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
@@ -297,7 +297,7 @@ def explore_regions(
         boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
         return plots.prompt_regions(film, [heat], [text], [boxes], title=title)
 
-    return _live(
+    return explore(
         draw,
         text=w.Text(text, description="look for", continuous_update=False),
         share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),

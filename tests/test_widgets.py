@@ -97,6 +97,8 @@ def test_cache_and_ablation():
         return figure
 
     _moves(widgets.explore_cache(draw), {"alpha": 10.0, "beta": 1.0})
+    dials = {name: w.IntSlider(1, 1, 3, description=name) for name in ("alpha", "beta")}
+    _moves(widgets.explore(draw, **dials), {"alpha": 2, "beta": 3})
     numbers = {f"{split}_{name}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}
     table = pd.DataFrame([{"factor": factor, "variant": factor} | numbers for factor in ("default", "views", "pool")])
     widget = widgets.explore_ablation(table, "a table of the test")

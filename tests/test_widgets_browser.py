@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=HOW)
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELUDE = f"""
+import ipywidgets as w
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,6 +34,12 @@ y = np.random.default_rng(0).integers(2, size=(60, 2)).astype(float)
 p = np.random.default_rng(1).random((60, 2))
 numbers = {{f"{{split}}_{{name}}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}}
 table = pd.DataFrame([{{"factor": factor, "variant": factor}} | numbers for factor in ("default", "views", "pool")])
+
+
+def wave(beats):
+    fig = Figure()
+    fig.subplots().plot(np.sin(beats * np.linspace(0, 6, 200)))
+    return fig
 
 
 def curve(alpha, beta):
@@ -57,6 +64,7 @@ WIDGETS = {
     "explore_regions": ("widgets.explore_regions(model, films.read(0))", [("look for", "text"), ("share", "slider")]),
     "explore_threshold": ("widgets.explore_threshold(y, p, ['first', 'second'])", [("threshold", "slider"), ("label", "second")]),
     "explore_cache": ("widgets.explore_cache(curve)", [("alpha", "slider"), ("beta", "slider")]),
+    "explore": ("widgets.explore(wave, beats=w.IntSlider(1, 1, 9, description='beats'))", [("beats", "slider")]),
     "explore_ablation": ("widgets.explore_ablation(table, 'numbers of the test')", [("factor", "pool")]),
 }
 

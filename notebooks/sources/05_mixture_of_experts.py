@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import nn
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference, plots
+from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference, plots, widgets
 from medbridge.batch import collate
 from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
@@ -593,8 +593,8 @@ def be_the_router(weight=0.5, finding="mean"):
     return fig
 
 
-ipywidgets.interactive(be_the_router, weight=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.025),
-                       finding=["mean", *val.labels])
+widgets.explore(be_the_router, weight=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.025, description="weight"),
+                finding=ipywidgets.Dropdown(options=["mean", *val.labels], description="finding"))
 
 # %% [markdown]
 # The same for readers without a kernel, for the mean:
