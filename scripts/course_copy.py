@@ -20,7 +20,8 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("medbridge", "data", "docs", "bench", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+SHARED = ("medbridge", "data", "docs", "bench", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE",
+          "scripts/procedural_images.py")
 FOLDED = re.compile(r"<details>\s*<summary>\s*Solution.*?</details>\s*", re.DOTALL)
 TEACHERS = re.compile(r"<!-- solutions -->.*?<!-- /solutions -->\s*", re.DOTALL)
 
@@ -49,6 +50,7 @@ def copy(kind: str, out: Path) -> None:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (out / name).parent.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, out / name)
     titles = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

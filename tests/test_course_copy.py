@@ -54,6 +54,20 @@ def test_a_copy_is_whole(copies):
     assert f"(notebooks/{CHAPTERS[0].name})" in (student / "README.md").read_text()
 
 
+@pytest.mark.parametrize("kind", ["student", "solutions"])
+def test_what_a_copied_notebook_reads_and_imports_is_copied_too(copies, kind):
+    ours = {p.stem for p in (ROOT / "scripts").glob("*.py")}
+    met = set()
+    for path in (copies / kind / "notebooks").rglob("*.ipynb"):
+        code = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+        for place in re.findall(r'"((?:\.\./)+[^"]+)"', code):
+            assert (path.parent / place).exists(), f"{path.name} reads {place}"
+        for module in ours & set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE)):
+            met.add(module)
+            assert (copies / kind / "scripts" / f"{module}.py").exists(), f"{path.name} imports {module}"
+    assert met
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_folded_solutions_are_what_the_solutions_notebook_runs_and_define_what_the_stub_defines(path):
     solved = nbformat.read(path.parent / "solutions" / path.name, 4)
