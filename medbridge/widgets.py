@@ -40,7 +40,7 @@ def _image() -> w.Image:
 
 
 def explore(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
-    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of their values."""
+    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of them."""
     image = _image()
 
     def update(_: object = None) -> None:
