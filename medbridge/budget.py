@@ -17,6 +17,9 @@ GPUS: dict[str, tuple[float, float]] = {"Colab T4": (65e12, 16e9), "Colab L4": (
 UTILISATION = 0.3
 """Share of the data sheet's rate that is assumed to be reached; a guess, to be replaced by ``medbridge experts profile``."""
 
+READING = 1e9
+"""Bytes a second at which an epoch is assumed to read the cache: a guess for a local disk; a mounted Drive is slower."""
+
 
 @dataclass(frozen=True)
 class RunCost:
@@ -25,6 +28,7 @@ class RunCost:
     Attributes:
         films, views: their numbers.
         cache: bytes of features on disk; exact but for about a thousandth of headers.
+        epoch: bytes of them that an epoch of training reads.
         flops: of all forward passes of the frozen towers.
         memory: bytes of the towers' weights and of the activations of a batch of 64 views, roughly.
     """
@@ -32,6 +36,7 @@ class RunCost:
     films: int
     views: int
     cache: int
+    epoch: int
     flops: float
     memory: float
 
@@ -47,24 +52,27 @@ def tower_flops(expert: Expert) -> float:
     return 2.0 * weights * (expert.prefix + rows * columns)
 
 
-def cost_of_run(experts: Sequence[Expert], depths: Sequence[Sequence[int]], films: int, views: int) -> RunCost:
+def cost_of_run(
+    experts: Sequence[Expert], depths: Sequence[Sequence[int]], films: int, views: int, drawn: int | None = None
+) -> RunCost:
     """What ``films`` films with ``views`` views each cost.
 
     Args:
         experts: K experts. depths: per expert: depths that are kept (``model.depths``).
         films, views: numbers; for training films the pool's, ``len(sampler.training_boxes(...))``.
+        drawn: views that an epoch draws of each film, ``len(sampler.inference_boxes(...))``; default all.
 
     Raises:
-        ValueError: a number below one.
+        ValueError: a number below one, or more drawn than there are.
     """
-    if films < 1 or views < 1:
-        raise ValueError(f"films={films} and views={views} must be at least 1")
-    total = films * views
+    drawn = views if drawn is None else drawn
+    if films < 1 or views < 1 or not 1 <= drawn <= views:
+        raise ValueError(f"films={films} and views={views} must be at least 1, drawn={drawn} from 1 to views")
+    total, view = films * views, sum(view_bytes(e, d) for e, d in zip(experts, depths, strict=True))
     weights = sum(t.nbytes for e in experts for t in e.vision_state().values())
     # a block's activations at their widest: about ten times its tokens in float32
     active = max(64 * (e.prefix + e.grids[-1][0] * e.grids[-1][1]) * max(e.widths) * 4 * 10 for e in experts)
-    return RunCost(films, views, total * sum(view_bytes(e, d) for e, d in zip(experts, depths, strict=True)),
-                   total * sum(map(tower_flops, experts)), weights + active)
+    return RunCost(films, views, total * view, films * drawn * view, total * sum(map(tower_flops, experts)), weights + active)
 
 
 def run_cost_table(cost: RunCost) -> str:
@@ -73,6 +81,11 @@ def run_cost_table(cost: RunCost) -> str:
              "GPU       filling the cache   memory needed / there"]
     for name, (rate, memory) in GPUS.items():
         seconds, fits = cost.seconds(rate), "" if cost.memory < memory else "   does not fit"
-        time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
-        lines.append(f"{name:<9} {time:>17}   {cost.memory / 1e9:13.2f} / {memory / 1e9:.0f} GB{fits}")
+        lines.append(f"{name:<9} {_time(seconds):>17}   {cost.memory / 1e9:13.2f} / {memory / 1e9:.0f} GB{fits}")
+    lines.append(f"an epoch  {_time(cost.epoch / READING):>17}   to read {cost.epoch / 1e9:.3f} GB at {READING / 1e9:g} GB/s; "
+                 "the adapter's own work, on top, is not estimated")
     return "\n".join(lines)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"

@@ -95,14 +95,17 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # the queries read, float16 takes two bytes a number:
 #
 # $$\text{cache} = 2\, n\, V \sum_{k} \Big( \sum_{l \in D_k} P_l\, d_l + \text{summary}_k \Big) \text{ bytes}, \qquad
-# t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}$$
+# t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
+# t_\text{epoch} \approx \frac{N}{V} \cdot \frac{\text{cache}}{\text{bytes/s}}$$
 #
-# $F_k$ is the work of one view, and $u$ the share of the data sheet's speed that is reached. The first formula is exact. The second is
-# an **estimate**: we take $u = 0.3$, and nobody has measured it for you.
+# $F_k$ is the work of one view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $V$.
+# The first formula is exact. The others are **estimates**: we take $u = 0.3$ and a disk that gives 1 GB a second (a mounted Drive
+# gives less), and nobody has
+# measured them for you.
 
 # %%
-pool = len(sampler.training_boxes(1024, 1024, "any film"))
-cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool)
+pool, drawn = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024))
+cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool, drawn)
 print(run_cost_table(cost))
 
 # %% [markdown]
