@@ -68,7 +68,7 @@ class Row:
     what: str
     target: str
     met: bool
-    wall: float
+    wall: float | None
     processor: float | None
     detail: str
 
@@ -127,8 +127,8 @@ def processor() -> str:
 
 def row_line(r: Row, when: str = "") -> str:
     """A line of the table."""
-    cpu = "" if r.processor is None else f"{r.processor:.3g}"
-    return f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {r.wall:.3g} | {cpu} | {r.detail}{when} |"
+    wall, cpu = ("" if ratio is None else f"{ratio:.3g}" for ratio in (r.wall, r.processor))
+    return f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {wall} | {cpu} | {r.detail}{when} |"
 
 
 def replace_rows(written: str, rows: list[Row], load: str) -> str:
@@ -145,7 +145,7 @@ def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str
     lines = [
         "# Speed and scale, measured", "",
         f"`python bench/speed.py --threads {args.threads} --repeats {args.repeats} --films {args.films} --phantom {args.phantom} "
-        f"--epochs {args.epochs}`, {time.strftime('%d %B %Y')}.",
+        f"--epochs {args.epochs} --seeds {args.seeds}`, {time.strftime('%d %B %Y')}.",
         f"Machine: {processor()}, {os.cpu_count()} cores, {device}; PyTorch {torch.__version__}, {args.threads} thread(s) for "
         f"the tower; load average of the machine {load}.", "",
         "What is compared runs in turns; a ratio is the median over the turns of the ratio within a turn. Processor time "
