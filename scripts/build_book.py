@@ -29,6 +29,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/
 TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 # live cells would come from another server; Jupyter Book writes their script into every page, twice
 THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^):]+)\)")  # of this folder, not of the web
 LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 # the theme hides what leaves a span.math, a class that MathJax 2 uses inside as well: letters would stand above the line
@@ -98,7 +99,10 @@ def write_source(folder: Path) -> None:
     kept = {*PAGES, *(path.relative_to(ROOT).as_posix() for path in [*chapters, *solutions])}
     for name in PAGES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(linked((ROOT / name).read_text(encoding="utf-8"), name, kept), encoding="utf-8")
+        text = (ROOT / name).read_text(encoding="utf-8")
+        (folder / name).write_text(linked(text, name, kept), encoding="utf-8")
+        for picture in PICTURE.findall(text):
+            shutil.copy2((ROOT / name).parent / picture, (folder / name).parent / picture)
     (folder / "notebooks" / "solutions").mkdir(parents=True)
     for path in [*chapters, *solutions]:
         page, book = path.relative_to(ROOT).as_posix(), described(nbformat.read(path, 4), path.stem)

@@ -72,9 +72,10 @@ def test_nothing_is_asked_from_outside(site):
     assert (out / "_static" / "mathjax" / "MathJax.js").exists()
 
 
-def test_every_picture_has_a_description(site):
+def test_every_picture_is_there_and_has_a_description(site):
     for name, page in site[1].items():
         for image in page.images:
+            assert image["src"].startswith("data:") or (site[0] / name).parent.joinpath(image["src"]).exists(), image["src"]
             assert image.get("alt"), f"{name}: {image.get('src')} has none"
             assert not re.search(r"[{}]|\.png$", image["alt"]), image["alt"]
             assert not image["alt"].startswith("figure of the section"), f"{name}: give the cell an alt: {image['alt']}"
