@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
-from rig import FIVE, Turns, films, vit
+from rig import FIVE, Turns, clip, films, vit
 from torch import Tensor
 
 from medbridge import MedBridge
+from medbridge.baselines.coop import LearnedContext
+from medbridge.batch import collate
+from medbridge.benchmarks.nih import LABELS
 from medbridge.cache import compute_features
 from medbridge.train import TrainConfig, _Loop
 
@@ -74,9 +78,10 @@ def options(args: argparse.Namespace) -> Iterator[str]:
 
         yield "fused AdamW, an epoch on cached maps | " + by({"plain": epoch(False), "fused": epoch(True)})
 
-
     with tempfile.TemporaryDirectory() as place:
         yield draft(args, Path(place))
+    with tempfile.TemporaryDirectory() as place:
+        yield prompts(args, Path(place))
 
 
 def draft(args: argparse.Namespace, place: Path) -> str:
@@ -93,3 +98,23 @@ def draft(args: argparse.Namespace, place: Path) -> str:
     moved = np.abs(whole(False) - whole(True)).max()
     return (f"JPEG draft decoding, whole view of 2048 x 2048 alone (moves pixels by up to {moved:.0f} of 255) | wall {wall:.2f}, "
             f"processor {cpu:.2f}")
+
+
+def prompts(args: argparse.Namespace, place: Path) -> str:
+    """A training step at the size of CLIP ViT-B/16: CoOp's gradient goes through the text tower, MedBridge's does not."""
+    expert = clip("ViT-B-16")
+    labels = [*LABELS]
+    model, benchmark = MedBridge([expert], labels, sampler=FIVE), films(place / "films", 2)
+    cached = compute_features(benchmark, [expert], model.depths, FIVE, False, place / "cache", None, False)
+    batch = collate([cached[i % 2] for i in range(16)])
+    coop, seen = LearnedContext(expert, labels, 100.0, 4), F.normalize(torch.randn(16, expert.text_dim), dim=-1)
+    y = torch.randint(2, (16, len(labels))).float()
+
+    def step(scores: Callable[[], Tensor]) -> Callable[[], None]:
+        return lambda: F.binary_cross_entropy_with_logits(scores(), y).backward()
+
+    t = Turns({"coop": step(lambda: coop(seen)), "medbridge": step(lambda: model(batch).logits)}, args.repeats)
+    wall, cpu = t.ratio("coop", "medbridge")
+    return (f"MedBridge's step on cached maps in place of CoOp's through the text tower, at the size of CLIP ViT-B/16 (random "
+            f"weights; {len(labels)} labels, 16 films of 5 views; {t.seconds('coop'):.1f} and {t.seconds('medbridge'):.2f} s) | "
+            f"wall {wall:.1f}, processor {cpu:.1f}")

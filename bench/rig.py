@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pandas as pd
 import timm
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from medbridge.benchmarks import Benchmark
 from medbridge.encode import film_views
 from medbridge.experts import Expert
+from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.timm_vision import TimmExpert
 from medbridge.focal import FocalSampler
 
@@ -44,6 +46,14 @@ def vit() -> Expert:
     trunk = timm.create_model("vit_small_patch14_dinov2", pretrained=False, img_size=224, num_classes=0)
     expert = TimmExpert("vit-s14-random", trunk, Words(), 224)
     return expert.to("cuda") if torch.cuda.is_available() else expert
+
+
+def clip(name: str) -> Expert:
+    """An open_clip model, such as ViT-B-32, with random weights as an expert."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.create_model(name, pretrained=None)
+    return OpenClipExpert(f"{name}, random weights", model, open_clip.get_tokenizer(name))
 
 
 def films(folder: Path, count: int, side: int = 1024, kind: str = "png") -> Benchmark:

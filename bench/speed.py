@@ -1,4 +1,4 @@
-"""Six ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
+"""Seven ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
 
     python bench/speed.py [--only a b ...] [--repeats 5] [--films 13] [--threads 1] [--out bench/README.md]
 
@@ -15,10 +15,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -26,19 +24,19 @@ import torch
 from accelerate import Accelerator
 from measures import options
 from PIL import Image
+from race import adaptation, adaptation_of_clip
 from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
 
-from medbridge import MedBridge, create_expert, load_benchmark
-from medbridge.baselines import create_baseline, loop
+from medbridge import MedBridge, create_expert
 from medbridge.benchmarks import Benchmark
 from medbridge.cache import CachedFilms, FilmFeatures, compute_features
 from medbridge.encode import encode_views
 from medbridge.experts import Expert
-from medbridge.focal import FocalSampler, extract_views, relative_boxes
+from medbridge.focal import extract_views, relative_boxes
 from medbridge.images import read_film
 from medbridge.shards import FeatureStore, ShardWriter
 from medbridge.stream import predict_files
-from medbridge.train import TrainConfig, _Loop, fit
+from medbridge.train import TrainConfig, _Loop
 
 HERE = Path(__file__).parent
 
@@ -123,56 +121,6 @@ def views(args: argparse.Namespace, place: Path) -> Row:
     return Row("c", "5 views of a 2048 x 2048 film / one decode and one resize", "<= 1.3", worst[2] <= 1.3, *worst[2:4], detail)
 
 
-def adaptation(args: argparse.Namespace, place: Path) -> Row:
-    """(d) time to a validation AUC that all reach: MedBridge, CoOp and LoRA on one expert, features and embeddings included."""
-    runs = [race(args, seed, place / str(seed)) for seed in range(args.seeds)]
-    told, ratios = [], {}
-    for name, called in (("coop", "CoOp"), ("lora", "LoRA")):
-        each = [spent["medbridge"] / spent[name] for _, spent, _ in runs]
-        ratios[name] = median(each)
-        told.append(f"against {called} {ratios[name]:.2f} ({', '.join(f'{r:.2f}' for r in each)})")
-    told += [f"seed {seed}, to AUC {goal:.3f}: " + ", ".join(f"{n} {spent[n]:.1f} s (best {best[n]:.3f})" for n in spent)
-             for seed, (goal, spent, best) in enumerate(runs)]
-    worst = max(ratios.values())
-    return Row("d", "time to the same validation AUC, MedBridge / CoOp and / LoRA", "< 1", worst < 1, None, worst,
-               "processor time, median of the seeds; " + "; ".join(told))
-
-
-def race(args: argparse.Namespace, seed: int, place: Path) -> tuple[float, dict[str, float], dict[str, float]]:
-    """The AUC that all methods reach with this training seed, processor seconds of each until then, and the best AUC of each."""
-    expert, benchmark = create_expert("tiny-vit"), load_benchmark("phantom", n_films=args.phantom, seed=0)
-    config = TrainConfig(epochs=args.epochs, patience=args.epochs, seed=seed)
-    curves: dict[str, list[tuple[float, float]]] = {}
-    merit = loop.merit
-    for name in ("coop", "lora"):
-        begin, curve = time.process_time(), curves.setdefault(name, [])
-
-        def log(y, p, mask, curve=curve, begin=begin):
-            found = merit(y, p, mask)
-            curve.append((time.process_time() - begin, found))
-            return found
-
-        loop.merit = log
-        parts = [compute_features(benchmark.split(s), [expert], [[]], FocalSampler(), s == "train", place / name, None, False)
-                 for s in ("train", "val")]
-        create_baseline(name, [expert], benchmark.labels, views="all", config=config, tries=1, progress=False).fit(*parts)
-    loop.merit = merit
-    begin, curve = time.process_time(), curves.setdefault("medbridge", [])
-    plain = _Loop._validate
-
-    def validate(self: _Loop) -> tuple[float, float]:
-        found = plain(self)
-        curve.append((time.process_time() - begin, found[0]))
-        return found
-
-    _Loop._validate = validate
-    fit(MedBridge([expert], benchmark.labels, seed=seed), benchmark, config, None, place / "medbridge", None, False)
-    _Loop._validate = plain
-    best = {name: max(a for _, a in curve) for name, curve in curves.items()}
-    goal = min(best.values())
-    return goal, {name: next(t for t, a in curve if a >= goal) for name, curve in curves.items()}, best
-
-
 _MEMORY = """
 import sys; sys.path.insert(0, {here!r})
 import speed; speed.one_run_of_memory({n}, {folder!r})
@@ -232,7 +180,7 @@ def folder(args: argparse.Namespace, place: Path) -> Row:
                f"{views / t.seconds('raw'):.1f} and {views / t.seconds('predict'):.1f} views a second")
 
 
-PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "e": memory, "f": folder}
+PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "d-clip": adaptation_of_clip, "e": memory, "f": folder}
 
 
 def main() -> None:
