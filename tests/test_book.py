@@ -110,21 +110,30 @@ def test_the_site_in_a_browser(site, width):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://127.0.0.1:{server.server_port}/"
     asked, failed = [], []
+
+    def visit(browser):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(60_000)  # a busy machine; an idle one takes seconds
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("response", lambda response: response.status >= 400 and failed.append(response.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        for name in ("docs/notation.html", f"notebooks/{CHAPTERS[3].stem}.html"):
+            page.goto(home + name)
+            page.wait_for_function("document.querySelectorAll('.math').length && [...document.querySelectorAll('.math')]"
+                                   ".every(e => e.querySelector('.MathJax, .MathJax_Display'))")
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 2
+        page.goto(f"{home}search.html?q=router")
+        page.wait_for_selector("#search-results li a")
+
     try:
         with api.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": width, "height": 900})
-            page.set_default_timeout(120_000)  # a busy machine; an idle one takes seconds
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("response", lambda response: response.status >= 400 and failed.append(response.url))
-            page.on("pageerror", lambda error: failed.append(str(error)))
-            for name in ("docs/notation.html", f"notebooks/{CHAPTERS[3].stem}.html"):
-                page.goto(home + name)
-                page.wait_for_function("document.querySelectorAll('.math').length && [...document.querySelectorAll('.math')]"
-                                       ".every(e => e.querySelector('.MathJax, .MathJax_Display'))")
-                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 2
-            page.goto(f"{home}search.html?q=router")
-            page.wait_for_selector("#search-results li a")
+            try:
+                visit(browser)
+            except api.TimeoutError:  # once in some fifteen runs on an overloaded machine a page stood still for minutes
+                browser.close()
+                browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+                visit(browser)
             browser.close()
     finally:
         server.shutdown()
