@@ -36,12 +36,6 @@ numbers = {{f"{{split}}_{{name}}": 0.01 for split in ("val", "test") for name in
 table = pd.DataFrame([{{"factor": factor, "variant": factor}} | numbers for factor in ("default", "views", "pool")])
 
 
-def wave(beats):
-    fig = Figure()
-    fig.subplots().plot(np.sin(beats * np.linspace(0, 6, 200)))
-    return fig
-
-
 def curve(alpha, beta):
     fig = Figure()
     fig.subplots().plot(np.exp(-beta * np.linspace(0, 2)) * alpha)
@@ -64,7 +58,9 @@ WIDGETS = {
     "explore_regions": ("widgets.explore_regions(model, films.read(0))", [("look for", "text"), ("share", "slider")]),
     "explore_threshold": ("widgets.explore_threshold(y, p, ['first', 'second'])", [("threshold", "slider"), ("label", "second")]),
     "explore_cache": ("widgets.explore_cache(curve)", [("alpha", "slider"), ("beta", "slider")]),
-    "explore": ("widgets.explore(wave, beats=w.IntSlider(1, 1, 9, description='beats'))", [("beats", "slider")]),
+    "explore": ("widgets.explore(curve, alpha=w.IntSlider(1, 1, 9, description='alpha'), "
+                "beta=w.IntSlider(1, 1, 9, description='beta'))",
+                [("alpha", "slider"), ("beta", "slider")]),
     "explore_ablation": ("widgets.explore_ablation(table, 'numbers of the test')", [("factor", "pool")]),
 }
 
