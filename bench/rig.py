@@ -141,9 +141,9 @@ def row_line(r: Row, when: str = "") -> str:
     return f"| {r.key} | {r.what} | {r.target} | {'yes' if r.met else 'no'} | {wall} | {cpu} | {r.detail}{when} |"
 
 
-def replace_rows(written: str, rows: list[Row], load: str) -> str:
-    """The table as it was written, with these rows as they are now and the day and load of their measurement."""
-    when = f" ({time.strftime('%d %B %Y')}, alone, load average {load})"
+def replace_rows(written: str, rows: list[Row], threads: int, load: str) -> str:
+    """The table as it was written, with these rows as they are now and the day, threads and load of their measurement."""
+    when = f" ({time.strftime('%d %B %Y')}, alone, {threads} thread(s), load average {load})"
     for r in rows:
         written = re.sub(rf"^\| {r.key} \|.*$", lambda _, r=r: row_line(r, when), written, flags=re.MULTILINE)
     return written

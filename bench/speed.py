@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from measures import options
 from PIL import Image
-from race import adaptation, adaptation_of_clip
+from race import full_size, tiny
 from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
 
 from medbridge import MedBridge, create_expert
@@ -180,7 +180,8 @@ def folder(args: argparse.Namespace, place: Path) -> Row:
                f"{views / t.seconds('raw'):.1f} and {views / t.seconds('predict'):.1f} views a second")
 
 
-PARTS = {"a": filling, "b": epochs, "c": views, "d": adaptation, "d-clip": adaptation_of_clip, "e": memory, "f": folder}
+PARTS = {"a": filling, "b": epochs, "c": views, "d": full_size, "d-tiny-vit": tiny("tiny-vit"),
+         "d-tiny-resnet": tiny("tiny-resnet"), "e": memory, "f": folder}
 
 
 def main() -> None:
@@ -190,9 +191,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--films", type=int, default=13, help="of (a), (b) and (f): 13 films x 5 views make one batch")
     parser.add_argument("--threads", type=int, default=1, help="threads of the tower; the other cores decode and write")
-    parser.add_argument("--phantom", type=int, default=300, help="films of part d")
-    parser.add_argument("--epochs", type=int, default=15, help="epochs of part d")
+    parser.add_argument("--phantom", type=int, default=200, help="films of part d")
+    parser.add_argument("--epochs", type=int, default=30, help="most epochs of part d")
     parser.add_argument("--seeds", type=int, default=3, help="training seeds of part d")
+    parser.add_argument("--tower", help="part d: safetensors of timm's vit_small_patch14_dinov2.lvd142m; default: random weights")
     parser.add_argument("--out", help="write the table there, e.g. bench/README.md; with --only, its rows alone are replaced")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -211,7 +213,7 @@ def main() -> None:
         written = out.read_text(encoding="utf-8") if out.exists() else ""
         _, heading, kept = written.partition("\n## ")  # what was written about the table by hand stays
         partly = written and len(args.only) < len(PARTS) + 1
-        out.write_text(replace_rows(written, rows, load) if partly else text + heading + kept, encoding="utf-8")
+        out.write_text(replace_rows(written, rows, args.threads, load) if partly else text + heading + kept, encoding="utf-8")
 
 
 if __name__ == "__main__":

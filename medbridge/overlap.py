@@ -60,9 +60,9 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 
 
 def prefetch(items: Iterable[Out], depth: int = 2) -> Iterator[Out]:
-    """The same items, taken ``depth`` ahead by one thread: the next batch is made while this one is computed."""
+    """The same items, taken ``depth`` ahead by one thread on one core: the next batch is made while this one is computed."""
     iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, "medbridge-prefetch") as pool:
+    with ThreadPoolExecutor(1, "medbridge-prefetch", _one_core) as pool:
         pending = deque(pool.submit(next, iterator, end) for _ in range(depth))
         try:
             while (item := pending.popleft().result()) is not end:

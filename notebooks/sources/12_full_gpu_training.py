@@ -100,8 +100,7 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 #
 # $F_k$ is the work of one view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $V$.
 # The first formula is exact. The others are **estimates**: we take $u = 0.3$ and a disk that gives 1 GB a second (a mounted Drive
-# gives less), and nobody has
-# measured them for you.
+# gives less), and nobody has measured them for you.
 
 # %%
 pool, drawn = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024))
