@@ -35,7 +35,7 @@ def decode_threads(workers: int | None = None) -> int:
 
 def _one_core() -> None:
     # PyTorch sets a thread's share of cores when it first needs it; only what is set after that lasts. Films go side by side,
-    # so that one film on many cores would only get in the way.
+    # so that one film on many cores would only get in the way; and so would the next batch, of the model that computes.
     torch.get_num_threads()
     threadpool_limits(1, user_api="openmp")
 
