@@ -1,6 +1,6 @@
 """(d) of ``bench/speed.py``: how soon MedBridge, CoOp and LoRA come to the same validation AUC on one expert.
 
-All look at the same five views of the same films, have the package's own settings (the first of a grid: the authors' rate), and
+All look at the same five views of the same films, have the package's own settings (the first rate of a grid), and
 adapt in full: until 30 epochs or the patience are spent. Films for validation are those of the splits val and test together,
 since an AUC of fewer would jump from epoch to epoch. MedBridge's time and CoOp's begin with their frozen features (and
 MedBridge's prompts), which are made once, with and without maps; LoRA needs none.
