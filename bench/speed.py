@@ -1,6 +1,6 @@
-"""Seven ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
+"""Ratios of speed and scale, each measured in one run: what is compared runs in turns, the median counts.
 
-    python bench/speed.py [--only a b ...] [--repeats 5] [--films 13] [--threads 1] [--out bench/README.md]
+    python bench/speed.py [--only a b ...] [--repeats 5] [--films 13] [--threads 1] [--tower FILE] [--out bench/README.md]
 
 The tower is timm's ViT-S/14 (DINOv2's shape, 224 pixels) with random weights: its speed is that of the trained one. Beside wall
 time stands processor time (all threads of the process): on a machine that others use too, it says what wall time hides. Films
