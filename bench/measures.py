@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from rig import FIVE, Turns, clip, films, vit
-from torch import Tensor
+from torch import Tensor, nn
 
 from medbridge import MedBridge
-from medbridge.baselines.coop import LearnedContext
+from medbridge.baselines.coop import LearnedContext, label_texts
 from medbridge.batch import collate
 from medbridge.benchmarks.nih import LABELS
+from medbridge.benchmarks.phantom import LABELS as PHANTOM
 from medbridge.cache import compute_features
 from medbridge.train import TrainConfig, _Loop
 
@@ -82,6 +83,7 @@ def options(args: argparse.Namespace) -> Iterator[str]:
         yield draft(args, Path(place))
     with tempfile.TemporaryDirectory() as place:
         yield prompts(args, Path(place))
+    yield padding(args)
 
 
 def draft(args: argparse.Namespace, place: Path) -> str:
@@ -118,3 +120,25 @@ def prompts(args: argparse.Namespace, place: Path) -> str:
     return (f"MedBridge's step on cached maps in place of CoOp's through the text tower, at the size of CLIP ViT-B/16 (random "
             f"weights; {len(labels)} labels, 16 films of 5 views; {t.seconds('coop'):.1f} and {t.seconds('medbridge'):.2f} s) | "
             f"wall {wall:.1f}, processor {cpu:.1f}")
+
+
+def padding(args: argparse.Namespace) -> str:
+    """CoOp's step through the text tower's full length, as published and as the package does it, and cut behind the labels."""
+    expert = clip("ViT-B-32")
+    full, model, tokenizer = LearnedContext(expert, PHANTOM, 14.0, 4), expert.model, expert.tokenizer
+    # a causal tower does not look behind [EOS], whose id is the largest
+    longest = int(tokenizer(label_texts(PHANTOM)).argmax(dim=1).max()) + 1 + 4
+    model.positional_embedding = nn.Parameter(model.positional_embedding[:longest].detach().clone())
+    model.attn_mask, expert.tokenizer = model.attn_mask[:longest, :longest].clone(), lambda texts: tokenizer(texts)[:, :longest]
+    short = LearnedContext(expert, PHANTOM, 14.0, 4)
+    short.load_state_dict(full.state_dict())
+    seen, y = F.normalize(torch.randn(16, expert.text_dim), dim=-1), torch.randint(2, (16, len(PHANTOM))).float()
+    moved = float((full(seen) - short(seen)).abs().max())
+
+    def step(scores: nn.Module) -> Callable[[], None]:
+        return lambda: F.binary_cross_entropy_with_logits(scores(seen), y).backward()
+
+    t = Turns({"full": step(full), "short": step(short)}, args.repeats)
+    wall, cpu = t.ratio("full", "short")
+    return (f"CoOp's step without padding, {longest} positions for 77 (not used; random weights; logits move by {moved:.0e}; "
+            f"{t.seconds('full'):.2f} and {t.seconds('short'):.2f} s) | wall {wall:.1f}, processor {cpu:.1f}")
