@@ -102,6 +102,10 @@ def draft(args: argparse.Namespace, place: Path) -> str:
             f"processor {cpu:.2f}")
 
 
+def _step(scores: Callable[[], Tensor], y: Tensor) -> Callable[[], None]:
+    return lambda: F.binary_cross_entropy_with_logits(scores(), y).backward()
+
+
 def prompts(args: argparse.Namespace, place: Path) -> str:
     """A training step at the size of CLIP ViT-B/16: CoOp's gradient goes through the text tower, MedBridge's does not."""
     expert = clip("ViT-B-16")
@@ -111,11 +115,7 @@ def prompts(args: argparse.Namespace, place: Path) -> str:
     batch = collate([cached[i % 2] for i in range(16)])
     coop, seen = LearnedContext(expert, labels, 100.0, 4), F.normalize(torch.randn(16, expert.text_dim), dim=-1)
     y = torch.randint(2, (16, len(labels))).float()
-
-    def step(scores: Callable[[], Tensor]) -> Callable[[], None]:
-        return lambda: F.binary_cross_entropy_with_logits(scores(), y).backward()
-
-    t = Turns({"coop": step(lambda: coop(seen)), "medbridge": step(lambda: model(batch).logits)}, args.repeats)
+    t = Turns({"coop": _step(lambda: coop(seen), y), "medbridge": _step(lambda: model(batch).logits, y)}, args.repeats)
     wall, cpu = t.ratio("coop", "medbridge")
     return (f"MedBridge's step on cached maps in place of CoOp's through the text tower, at the size of CLIP ViT-B/16 (random "
             f"weights; {len(labels)} labels, 16 films of 5 views; {t.seconds('coop'):.1f} and {t.seconds('medbridge'):.2f} s) | "
@@ -134,11 +134,7 @@ def padding(args: argparse.Namespace) -> str:
     short.load_state_dict(full.state_dict())
     seen, y = F.normalize(torch.randn(16, expert.text_dim), dim=-1), torch.randint(2, (16, len(PHANTOM))).float()
     moved = float((full(seen) - short(seen)).abs().max())
-
-    def step(scores: nn.Module) -> Callable[[], None]:
-        return lambda: F.binary_cross_entropy_with_logits(scores(seen), y).backward()
-
-    t = Turns({"full": step(full), "short": step(short)}, args.repeats)
+    t = Turns({"full": _step(lambda: full(seen), y), "short": _step(lambda: short(seen), y)}, args.repeats)
     wall, cpu = t.ratio("full", "short")
     return (f"CoOp's step without padding, {longest} positions for 77 (not used; random weights; logits move by {moved:.0e}; "
             f"{t.seconds('full'):.2f} and {t.seconds('short'):.2f} s) | wall {wall:.1f}, processor {cpu:.1f}")

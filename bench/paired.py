@@ -18,8 +18,8 @@ from rig import FIVE
 from sklearn.linear_model import RidgeCV
 
 from medbridge import load_benchmark
-from medbridge.encode import film_views
 from medbridge.experts.clip import OpenClipExpert
+from medbridge.focal import extract_views
 from medbridge.prompts import encode_prompts
 
 _TRUNK = "vit_small_patch14_dinov2"
@@ -56,7 +56,7 @@ def _join(expert: OpenClipExpert, films: int) -> None:
     visual, rows = expert.model.visual, []
     for i in range(films):
         film = benchmark.read(i)
-        views = film_views(lambda film=film: film, FIVE.inference_boxes(*film.shape), [expert.view_kind])[expert.view_kind]
+        views = extract_views(film, FIVE.inference_boxes(*film.shape), *expert.view_kind)
         rows.append(visual.trunk(expert.preprocess(views)).mean(dim=0))
     x = torch.stack(rows)
     mean, deviation = x.mean(dim=0), x.std(dim=0)

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 from paired import paired_expert
-from rig import FIVE, Row
+from rig import FIVE, Row, timed
 
 from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.baselines import create_baseline, loop
@@ -46,7 +46,7 @@ LEARNED = 0.55
 class Curve:
     """Validation AUCs of one training, and the wall and processor seconds at which they were known."""
 
-    begun: tuple[float, float] = (0.0, 0.0)
+    begun: tuple[float, float]
     points: list[tuple[float, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,16 +89,18 @@ def race(args: argparse.Namespace, key: str, expert: Expert, place: Path) -> Row
     benchmark = replace(loaded, table=loaded.table.assign(split=loaded.table["split"].replace("test", "val")))
     parts, runs = [benchmark.split(s) for s in ("train", "val")], []
     compute_features(parts[1].take(range(8)), [expert], [[]], FIVE, False, place / "warm-up", None, False)
-    begin = _now()
-    pooled = [compute_features(p, [expert], [[]], FIVE, False, place / "pooled", None, False) for p in parts]
-    middle = _now()
-    with patch.dict(os.environ, MEDBRIDGE_CACHE=str(place)):  # its prompts have to be encoded, too
-        depths = MedBridge([expert], benchmark.labels).depths
-    for part in parts:
-        compute_features(part, [expert], depths, FIVE, False, place / "maps", None, False)
-    end = _now()
-    spent = {"coop": tuple(b - a for a, b in zip(begin, middle, strict=True)), "lora": (0.0, 0.0),
-             "medbridge": tuple(b - a for a, b in zip(middle, end, strict=True))}
+
+    def features(depths: list[list[int]], folder: str) -> list[CachedFilms]:
+        return [compute_features(p, [expert], depths, FIVE, False, place / folder, None, False) for p in parts]
+
+    def prompts_and_maps() -> None:
+        with patch.dict(os.environ, MEDBRIDGE_CACHE=str(place)):  # its prompts have to be encoded, too
+            depths = MedBridge([expert], benchmark.labels).depths
+        features(depths, "maps")
+
+    pooled: list[CachedFilms] = []
+    spent = {"coop": timed(lambda: pooled.extend(features([[]], "pooled"))), "lora": (0.0, 0.0),
+             "medbridge": timed(prompts_and_maps)}
     for seed in range(args.seeds):
         config = TrainConfig(epochs=args.epochs, seed=seed)
         curves = {"medbridge": _medbridge(expert, benchmark, config, place / "maps", Curve(spent["medbridge"]))}
