@@ -15,8 +15,8 @@ import time
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from medbridge.bootstrap import group_codes
-from medbridge.evaluate import bootstrap_auc, evaluate
+from medbridge.metrics.bootstrap import group_codes
+from medbridge.metrics.evaluate import bootstrap_auc, evaluate
 
 
 def main() -> None:

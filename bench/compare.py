@@ -17,9 +17,9 @@ import numpy as np
 
 from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark
 from medbridge.baselines import LinearProbe
-from medbridge.cache import compute_features
-from medbridge.commands.options import add_settings, settings_of
-from medbridge.evaluate import auc, paired_difference
+from medbridge.cli.options import add_settings, settings_of
+from medbridge.features.cache import compute_features
+from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.predict import predict
 from medbridge.train import fit
 

@@ -21,8 +21,8 @@ from accelerate import Accelerator
 from rig import films
 
 from medbridge import MedBridge, create_expert
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import compute_features
+from medbridge.data import Benchmark
+from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler
 from medbridge.train import TrainConfig, _Loop
 

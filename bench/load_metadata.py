@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medbridge.benchmarks import chexpert, load_benchmark, mimic, nih
+from medbridge.data import chexpert, load_benchmark, mimic, nih
 
 
 def _cells(rng: np.random.Generator, n: int, labels: tuple[str, ...]) -> dict[str, np.ndarray]:

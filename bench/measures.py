@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from medbridge import MedBridge
 from medbridge.baselines.coop import LearnedContext, label_texts
-from medbridge.batch import collate
-from medbridge.benchmarks.nih import LABELS
-from medbridge.benchmarks.phantom import LABELS as PHANTOM
-from medbridge.cache import compute_features
+from medbridge.data.nih import LABELS
+from medbridge.data.phantom.benchmark import LABELS as PHANTOM
+from medbridge.features.batch import collate
+from medbridge.features.cache import compute_features
 from medbridge.train import TrainConfig, _Loop
 
 

@@ -32,9 +32,9 @@ from rig import FIVE, Row, timed
 
 from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.baselines import create_baseline, loop
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, compute_features
+from medbridge.data import Benchmark
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms, compute_features
 from medbridge.train import TrainConfig, _Loop, fit
 
 RIVALS = {"coop": "CoOp", "lora": "LoRA"}

@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from medbridge.benchmarks import Benchmark
-from medbridge.encode import film_views
+from medbridge.data import Benchmark
 from medbridge.experts import Expert
 from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.timm_vision import TimmExpert
+from medbridge.features.encode import film_views
 from medbridge.focal import FocalSampler
 
 FIVE = FocalSampler(crop=0.5, overlap=0.0, extra=0)  # the whole film and four windows: N = 5

@@ -28,14 +28,14 @@ from race import full_size, tiny
 from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
 
 from medbridge import MedBridge, create_expert
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, FilmFeatures, compute_features
-from medbridge.encode import encode_views
+from medbridge.cli.stream import predict_files
+from medbridge.data import Benchmark
+from medbridge.data.images import read_film
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.features.encode import encode_views
+from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views, relative_boxes
-from medbridge.images import read_film
-from medbridge.shards import FeatureStore, ShardWriter
-from medbridge.stream import predict_files
 from medbridge.train import TrainConfig, _Loop
 
 HERE = Path(__file__).parent

@@ -5,12 +5,12 @@ For research and education, not for clinical use.
 
 from __future__ import annotations
 
-from medbridge.benchmarks import Benchmark, list_benchmarks, load_benchmark
+from medbridge.data import Benchmark, list_benchmarks, load_benchmark
+from medbridge.data.images import read_film
 from medbridge.errors import MedBridgeError
-from medbridge.evaluate import paired_difference
 from medbridge.experts import create_expert, list_experts
 from medbridge.focal import FocalSampler
-from medbridge.images import read_film
+from medbridge.metrics.evaluate import paired_difference
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.predict import predict_film
 from medbridge.train import TrainConfig, fit

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from medbridge.resize import resize_rows
+from medbridge.data.resize import resize_rows
 
 __all__ = ["FocalSampler", "extract_views", "grid_boxes", "random_boxes", "relative_boxes", "whole_box"]
 
@@ -112,7 +112,7 @@ def extract_views(film: np.ndarray, boxes: np.ndarray, size: int, interpolation:
         ValueError: ``film`` is not a 2-D array, or ``boxes`` is not ``(N, 4)``.
     """
     if film.ndim != 2:
-        raise ValueError(f"film has shape {film.shape}; expected (H, W), one channel, as medbridge.images.read_film gives")
+        raise ValueError(f"film has shape {film.shape}; expected (H, W), one channel, as medbridge.data.images.read_film gives")
     boxes = np.asarray(boxes, dtype=np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes has shape {boxes.shape}; expected (N, 4): x0, y0, x1, y1")

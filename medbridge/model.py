@@ -21,10 +21,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from medbridge.adapter_file import FORMAT, read_adapter_json
-from medbridge.batch import Batch
 from medbridge.crossview import CrossView
 from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
+from medbridge.features.batch import Batch
 from medbridge.focal import FocalSampler
 from medbridge.moe import RetrievalRouter, Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
@@ -32,8 +32,8 @@ from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
 
 if TYPE_CHECKING:
-    from medbridge.benchmarks import Benchmark
-    from medbridge.evaluate import Evaluation
+    from medbridge.data import Benchmark
+    from medbridge.metrics.evaluate import Evaluation
     from medbridge.train import History
 
 __all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
@@ -217,8 +217,8 @@ class MedBridge(nn.Module):
         return predict(self, benchmark, **options).probabilities
 
     def evaluate(self, benchmark: Benchmark, split: str = "test", **options: Any) -> Evaluation:
-        """AUC with intervals on one split: :func:`medbridge.evaluate.evaluate` with patients as groups."""
-        from medbridge.evaluate import evaluate
+        """AUC with intervals on one split: :func:`medbridge.metrics.evaluate.evaluate` with patients as groups."""
+        from medbridge.metrics.evaluate import evaluate
 
         part = benchmark.split(split)
         y, mask = part.targets()

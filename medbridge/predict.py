@@ -1,4 +1,4 @@
-"""Scores of films: of a benchmark through the cache, or of one film without it. Streams of files: :mod:`medbridge.stream`."""
+"""Scores of films: of a benchmark through the cache, or of one film without it. Streams of files: :mod:`medbridge.cli.stream`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medbridge.batch import collate, draw_views
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, FilmFeatures, compute_features
-from medbridge.encode import encode_views, film_views
+from medbridge.data import Benchmark
+from medbridge.features.batch import collate, draw_views
+from medbridge.features.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.features.encode import encode_views, film_views
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
-from medbridge.overlap import prefetch
-from medbridge.parallel import gather_rows, ranks
+from medbridge.support.processes import gather_rows, ranks
+from medbridge.support.threads import prefetch
 
 __all__ = ["Prediction", "film_features", "outputs", "predict", "predict_film"]
 
@@ -55,7 +55,7 @@ def predict(
         model: the model.
         films: a benchmark, or its frozen features where they are at hand.
         batch_size: films at a time.
-        cache, workers, progress: as in :func:`medbridge.cache.compute_features`.
+        cache, workers, progress: as in :func:`medbridge.features.cache.compute_features`.
 
     Raises:
         ImageError: a film cannot be read.

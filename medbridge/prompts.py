@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medbridge.data.labels import canonical
 from medbridge.experts import Expert
-from medbridge.labels import canonical
-from medbridge.textcache import TextCache
+from medbridge.features.text import TextCache
 
 __all__ = ["DESCRIPTIONS", "TEMPLATES", "ClassPrompts", "class_prompts", "encode_prompts", "similarity_table"]
 
@@ -96,7 +96,7 @@ DESCRIPTIONS: dict[str, Description] = {
         (), ("a normal chest x-ray", "a radiograph of healthy lungs", "no abnormality", "two clear dark areas"),
         ("an abnormal chest x-ray", "a radiograph of diseased lungs", "an abnormality is present", "a bright patch"), whole=True),
 }
-"""Finding of :mod:`medbridge.labels`, lower case -> its description. Other labels still get the templates. [ours]"""
+"""Finding of :mod:`medbridge.data.labels`, lower case -> its description. Other labels still get the templates. [ours]"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def class_prompts(label: str) -> ClassPrompts:
 def encode_prompts(
     expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean text embeddings of both sides; what was encoded before is read from the cache (:mod:`medbridge.textcache`).
+    """Mean text embeddings of both sides; what was encoded before is read from the cache (:mod:`medbridge.features.text`).
 
     Args:
         expert: whose text space.

@@ -28,18 +28,18 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import CachedFilms, compute_features, expert_folder
-from medbridge.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
+from medbridge.data import Benchmark
 from medbridge.errors import BenchmarkError
-from medbridge.evaluate import auc
+from medbridge.features.cache import CachedFilms, compute_features, expert_folder
+from medbridge.features.passes import DrawnFilms, Pass
 from medbridge.losses import LOSSES, triplet_loss
+from medbridge.metrics.evaluate import auc
 from medbridge.model import MedBridge
 from medbridge.moe import balance_loss
-from medbridge.overlap import prefetch
-from medbridge.parallel import is_main, join, ranks
-from medbridge.passes import DrawnFilms, Pass
 from medbridge.predict import predict
+from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
+from medbridge.support.processes import is_main, join, ranks
+from medbridge.support.threads import prefetch
 
 __all__ = ["History", "TrainConfig", "cosine_schedule", "fit"]
 
@@ -111,7 +111,7 @@ def fit(
         benchmark: needs films in ``train`` and ``val``; the test split is not looked at.
         config: settings.
         run_dir: where checkpoints go; without it an interrupted run starts again.
-        cache, workers, progress: as in :func:`medbridge.cache.compute_features`.
+        cache, workers, progress: as in :func:`medbridge.features.cache.compute_features`.
         save_steps: steps between checkpoints within an epoch.
         tensorboard: log loss, validation AUC and learning rate to ``run_dir / 'tensorboard'``; needs ``medbridge[log]``.
 
@@ -166,7 +166,7 @@ class _Loop:
         self.steps = math.ceil(len(films) / config.batch_size) * config.epochs
         if ranks()[1] == accelerator.num_processes:
             self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
-        else:  # a training of this process's own among others' (medbridge.parallel.dealt): no gradients to exchange
+        else:  # a training of this process's own among others' (medbridge.support.processes.dealt): no gradients to exchange
             self.wrapped, self.optimizer = model, accelerator.prepare(optimizer)
         self.history, self.step, self.best = History(), 0, None
         self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses

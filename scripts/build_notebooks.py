@@ -1,6 +1,6 @@
 """Write the notebooks from their sources and store their outputs.
 
-    python scripts/build_notebooks.py [NAME ...] [--check | --stamp | --measure]
+    python scripts/build_notebooks.py [NAME ...] [--check | --stamp | --renamed | --measure]
 
 A source is ``notebooks/sources/NN_name.py`` (jupytext, percent format); it becomes ``notebooks/NN_name.ipynb``, and
 ``notebooks/sources/solutions/NN_name.py`` becomes ``notebooks/solutions/NN_name.ipynb``. Every notebook is run from top to
@@ -120,8 +120,12 @@ def same_cells(a: nbformat.NotebookNode, b: nbformat.NotebookNode) -> bool:
     return cells(a) == cells(b)
 
 
-def stamp(source: Path) -> bool:
-    """Write the notebook with its stored outputs where no code but the set-up cell's has changed; whether that was so."""
+def stamp(source: Path, renamed: bool = False) -> bool:
+    """Write the notebook with its stored outputs where no code but the set-up cell's has changed; whether that was so.
+
+    ``renamed``: also where code has changed, cell by cell, after a change of names; ``pytest --nbval`` tells whether the
+    outputs still hold.
+    """
     path, book = target(source), render(source)
     if not path.exists():
         return False
@@ -133,7 +137,7 @@ def stamp(source: Path) -> bool:
     if len(kept) != len(code):
         return False
     for new, old in zip(code, kept, strict=True):
-        if new.source != old.source and not old.source.startswith("# Set-up"):
+        if new.source != old.source and not old.source.startswith("# Set-up") and not renamed:
             return False
         new.outputs, new.execution_count = old.outputs, old.execution_count
     book.metadata = stored.metadata
@@ -210,13 +214,14 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true")
     how.add_argument("--stamp", action="store_true")
+    how.add_argument("--renamed", action="store_true", help="stamp notebooks whose code has changed in names alone")
     how.add_argument("--measure", action="store_true", help="run, and keep the time alone")
     args = parser.parse_args()
     sources = [s for s in sorted(SOURCES.rglob("*.py")) if not args.names or s.name.startswith(tuple(args.names))]
-    if args.check or args.stamp:
-        if args.stamp:
+    if args.check or args.stamp or args.renamed:
+        if not args.check:
             stamp_pyproject()
-            stale = [s for s in sources if not stamp(s)]
+            stale = [s for s in sources if not stamp(s, args.renamed)]
             write_minutes()
         else:
             stale = [s for s in sources if not target(s).exists() or not same_cells(render(s), nbformat.read(target(s), 4))]

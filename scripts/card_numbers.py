@@ -44,7 +44,7 @@ def model() -> str:
 
 def data() -> str:
     """PhantomCXR as `make quickstart` draws it: films, patients and prevalences by hospital, and the size of findings."""
-    from medbridge.benchmarks import load_benchmark
+    from medbridge.data import load_benchmark
 
     films = load_benchmark("phantom", n_films=900, seed=0)
     films_of = films.table

@@ -173,7 +173,7 @@ class Fuzzer:
         return str(kind), {"film": self.film, "table": self.table, "adapter": self.load_adapter}[str(kind)](rng)
 
     def film(self, rng: np.random.Generator) -> Callable[[], None]:
-        from medbridge.images import probe_film, read_film
+        from medbridge.data.images import probe_film, read_film
 
         suffix, data = self.films[int(rng.integers(len(self.films)))]
         other = self.films[int(rng.integers(len(self.films)))][1]
@@ -189,7 +189,7 @@ class Fuzzer:
         return run
 
     def table(self, rng: np.random.Generator) -> Callable[[], None]:
-        from medbridge.benchmarks import load_benchmark
+        from medbridge.data import load_benchmark
 
         name = list(TABLES)[int(rng.integers(len(TABLES)))]
         folder = self.scratch / "data" / name.replace("-", "_")

@@ -11,9 +11,9 @@ import torch
 from open_clip.model import CLIP
 from PIL import Image
 
-from medbridge.benchmarks import Benchmark
-from medbridge.cache import compute_features
+from medbridge.data import Benchmark
 from medbridge.experts import OpenClipExpert, create_expert
+from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler
 
 os.environ["MEDBRIDGE_PROGRESS"] = "off"  # a test is no student's try
@@ -57,7 +57,7 @@ def experts(vit, resnet):
 def named(monkeypatch, experts):
     """``create_expert`` finds the small experts by name."""
     known = {e.name: e for e in experts}
-    for module in ("medbridge.commands.experts", "medbridge.model"):
+    for module in ("medbridge.cli.experts", "medbridge.model"):
         monkeypatch.setattr(f"{module}.create_expert", lambda name, *_, **__: known[name])
 
 

@@ -1,4 +1,4 @@
-"""A leaderboard, an ablation and an experiment in small, run by one process or by two: tests/test_processes.py.
+"""A leaderboard, an ablation and an experiment in small, run by one process or by two: tests/support/test_processes.py.
 
     python tests/grid_run.py FOLDER_OF_FILMS CACHE OUT
 """
@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from conftest import _small_expert
 
-from medbridge.ablate import Base, run_ablation
-from medbridge.benchmarks import load_benchmark
-from medbridge.experiment.config import parse_experiment
-from medbridge.experiment.run import run_experiment
+from medbridge.data import load_benchmark
 from medbridge.focal import FocalSampler
-from medbridge.leaderboard import run_leaderboard
 from medbridge.model import AdapterConfig
+from medbridge.studies.ablate import Base, run_ablation
+from medbridge.studies.experiment.config import parse_experiment
+from medbridge.studies.experiment.run import run_experiment
+from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.train import TrainConfig
 
 ADAPTER = {"queries": 2, "query_layers": 1, "width": 16, "heads": 2}

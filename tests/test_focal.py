@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medbridge.data.resize import row_weights
 from medbridge.focal import FocalSampler, extract_views, grid_boxes, random_boxes, relative_boxes, whole_box
-from medbridge.resize import row_weights
 
 sizes = st.integers(16, 300)
 

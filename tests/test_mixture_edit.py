@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from medbridge.batch import Batch
 from medbridge.errors import AdapterError
 from medbridge.experts import create_expert
+from medbridge.features.batch import Batch
 from medbridge.model import MedBridge
 
 LABELS = ("Nodule", "Effusion", "Mass")

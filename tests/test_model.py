@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from medbridge.batch import Batch
 from medbridge.errors import AdapterError, ExpertError
+from medbridge.features.batch import Batch
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.prompts import ClassPrompts

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from medbridge.cli import main
+from medbridge.data.labels import FINDINGS
 from medbridge.experts import create_expert
-from medbridge.labels import FINDINGS
+from medbridge.features.text import TextCache
 from medbridge.prompts import DESCRIPTIONS, ClassPrompts, class_prompts, encode_prompts
-from medbridge.textcache import TextCache
 
 
 def test_every_description_gives_both_sides_without_repeats():

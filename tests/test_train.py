@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from medbridge import train as train_module
-from medbridge.batch import collate
 from medbridge.errors import AdapterError, BenchmarkError
-from medbridge.explain import explain
+from medbridge.explain.attention import explain
+from medbridge.features.batch import collate
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film

@@ -1,4 +1,4 @@
-"""One training run on a folder of squares, as a process of its own: killed or launched twice by tests/test_processes.py.
+"""One training run on a folder of squares, as a process of its own: killed or launched twice by tests/support/test_processes.py.
 
     python tests/training_run.py IMAGES CACHE RUN OUT DROPOUT
 """
@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from conftest import _small_expert
 
-from medbridge.benchmarks import Benchmark
+from medbridge.data import Benchmark
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
-from medbridge.parallel import is_main
 from medbridge.predict import predict
+from medbridge.support.processes import is_main
 from medbridge.train import TrainConfig, fit
 
 

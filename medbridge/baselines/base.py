@@ -23,9 +23,9 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from medbridge.baselines.loop import FilmInputs, score_module, train_module
-from medbridge.cache import CachedFilms
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
+from medbridge.features.cache import CachedFilms
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.train import TrainConfig
 

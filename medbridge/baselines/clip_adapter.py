@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.loop import EmbeddingInputs
-from medbridge.cache import CachedFilms
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["CLIPAdapter", "FeatureAdapter"]
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import temperature
 from medbridge.baselines.coop import CoOp, LearnedContext
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["CoCoOp", "ConditionalContext"]
 

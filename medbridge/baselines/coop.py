@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, temperature
 from medbridge.baselines.loop import EmbeddingInputs
 from medbridge.baselines.text_tower import PromptedText, has_clip_text
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["CoOp", "LearnedContext", "label_texts"]
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from medbridge.baselines.base import TRIES, TrainedBaseline
 from medbridge.baselines.loop import ViewInputs
 from medbridge.baselines.towers import film_mean
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
 from medbridge.experts.weights import find_weights, load_state, missing_weights
+from medbridge.features.cache import CachedFilms
 from medbridge.train import TrainConfig
 
 __all__ = ["DenseNet", "DenseScores"]

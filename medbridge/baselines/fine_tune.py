@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["FineTune"]
 

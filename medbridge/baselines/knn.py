@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medbridge.baselines.base import TRIES, Baseline, check_known, check_tries
 from medbridge.baselines.loop import merit
-from medbridge.cache import CachedFilms
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["KNN", "neighbour_scores"]
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from medbridge.baselines.base import Baseline, check_tries
 from medbridge.baselines.loop import merit
-from medbridge.cache import CachedFilms
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["LinearProbe"]
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from medbridge.cache import CachedFilms
-from medbridge.evaluate import auc
+from medbridge.features.cache import CachedFilms
 from medbridge.focal import extract_views
 from medbridge.losses import LOSSES
+from medbridge.metrics.evaluate import auc
 from medbridge.train import TrainConfig, cosine_schedule
 
 __all__ = ["EmbeddingInputs", "FilmInputs", "ViewInputs", "merit", "score_module", "train_module"]

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
-from medbridge.cache import CachedFilms
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["LinearAttention", "LoRA", "add_lora"]
 

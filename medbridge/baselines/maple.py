@@ -24,8 +24,8 @@ from medbridge.baselines.base import temperature
 from medbridge.baselines.coop import label_texts
 from medbridge.baselines.text_tower import PromptedText, has_clip_text
 from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_mean, is_plain_vit
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["CoupledPrompts", "MaPLe"]
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.towers import Tower, TowerBaseline, film_mean
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["MVFA", "AdaptedTower", "ResidualAdapter", "spread_levels"]
 

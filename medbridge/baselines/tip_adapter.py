@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, check_known, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.loop import EmbeddingInputs, merit, score_module
-from medbridge.cache import CachedFilms
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 

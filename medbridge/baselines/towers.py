@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
 from medbridge.baselines.loop import ViewInputs
-from medbridge.cache import CachedFilms
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, OpenClipExpert, TimmExpert
+from medbridge.features.cache import CachedFilms
 from medbridge.prompts import ClassPrompts
 
 __all__ = ["FilmScores", "PromptHead", "Tower", "TowerBaseline", "attach_prompts", "film_mean", "has_tower", "is_plain_vit"]

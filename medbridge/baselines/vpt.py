@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline, attach_prompts, is_plain_vit
-from medbridge.cache import CachedFilms
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 
 __all__ = ["VPT", "BorderedTower", "PromptedTower"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from medbridge.baselines.base import Baseline, check_tries, film_embeddings
-from medbridge.cache import CachedFilms
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
 from medbridge.prompts import ClassPrompts, encode_prompts
 
 __all__ = ["ZeroShot"]

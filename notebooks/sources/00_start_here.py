@@ -75,14 +75,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from medbridge import MedBridge, load_benchmark, plots, predict_film
-from medbridge.batch import collate
-from medbridge.cache import cache_folder
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.experts import tiny_experts_folder
-from medbridge.explain import explain
+from medbridge.explain.attention import explain
+from medbridge.features.batch import collate
+from medbridge.features.cache import cache_folder
 from medbridge.focal import extract_views
 from medbridge.predict import film_features, predict
-from medbridge.widgets import explore_film
+from medbridge.viz.widgets import explore_film
 
 rng = seed_everything(0)
 ADAPTER = Path("../data/quickstart")
@@ -341,7 +341,7 @@ fig
 #
 # ### Where did the queries look?
 #
-# `medbridge.explain` keeps what happened on the way. Left: the film. Middle: which windows contributed to the pooled
+# `medbridge.explain.attention` keeps what happened on the way. Left: the film. Middle: which windows contributed to the pooled
 # queries. Right: where the queries that matter for one finding put their attention.
 
 # %%

@@ -44,15 +44,15 @@ from sklearn.preprocessing import StandardScaler
 
 from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference, plots, plots_explore
 from medbridge.baselines import LinearProbe, ZeroShot
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.encode import encode_views
 from medbridge.errors import ExpertError
-from medbridge.evaluate import bootstrap_auc, evaluate
+from medbridge.extras.shift import shift_film
+from medbridge.features.cache import compute_features
+from medbridge.features.encode import encode_views
 from medbridge.focal import extract_views, whole_box
+from medbridge.metrics.evaluate import bootstrap_auc, evaluate
 from medbridge.prompts import class_prompts, encode_prompts
-from medbridge.shift import shift_film
-from medbridge.widgets import explore_prompts, explore_shift
+from medbridge.viz.widgets import explore_prompts, explore_shift
 
 sys.path.insert(0, "../scripts")
 from procedural_images import BACKGROUNDS, SCALES, SHAPES, SIZES, TEXTURES, WORDS, scenes, textures
@@ -716,7 +716,7 @@ pd.DataFrame(rows, columns=["tested at", "findings per film and label: true shar
 #
 # Between hospitals many things change at once. On one film they can be changed one by one: exposure, contrast, grain. A detector
 # turns density into grey by a curve close to a sigmoid, so in logits of grey values a brighter exposure is a shift, contrast is a
-# factor, and grain is noise (`medbridge.shift`). The patient stays the same; only the X-ray room changes. Does the probe of
+# factor, and grain is noise (`medbridge.extras.shift`). The patient stays the same; only the X-ray room changes. Does the probe of
 # hospital A stay calm?
 
 # %%

@@ -35,12 +35,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medbridge import FocalSampler, create_expert, load_benchmark, plots, read_film
-from medbridge.benchmarks import assign_splits, validate
-from medbridge.benchmarks.phantom import LABELS, make_film
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
+from medbridge.data import assign_splits, validate
+from medbridge.data.phantom.benchmark import LABELS, make_film
 from medbridge.errors import BenchmarkError
-from medbridge.evaluate import auc, bootstrap_auc
+from medbridge.features.cache import compute_features
+from medbridge.metrics.evaluate import auc, bootstrap_auc
 
 rng = seed_everything(0)
 
@@ -595,7 +595,7 @@ fig
 # %% [markdown]
 # **What to see.** Both have their centre at the same place: the AUC itself does not change. Drawn by film the spread is too
 # small, and the interval misses the truth far more often than one time in twenty. Drawn by patient it comes much nearer to
-# what it promises. (With so few patients it is still a little short.) `medbridge.evaluate` draws patients when you pass
+# what it promises. (With so few patients it is still a little short.) `medbridge.metrics.evaluate` draws patients when you pass
 # `groups=`, and every interval in this course does.
 
 # %% [markdown]

@@ -30,10 +30,10 @@ from matplotlib.patches import Rectangle
 
 from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference, plots, plots_explore, widgets
 from medbridge.baselines import LinearProbe
-from medbridge.benchmarks.phantom import make_film
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.evaluate import evaluate
+from medbridge.data.phantom.benchmark import make_film
+from medbridge.features.cache import compute_features
+from medbridge.metrics.evaluate import evaluate
 
 rng = seed_everything(0)
 expert = create_expert("tiny-vit")

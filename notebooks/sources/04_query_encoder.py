@@ -33,14 +33,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference, plots
 from medbridge.baselines import LinearProbe
-from medbridge.benchmarks.phantom import make_film
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
-from medbridge.explain import explain
+from medbridge.data.phantom.benchmark import make_film
+from medbridge.explain.attention import explain
+from medbridge.features.cache import compute_features
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
-from medbridge.widgets import explore_attention
+from medbridge.viz.widgets import explore_attention
 
 rng = seed_everything(0)
 vit = create_expert("tiny-vit")  # a vision transformer, to see tokens and blocks

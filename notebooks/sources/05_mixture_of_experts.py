@@ -33,11 +33,11 @@ from scipy.stats import norm
 from torch import nn
 
 from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference, plots, widgets
-from medbridge.batch import collate
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.evaluate import auc
+from medbridge.features.batch import collate
+from medbridge.features.cache import compute_features
 from medbridge.losses import masked_bce
+from medbridge.metrics.evaluate import auc
 from medbridge.moe import Router, balance_loss
 from medbridge.predict import predict
 

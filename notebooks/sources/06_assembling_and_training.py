@@ -41,19 +41,19 @@ from open_clip.model import CLIP
 
 from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, fit, load_benchmark, plots, predict_film, widgets
 from medbridge import train as train_module
-from medbridge.batch import collate, draw_views
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
-from medbridge.evaluate import auc, evaluate
+from medbridge.data.tasks import thin_training
 from medbridge.experts import tiny_experts_folder
-from medbridge.explain import explain
+from medbridge.explain.attention import explain
+from medbridge.features.batch import collate, draw_views
+from medbridge.features.cache import compute_features
 from medbridge.losses import asymmetric_loss, masked_bce
+from medbridge.metrics.evaluate import auc, evaluate
 from medbridge.predict import film_features, predict
 from medbridge.prompts import encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
-from medbridge.tasks import thin_training
 from medbridge.train import cosine_schedule
 
 logging.getLogger().setLevel(logging.ERROR)

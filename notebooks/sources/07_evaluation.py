@@ -31,14 +31,14 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from medbridge import MedBridge, load_benchmark, paired_difference, plots, widgets
-from medbridge.bootstrap import bootstrap_aucs
-from medbridge.calibration import fit_temperature, reliability
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.delong import delong_auc, delong_difference
-from medbridge.evaluate import auc, bootstrap_auc, brier, ece, evaluate
+from medbridge.metrics.bootstrap import bootstrap_aucs
+from medbridge.metrics.calibration import fit_temperature, reliability
+from medbridge.metrics.delong import delong_auc, delong_difference
+from medbridge.metrics.evaluate import auc, bootstrap_auc, brier, ece, evaluate
+from medbridge.metrics.subgroups import subgroup_table
+from medbridge.metrics.thresholds import f1_at, f1_thresholds, operating_points, sensitivity_at_specificity
 from medbridge.predict import predict
-from medbridge.subgroups import subgroup_table
-from medbridge.thresholds import f1_at, f1_thresholds, operating_points, sensitivity_at_specificity
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -100,7 +100,7 @@ for seed in range(20):
     assert len(np.unique(scores)) < len(scores)
     np.testing.assert_allclose([my_auc(truth, scores)] * 3, [by_pairs(truth, scores), roc_auc_score(truth, scores), auc(truth, scores)[0]])
 np.testing.assert_allclose([my_auc(y[mask[:, c], c], p[mask[:, c], c]) for c in range(len(LABELS))], auc(y, p, mask))
-print("ranks = pairs = scikit-learn = medbridge.evaluate, with ties and masks")
+print("ranks = pairs = scikit-learn = medbridge.metrics.evaluate, with ties and masks")
 
 # %% [markdown]
 # AUC sees order alone. Any rising function of the scores leaves it as it is, so it says nothing about whether a probability of 0.3 means
@@ -211,7 +211,7 @@ assert np.ptp(table["AUC"]) < 0.03 and table["average precision"].is_monotonic_d
 #
 # Another set of test patients would give another AUC. The **bootstrap** imitates that: draw as many patients as there are, with
 # replacement, take all their films, compute the AUC; repeat; the middle 95 % is the interval. The package sorts once and then only
-# counts (`medbridge/bootstrap.py`). By hand it is a plain loop, and both give the same numbers on the same draws:
+# counts (`medbridge/metrics/bootstrap.py`). By hand it is a plain loop, and both give the same numbers on the same draws:
 
 # %%
 def my_bootstrap(truth, scores, groups, n_boot, seed):

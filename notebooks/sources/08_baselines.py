@@ -44,13 +44,13 @@ from medbridge.baselines.lora import add_lora
 from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
 from medbridge.baselines.towers import Tower
 from medbridge.baselines.vpt import PromptedTower
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
-from medbridge.evaluate import auc
-from medbridge.leaderboard import run_leaderboard
+from medbridge.features.cache import compute_features
+from medbridge.metrics.evaluate import auc
 from medbridge.model import AdapterConfig
-from medbridge.published import published_markdown, published_table
+from medbridge.studies.leaderboard import run_leaderboard
+from medbridge.studies.published import published_markdown, published_table
 from medbridge.train import TrainConfig
 
 logging.getLogger().setLevel(logging.ERROR)

@@ -34,15 +34,16 @@ import yaml
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from medbridge import list_benchmarks, plots
-from medbridge.benchmarks.phantom import make_film
+from medbridge import list_benchmarks
 from medbridge.course import check, full_profile, seed_everything
+from medbridge.data.labels import canonical, shared_labels
+from medbridge.data.phantom.benchmark import make_film
+from medbridge.data.tasks import BenchmarkRef, make_targets, thin_training
 from medbridge.errors import BenchmarkError
-from medbridge.experiment import figures, run, run_experiment
-from medbridge.experiment.config import parse_experiment
-from medbridge.experiment.tables import summary
-from medbridge.labels import canonical, shared_labels
-from medbridge.tasks import BenchmarkRef, make_targets, thin_training
+from medbridge.studies.experiment import figures, run, run_experiment
+from medbridge.studies.experiment.config import parse_experiment
+from medbridge.studies.experiment.tables import summary
+from medbridge.viz import plots
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -128,7 +129,7 @@ for pair in shared_labels(nih, chexpert):
 print("NIH alone:", ", ".join(label for label in nih if canonical(label) not in map(canonical, chexpert)))
 
 # %% [markdown]
-# `canonical` maps a name to the finding that it means, from one dictionary (`medbridge/labels.py`). A model is **trained over all
+# `canonical` maps a name to the finding that it means, from one dictionary (`medbridge/data/labels.py`). A model is **trained over all
 # labels of its source** $L_s$ and **scored over the shared ones** [ours]: training on the shared labels alone would throw away what
 # the other labels teach. With $\mathrm{AUC}_\ell(s \to t)$ the AUC of finding $\ell$ on the test films of $t$, for a model of $s$:
 #
@@ -193,7 +194,7 @@ except BenchmarkError as error:
 # %% [markdown]
 # One trap no program sees in the files: benchmarks are made from each other. The films of the RSNA challenge were taken from NIH
 # ChestX-ray14, and those of COVIDx partly from RSNA, under other names. "Trained on NIH, tested on RSNA" may then mean tested on
-# training films. `medbridge adapt` says so where it is known (`medbridge.tasks.same_films`).
+# training films. `medbridge adapt` says so where it is known (`medbridge.data.tasks.same_films`).
 #
 # ## 3. Label budgets: draw patients, one budget inside the next
 #

@@ -35,11 +35,11 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, widgets
-from medbridge.ablate import FACTORS, Base, cost_plot, forest_plot, holm, plan, run_ablation
-from medbridge.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.evaluate import auc, paired_difference
-from medbridge.tasks import thin_training
+from medbridge.data.tasks import thin_training
+from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
+from medbridge.metrics.evaluate import auc, paired_difference
+from medbridge.studies.ablate import FACTORS, Base, cost_plot, forest_plot, holm, plan, run_ablation
 from medbridge.train import fit
 
 rng = seed_everything(0)

@@ -35,13 +35,13 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from medbridge import MedBridge, load_benchmark, paired_difference, plots, plots_explore
-from medbridge.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.explain import explain
-from medbridge.localise import box_mask, localisation_table, localise_film
-from medbridge.occlusion import film_logits, hide_cells, move_cells, occlusion_table, top_cells
+from medbridge.explain.attention import explain
+from medbridge.explain.occlusion import film_logits, hide_cells, move_cells, occlusion_table, top_cells
+from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
+from medbridge.metrics.localise import box_mask, localisation_table, localise_film
 from medbridge.predict import predict
-from medbridge.widgets import explore_attention, explore_router
+from medbridge.viz.widgets import explore_attention, explore_router
 
 rng = seed_everything(0)
 COLOURS = sns.color_palette("colorblind")
@@ -437,7 +437,7 @@ pixels = np.kron(cells, np.ones((film.shape[0] // len(cells),) * 2, dtype=bool))
 hidden = np.where(pixels, blurred, film)
 np.testing.assert_allclose(hidden, hide_cells(film, cells), atol=1e-6)
 logits = film_logits(model, [film, hidden, hide_cells(film, moved), hide_cells(film, cells, "mean")])[:, c]
-print("hiding from scratch equals medbridge.occlusion.hide_cells")
+print("hiding from scratch equals medbridge.explain.occlusion.hide_cells")
 
 # %% alt="a synthetic film four times, as it is and with a tenth of its cells hidden: brightest blurred, elsewhere blurred, brightest grey; titles give the logit, the true box is drawn" tags=["nbval-ignore-output"]
 titles = [f"as it is: logit {logits[0]:+.1f}", f"brightest tenth blurred: {logits[1]:+.1f}", f"elsewhere blurred: {logits[2]:+.1f}",

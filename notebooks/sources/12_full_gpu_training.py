@@ -36,14 +36,14 @@ import torch
 from accelerate import notebook_launcher
 
 from medbridge import MedBridge, create_expert, load_benchmark, plots
-from medbridge.budget import cost_of_run, run_cost_table
-from medbridge.cache import compute_features
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.evaluate import evaluate
+from medbridge.data.tasks import BenchmarkRef, make_targets, one_label
+from medbridge.features.budget import cost_of_run, run_cost_table
+from medbridge.features.cache import compute_features
+from medbridge.features.passes import DrawnFilms
 from medbridge.focal import FocalSampler
-from medbridge.passes import DrawnFilms
+from medbridge.metrics.evaluate import evaluate
 from medbridge.predict import predict
-from medbridge.tasks import BenchmarkRef, make_targets, one_label
 from medbridge.train import TrainConfig, fit
 
 logging.getLogger().setLevel(logging.ERROR)

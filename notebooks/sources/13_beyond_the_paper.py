@@ -34,21 +34,21 @@ from matplotlib.figure import Figure
 from medbridge import FocalSampler, MedBridge, create_expert, load_benchmark, paired_difference, plots, widgets
 from medbridge.baselines import LinearProbe
 from medbridge.baselines.mvfa import MVFA
-from medbridge.bootstrap import bootstrap_means, group_codes, percentiles
-from medbridge.cache import compute_features
-from medbridge.change import change_report, film_pairs, fit_threshold, tell_change
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
-from medbridge.evaluate import evaluate
 from medbridge.experts.info import expert_info
-from medbridge.explain import explain
-from medbridge.localise import film_scores
+from medbridge.explain.attention import explain
+from medbridge.extras.change import change_report, film_pairs, fit_threshold, tell_change
+from medbridge.extras.regions import prompt_attention, prompt_boxes, prompt_maps
+from medbridge.extras.retrieve import FilmIndex, precision_at_k, query_vectors, summary_vectors, with_memory
+from medbridge.features.cache import compute_features
 from medbridge.losses import label_overlap, triplet_loss
+from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
+from medbridge.metrics.evaluate import evaluate
+from medbridge.metrics.localise import film_scores
 from medbridge.moe import RetrievalRouter, Router, joint_vectors
 from medbridge.predict import predict
 from medbridge.prompts import class_prompts
-from medbridge.regions import prompt_attention, prompt_boxes, prompt_maps
-from medbridge.retrieve import FilmIndex, precision_at_k, query_vectors, summary_vectors, with_memory
 from medbridge.train import TrainConfig
 
 logging.getLogger().setLevel(logging.ERROR)
@@ -176,7 +176,7 @@ for name in ("unimed-clip-vitb16", "lvm-med-resnet50+pubmedbert"):
         print(f"{error}\n")
 
 # %% [markdown]
-# These checkpoints load from the key names that their repositories' code writes (`tests/test_expert_weights.py`); with the real
+# These checkpoints load from the key names that their repositories' code writes (`tests/experts/test_expert_weights.py`); with the real
 # files it was not tried. One trap is caught: timm builds DINOv3 towers with and without attention biases, and would drop a checkpoint's
 # biases without an error. `create_expert` refuses instead, and names the right tower.
 #

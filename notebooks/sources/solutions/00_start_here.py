@@ -13,9 +13,9 @@
 import torch
 
 from medbridge import MedBridge
-from medbridge.batch import collate
-from medbridge.benchmarks.phantom import LABELS, make_film
 from medbridge.course import check, seed_everything
+from medbridge.data.phantom.benchmark import LABELS, make_film
+from medbridge.features.batch import collate
 from medbridge.predict import film_features
 
 rng = seed_everything(0)

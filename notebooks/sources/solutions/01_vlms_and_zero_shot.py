@@ -19,8 +19,8 @@ from sklearn.metrics import roc_auc_score
 
 from medbridge import FocalSampler, create_expert, load_benchmark
 from medbridge.baselines import ZeroShot
-from medbridge.cache import compute_features
 from medbridge.course import check, seed_everything
+from medbridge.features.cache import compute_features
 from medbridge.prompts import ClassPrompts, class_prompts
 
 sys.path.insert(0, "../../scripts")

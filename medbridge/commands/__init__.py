@@ -1,1 +1,0 @@
-"""Command groups of ``medbridge``: each module adds its parsers with ``register``."""

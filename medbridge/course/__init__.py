@@ -1,0 +1,71 @@
+"""What the notebooks share: the profile, seeds, and the checker of exercises. [ours]
+
+A check is a function that raises :class:`AnswerError` with a hint; it is registered under the exercise's number, and
+:func:`check` prints what it found. An exercise that was not begun is no failure, so that notebooks run from top to bottom.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from medbridge.course.exercises import CHECKS, AnswerError
+from medbridge.course.progress import record
+
+__all__ = ["AnswerError", "check", "full_profile", "seed_everything"]
+
+NOT_BEGUN = "not begun yet"
+
+
+def full_profile() -> bool:
+    """Whether ``MEDBRIDGE_PROFILE=full`` asks for the real sizes; the default runs in two minutes on two cores.
+
+    Raises:
+        ValueError: the variable holds anything but 'full' or 'default'.
+    """
+    value = os.environ.get("MEDBRIDGE_PROFILE", "default")
+    if value not in ("default", "full"):
+        raise ValueError(f"MEDBRIDGE_PROFILE={value!r} is unknown; use 'default' or 'full'")
+    return value == "full"
+
+
+def seed_everything(seed: int = 0) -> np.random.Generator:
+    """Seed torch and return a seeded numpy generator; NumPy's global generator is not used in the course."""
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Check an answer, print the verdict, and keep it for ``medbridge course progress``.
+
+    Args:
+        exercise: its number, such as '3.1'.
+        answer: what the exercise asks for, a function or a value.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    if exercise not in CHECKS:
+        raise ValueError(f"there is no exercise {exercise!r}; the exercises are {', '.join(CHECKS)}")
+    verdict = _verdict(CHECKS[exercise], answer)
+    if verdict != NOT_BEGUN:
+        record(exercise, solved=verdict == "right")
+    print(f"Exercise {exercise}: {verdict}")
+
+
+def _verdict(test: Callable[[Any], None], answer: Any) -> str:
+    if answer is None or answer is ...:
+        return NOT_BEGUN
+    try:
+        test(answer)
+    except NotImplementedError:
+        return NOT_BEGUN
+    except AnswerError as error:
+        return f"not yet right: {error}"
+    except Exception as error:  # the reader's code may raise anything; it is their answer that is at fault
+        return f"your code raised {type(error).__name__}: {error}"
+    return "right"

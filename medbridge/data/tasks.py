@@ -1,0 +1,209 @@
+"""The adaptation tasks: what a model is trained on, and on which labels of which films it is scored.
+
+The paper adapts on one benchmark and tests on it (in-domain, multi-label or binary) or on others (cross-domain), with 1 %, 10 %
+and 100 % of the training labels. What it leaves open is decided here. [ours]
+
+- A model is trained on the **train** split of its source over *all* labels of the source; its epoch, and every setting of a
+  baseline, is chosen on the source's **val** split. No film of a target is seen before the score.
+- A target is the **test** split of a benchmark, scored over the labels that source and target share
+  (:func:`medbridge.data.labels.shared_labels`); where the target is the source, these are all labels.
+- A label budget thins the train split alone, by patient: the val split stays whole, so that every budget is judged by the same
+  films. At 1 % of a benchmark more labels may choose the epoch than teach it; "1 % of the labels" means the training labels.
+- A smaller budget lies inside a larger one of the same seed. A patient of whom no label is known is no budget and is not drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbridge.data import Benchmark, list_benchmarks, load_benchmark
+from medbridge.data.labels import SharedLabel, shared_labels
+from medbridge.errors import BenchmarkError
+
+__all__ = ["BenchmarkRef", "Target", "make_target", "make_targets", "one_label", "same_films", "thin_training"]
+
+OVERLAPS: Mapping[frozenset[str], str] = {
+    frozenset({"nih", "rsna"}): "RSNA's films were taken from NIH ChestX-ray14 and carry other names there",
+    frozenset({"chexpert", "chexpert-plus"}): "CheXpert Plus holds the films of CheXpert",
+    frozenset({"rsna", "covidx"}): "COVIDx took films from the RSNA challenge and carries other names",
+    frozenset({"nih", "covidx"}): "COVIDx took films from the RSNA challenge, whose films are those of NIH ChestX-ray14",
+}
+"""Pairs of benchmarks known to hold the same films, which their file names do not show."""
+
+
+@dataclass(frozen=True)
+class BenchmarkRef:
+    """A benchmark by name, as a command line or a file names it; nothing is read before :meth:`load`.
+
+    Attributes:
+        name: one of :func:`medbridge.data.list_benchmarks`.
+        root: its folder; ``None`` for the synthetic phantom.
+        options: for its loader.
+    """
+
+    name: str
+    root: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> BenchmarkRef:
+        """``NAME`` or ``NAME=ROOT``, whatever the case of NAME.
+
+        Without ROOT the folder is that of ``MEDBRIDGE_DATA`` with the benchmark's name, whatever its case; phantoms need none.
+
+        Raises:
+            BenchmarkError: an unknown name (with the nearest known one), or no folder for a benchmark that needs one.
+        """
+        given, _, root = text.partition("=")
+        known = {name.lower(): name for name in list_benchmarks()}
+        name = known.get(given.strip().lower())
+        if name is None:
+            load_benchmark(given.strip().lower())  # raises, and names the nearest one
+        if root:
+            return cls(name, Path(root).expanduser(), options or {})
+        return cls(name, None if name.startswith("phantom") else _data_folder(name), options or {})
+
+    def load(self) -> Benchmark:
+        """The benchmark. BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option it does not have."""
+        try:
+            return load_benchmark(self.name, self.root, **self.options)
+        except TypeError as error:
+            if not self.options:
+                raise
+            raise BenchmarkError(f"benchmark {self.name!r}: options {dict(self.options)!r}: {error}") from error
+
+
+def _data_folder(name: str) -> Path:
+    data = os.environ.get("MEDBRIDGE_DATA")
+    if not data:
+        raise BenchmarkError(
+            f"benchmark {name!r} needs root, its folder: write {name}=FOLDER, or set MEDBRIDGE_DATA to the folder that "
+            f"holds {name}/")
+    folders = sorted(p for p in Path(data).expanduser().glob("*") if p.is_dir() and p.name.lower() == name.lower())
+    if not folders:
+        raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds no folder {name}/; put it there, or write {name}=FOLDER")
+    if len(folders) > 1:
+        raise BenchmarkError(
+            f"MEDBRIDGE_DATA={data} holds {' and '.join(p.name for p in folders)}; keep one, or write {name}=FOLDER")
+    return folders[0]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The films that a model is scored on.
+
+    Attributes:
+        test: the films of one split over the shared labels, under the source's names for them.
+        shared: the S shared findings, with either side's name.
+        columns: where the shared labels stand in the model's ``(n, C)`` scores.
+        in_domain: whether the films are of the benchmark that the model was trained on.
+    """
+
+    test: Benchmark
+    shared: tuple[SharedLabel, ...]
+    columns: tuple[int, ...]
+    in_domain: bool
+
+    def mapping(self) -> str:
+        """The shared labels as text, 'train name = test name' where the two differ."""
+        return ", ".join(s.train if s.train == s.test else f"{s.train} = {s.test}" for s in self.shared)
+
+
+def make_target(
+    labels: Sequence[str], benchmark: Benchmark, source: str, in_domain: bool = False, split: str = "test"
+) -> Target:
+    """The target for a model with these C labels.
+
+    Args:
+        labels: of the model. source: what it was trained on, for messages.
+        benchmark: what it is scored on. split: which films of it.
+
+    Raises:
+        BenchmarkError: no shared label, or an empty split.
+    """
+    try:
+        shared = shared_labels(labels, benchmark.labels)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{source} -> {benchmark.name}: {error}") from error
+    test = benchmark.select({s.test: s.train for s in shared}).split(split)
+    return Target(test, tuple(shared), tuple(list(labels).index(s.train) for s in shared), in_domain)
+
+
+def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
+    """One target a benchmark of ``tests``; a benchmark of the source's name and folder is in-domain.
+
+    Raises:
+        BenchmarkError: no shared label, an empty test split, or a test film that is one of the source's train or val films.
+    """
+    return [_checked_target(source, test) for test in tests]
+
+
+def _checked_target(source: Benchmark, benchmark: Benchmark) -> Target:
+    in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
+    target = make_target(source.labels, benchmark, source.name, in_domain)
+    seen = source.table["split"].isin(("train", "val")).to_numpy()
+    leaked = sorted(_films(source.take(seen)) & _films(target.test))
+    if leaked:
+        raise BenchmarkError(
+            f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the source, such as "
+            f"{leaked[0]}; keep every film in one split")
+    return target
+
+
+def _films(benchmark: Benchmark) -> set[str]:
+    root = benchmark.root.resolve()
+    return {str(root / image) for image in benchmark.table["image"]}
+
+
+def same_films(train: BenchmarkRef, test: BenchmarkRef) -> str | None:
+    """What is known about films that both benchmarks hold under different names; ``None`` where nothing is."""
+    return OVERLAPS.get(frozenset({train.name, test.name}))
+
+
+def one_label(benchmark: Benchmark, label: str) -> Benchmark:
+    """In-domain binary: one finding against the rest, by the benchmark's own name for it or any other name of the finding.
+
+    Raises:
+        BenchmarkError: the benchmark has no such label.
+    """
+    try:
+        return benchmark.select([shared_labels([label], benchmark.labels)[0].test])
+    except BenchmarkError:
+        raise BenchmarkError(
+            f"benchmark {benchmark.name!r} has no label {label!r}; it has {', '.join(benchmark.labels)}") from None
+
+
+def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
+    """The benchmark with a label budget: this share of the training patients, val and test whole.
+
+    Args:
+        fraction: in (0, 1]; at least one patient is drawn, of those of whom any label is known.
+        seed: who is drawn; a smaller budget of the same seed lies inside a larger one.
+
+    Raises:
+        BenchmarkError: a fraction out of range, or no training film with a known label.
+
+    Warns:
+        UserWarning: how many labels have one class only among the drawn films and cannot be learned from them.
+    """
+    if fraction == 1:
+        return benchmark
+    known = benchmark.targets()[1].any(axis=1) | (benchmark.table["split"] != "train").to_numpy()
+    thin = benchmark.take(known).subset(float(fraction), "train", seed)
+    train = thin.split("train")
+    y, mask = train.targets()
+    lone = [label for c, label in enumerate(train.labels) if len(np.unique(y[mask[:, c], c])) < 2]
+    if lone:
+        patients = train.table["patient_id"].nunique()
+        warnings.warn(
+            f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed}) "
+            f"{len(lone)} of {len(train.labels)} labels have one class only and cannot be learned: {', '.join(lone)}",
+            stacklevel=2)
+    return thin

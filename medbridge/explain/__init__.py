@@ -1,0 +1,1 @@
+"""What a film's scores rest on: attention maps and occlusion."""

@@ -1,0 +1,1 @@
+"""What only "beyond the paper" uses: retrieval, regions, change, domain shift."""

@@ -1,0 +1,1 @@
+"""Frozen features: what frozen experts compute of a film's focal views, kept on disk, read in batches."""

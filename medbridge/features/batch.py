@@ -1,0 +1,87 @@
+"""Films with different numbers of views become one padded batch.
+
+Training draws its views here: the whole film, and as many local views as inference uses, at random from the film's pool of
+sliding and random windows. Paper, section 3: random regions in training, sliding windows at inference; that both are drawn from
+one cached pool is [ours].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medbridge.features.cache import FilmFeatures
+
+__all__ = ["Batch", "collate", "draw_views"]
+
+
+@dataclass
+class Batch:
+    """B films, N views, K experts.
+
+    Attributes:
+        maps: per expert and query layer: ``(B, N, P, d)`` float16.
+        summary: per expert: ``(B, N, image_dim)`` float16.
+        boxes: float32 ``(B, N, 4)``, units of the whole view.
+        view_mask: bool ``(B, N)``, False for padding.
+        targets: float32 ``(B, C)``, or ``None`` at inference.
+        mask: bool ``(B, C)``, False where the label is unknown, or ``None`` at inference.
+    """
+
+    maps: list[list[Tensor]]
+    summary: list[Tensor]
+    boxes: Tensor
+    view_mask: Tensor
+    targets: Tensor | None = None
+    mask: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device, non_blocking=True)
+
+        return Batch([[move(m) for m in maps] for maps in self.maps], [move(s) for s in self.summary],
+                     move(self.boxes), move(self.view_mask), move(self.targets), move(self.mask))
+
+
+def draw_views(film: FilmFeatures, rng: np.random.Generator | None = None) -> FilmFeatures:
+    """The views that one pass sees: the whole film, and with ``rng`` as many random local views as there are windows.
+
+    Without ``rng``, or where the film has no pool: the whole film and the sliding windows.
+    """
+    pool = len(film.boxes)
+    if rng is None or film.fixed == pool:
+        drawn = torch.arange(film.fixed)
+    else:
+        local = 1 + np.sort(rng.permutation(pool - 1)[: film.fixed - 1])
+        drawn = torch.from_numpy(np.concatenate([[0], local]))
+    return FilmFeatures(
+        [[m[drawn] for m in maps] for maps in film.maps], [s[drawn] for s in film.summary], film.boxes[drawn], film.fixed)
+
+
+def _stack(parts: list[Tensor], views: int) -> Tensor:
+    out = parts[0].new_zeros(len(parts), views, *parts[0].shape[1:])
+    for i, part in enumerate(parts):
+        out[i, : len(part)] = part
+    return out
+
+
+def collate(
+    films: Sequence[FilmFeatures], targets: np.ndarray | None = None, mask: np.ndarray | None = None
+) -> Batch:
+    """Pad B films of the same experts to the same number of views; ``targets`` and ``mask`` are ``(B, C)``."""
+    counts = torch.tensor([len(f.boxes) for f in films])
+    views = int(counts.max())
+    return Batch(
+        [[_stack([f.maps[k][layer] for f in films], views) for layer in range(len(films[0].maps[k]))]
+         for k in range(len(films[0].maps))],
+        [_stack([f.summary[k] for f in films], views) for k in range(len(films[0].summary))],
+        _stack([f.boxes for f in films], views),
+        torch.arange(views)[None, :] < counts[:, None],
+        None if targets is None else torch.as_tensor(targets, dtype=torch.float32),
+        None if mask is None else torch.as_tensor(mask, dtype=torch.bool),
+    )

@@ -1,0 +1,245 @@
+"""Frozen features: computed once, kept on disk in shards, memory-mapped.
+
+Nothing that a frozen expert says about a film ever changes, so training reads it from disk (paper, section 3: frozen VLMs; the
+cache is [ours]). Each film is decoded once for all experts; views are cut once for all experts of the same input size. Threads
+decode and cut ahead of the experts, another one writes behind them.
+
+The address of a film's features is all that they depend on: the film's content and the boxes of its views (its key,
+:mod:`.film_keys`), the expert, its weights, input and precision (the folder), the depth (the part of a shard,
+:mod:`.shards`). Films that are there, from another label budget or another split, are never computed again, and a depth that
+is missing is added. An interrupted fill loses what was not yet in a shard: half a minute of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from medbridge.data import Benchmark
+from medbridge.errors import CacheError
+from medbridge.experts import Expert
+from medbridge.features.encode import film_views, view_bytes, view_groups
+from medbridge.features.fill import Job, WriteBehind, map_part
+from medbridge.features.film_keys import film_files, film_key
+from medbridge.features.shards import FeatureStore, Located
+from medbridge.focal import FocalSampler, relative_boxes
+from medbridge.support.processes import barrier, ranks
+from medbridge.support.threads import ahead, decode_threads, prefetch
+
+__all__ = ["CachedFilms", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder", "features_folder"]
+
+_MADE = 1
+"""Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def cache_folder() -> Path:
+    """Where computed things are kept: ``MEDBRIDGE_CACHE``, or ``~/.cache/medbridge``."""
+    return Path(os.environ.get("MEDBRIDGE_CACHE") or Path.home() / ".cache" / "medbridge").expanduser()
+
+
+def features_folder(folder: str | Path | None = None) -> Path:
+    """Where features are kept: ``folder``, or ``cache_folder() / 'features'``."""
+    return Path(folder) if folder is not None else cache_folder() / "features"
+
+
+def cache_limit() -> int | None:
+    """Bytes that features may take, from ``MEDBRIDGE_CACHE_LIMIT`` such as '200GB'; ``None``: what the disk holds.
+
+    Raises:
+        ValueError: the variable is no size.
+    """
+    text = os.environ.get("MEDBRIDGE_CACHE_LIMIT", "").strip().upper()
+    if not text:
+        return None
+    number = text.rstrip("KMGTB")
+    try:
+        return int(float(number) * _UNITS[text[len(number):]])
+    except (ValueError, KeyError):
+        raise ValueError(f"MEDBRIDGE_CACHE_LIMIT={text!r} is no size; write it like 200GB") from None
+
+
+@dataclass
+class FilmFeatures:
+    """What K frozen experts say about the V views of one film.
+
+    Attributes:
+        maps: per expert: maps of its depths, shallow to deep, each ``(V, P, d)`` float16.
+        summary: per expert: ``(V, image_dim)`` float16.
+        boxes: float32 ``(V, 4)`` in units of the whole view; view 0 is the whole film.
+        fixed: how many leading views are the whole film and the sliding windows; the others are random windows.
+    """
+
+    maps: list[list[Tensor]]
+    summary: list[Tensor]
+    boxes: Tensor
+    fixed: int
+
+
+def expert_folder(expert: Expert) -> str:
+    """Name of the folder of an expert's features: name, and digest of all that makes them but films, boxes and depth."""
+    made = (_MADE, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
+    return f"{expert.name.replace('/', '-').replace(':', '-')}-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}"
+
+
+@dataclass
+class CachedFilms(Dataset):
+    """The frozen features of a benchmark's films, read film by film.
+
+    Attributes:
+        benchmark: the films, in this order.
+        keys: per film: its address, 20 bytes.
+        located: per expert: where its features are.
+        depths: per expert: the depths that are read.
+        boxes: per film: float32 ``(V, 4)`` in pixels.
+        sizes: per film: ``(height, width)`` in pixels.
+        fixed: per film: number of leading views that inference uses.
+    """
+
+    benchmark: Benchmark
+    keys: list[bytes]
+    located: list[Located]
+    depths: list[list[int]]
+    boxes: list[np.ndarray]
+    sizes: list[tuple[int, int]]
+    fixed: list[int]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, i: int) -> FilmFeatures:
+        maps = [[at.read(map_part(d), i) for d in depths] for at, depths in zip(self.located, self.depths, strict=True)]
+        summary = [at.read("summary", i) for at in self.located]
+        return FilmFeatures(maps, summary, torch.from_numpy(relative_boxes(self.boxes[i], *self.sizes[i])), self.fixed[i])
+
+    @property
+    def files(self) -> list[list[Path]]:
+        """Per expert: the shard of each film's summary."""
+        return [[at.file("summary", i) for i in range(len(self))] for at in self.located]
+
+    def pooled(self, key: str, expert: int, views: str = "whole") -> np.ndarray:
+        """One vector a film, without reading the maps: what the baselines are fitted to.
+
+        Args:
+            key: 'summary' or 'embed'.
+            expert: index of the expert.
+            views: 'whole' (view 0) or 'all' (view 0, then mean and maximum over the fixed views).
+
+        Returns:
+            float32 ``(n, d)``, or ``(n, 3 d)`` for 'all'.
+        """
+        rows = []
+        for i, fixed in enumerate(self.fixed):
+            x = self.located[expert].read(key, i, 1 if views == "whole" else fixed).float()
+            rows.append(x[0] if views == "whole" else torch.cat([x[0], x.mean(0), x.max(0).values]))
+        return torch.stack(rows).numpy()
+
+
+def compute_features(
+    benchmark: Benchmark,
+    experts: Sequence[Expert],
+    depths: Sequence[Sequence[int]],
+    sampler: FocalSampler,
+    training: bool = False,
+    folder: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    limit: int | None = None,
+    remember: bool = True,
+) -> CachedFilms:
+    """Frozen features of every film; what is already on disk is not computed again.
+
+    Under ``accelerate launch`` each process computes its share of the films; all of them must call it.
+
+    Args:
+        benchmark: films.
+        experts: K frozen experts.
+        depths: per expert: the depths whose maps are needed (may be empty: summaries alone).
+        sampler: which views.
+        training: with the pool of random windows that training draws from.
+        folder: where to keep them, default ``cache_folder() / 'features'``.
+        workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
+        progress: show a progress bar.
+        limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
+        remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
+
+    Raises:
+        ImageError: a film cannot be read; the message names it. Films that were finished are kept.
+        CacheError: what is missing would not fit; nothing was computed.
+    """
+    root, threads = features_folder(folder), decode_threads(workers)
+    depths = [sorted(set(d)) for d in depths]
+    paths = benchmark.paths()
+    rank, world = ranks()
+    memory = root if remember else None
+    if memory and world > 1:  # each process reads its share, and finds the others' in the memory
+        film_files(paths[rank::world], memory, max(1, threads), progress and rank == 0)
+        barrier()
+    found = film_files(paths, memory, max(1, threads), progress and rank == 0)
+    boxes = [
+        sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
+        for f, name in zip(found, benchmark.image_ids(), strict=True)]
+    sizes = [(f.height, f.width) for f in found]
+    fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
+    keys = [film_key(f, box) for f, box in zip(found, boxes, strict=True)]
+    stores = [FeatureStore(root / expert_folder(e)) for e in experts]
+
+    def locate() -> list[Located]:
+        return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
+
+    located = locate()
+    gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
+    todo = np.any([gap for parts in gaps for gap in parts], axis=0)
+    if todo.any():
+        _check_room(root, benchmark.name, experts, depths, boxes, gaps, limit)
+    barrier()  # all have looked, and found room, before one of them writes
+    if todo.any():
+        # dealt out by number, not by what is missing: another run may write to this folder meanwhile
+        rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
+        kinds = sorted({e.view_kind for e in experts})
+        jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
+        films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
+        groups = view_groups(films)
+        bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film", disable=not progress or rank > 0)
+        with bar, WriteBehind(stores) as behind:
+            for group in prefetch(groups) if threads else groups:
+                for k, job in enumerate(jobs):
+                    said = job.encode(group)
+                    if said is not None:
+                        behind.add(k, *said)
+                bar.update(len(group))
+    barrier()
+    if world > 1 or todo.any():
+        located = locate()
+    return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
+
+
+def _check_room(
+    root: Path, name: str, experts: Sequence[Expert], depths: list[list[int]], boxes: list[np.ndarray],
+    gaps: list[list[np.ndarray]], limit: int | None,
+) -> None:
+    views = np.array([len(b) for b in boxes])
+    new = sum(int(views[np.any(g, axis=0)].sum()) * view_bytes(e, d) for e, d, g in zip(experts, depths, gaps, strict=True))
+    root.mkdir(parents=True, exist_ok=True)
+    limit = cache_limit() if limit is None else limit
+    held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0
+    fix = "use fewer views, query layers or experts, name another folder, or see `medbridge cache clean`"
+    if limit is not None and held + new > limit:
+        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.2f} GB beside {held / 1e9:.2f} GB that are there, "
+                         f"beyond the limit of {limit / 1e9:.2f} GB (MEDBRIDGE_CACHE_LIMIT); raise it, or {fix}")
+    free = shutil.disk_usage(root).free
+    if new > 0.98 * free:
+        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
+                         f"{fix}")

@@ -1,0 +1,96 @@
+"""What a film file holds, whatever it is called: its SHA-256 and its size in pixels, read once. [ours]
+
+The cache addresses features by content, so that films which were moved, copied or unpacked again are not computed again. Reading
+every byte of a benchmark at every start would be slow; ``films.jsonl`` remembers the digest of a path for as long as the file has
+the same length and time of change. Lines are appended, so that a kill or a second process costs a line at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from medbridge.data.images import probe_film
+from medbridge.support.threads import ahead
+
+__all__ = ["FilmFile", "film_files", "film_key"]
+
+_MEMORY = "films.jsonl"
+
+
+@dataclass(frozen=True)
+class FilmFile:
+    """sha256 of the bytes, hexadecimal; height and width in pixels."""
+
+    digest: str
+    height: int
+    width: int
+
+
+def film_files(paths: Sequence[Path], folder: Path | None, threads: int = 1, progress: bool = False) -> list[FilmFile]:
+    """Digest and size of each film.
+
+    Args:
+        paths: film files.
+        folder: of the cache, where they are remembered; ``None``: nowhere.
+        threads: that read.
+        progress: show a bar where many are to be read.
+
+    Raises:
+        ImageError: a file that is no film, by its header; the message names it.
+    """
+    known = {} if folder is None else _remembered(folder / _MEMORY)
+    names = [os.path.abspath(p) for p in paths]
+    stamps = [_stamp(p) for p in paths]
+    new = [i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if known.get(name, (None,))[0] != stamp]
+    bar = tqdm(ahead(lambda i: _read(paths[i]), new, threads), "reading film files", len(new), unit="film", leave=False,
+               disable=not progress or len(new) < 2000)
+    lines = []
+    try:
+        for i, film in zip(new, bar, strict=True):
+            known[names[i]] = (stamps[i], film)
+            lines.append(json.dumps([names[i], *stamps[i], film.digest, film.height, film.width]) + "\n")
+    finally:
+        if lines and folder is not None:
+            with suppress(OSError):  # a read-only cache costs time, not the result
+                folder.mkdir(parents=True, exist_ok=True)
+                with open(folder / _MEMORY, "a", encoding="utf-8") as file:
+                    file.write("".join(lines))
+    return [known[name][1] for name in names]
+
+
+def film_key(film: FilmFile, boxes: np.ndarray) -> bytes:
+    """Address of the features of these views ``(V, 4)`` of a film: 20 bytes."""
+    return hashlib.sha256(bytes.fromhex(film.digest) + np.ascontiguousarray(boxes, dtype=np.float32).tobytes()).digest()[:20]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)  # probe_film says what is wrong
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _read(path: Path) -> FilmFile:
+    height, width = probe_film(path)
+    with open(path, "rb") as file:
+        return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width)
+
+
+def _remembered(path: Path) -> dict[str, tuple[tuple[int, int], FilmFile]]:
+    known = {}
+    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError, TypeError):  # a torn line
+                name, size, changed, digest, height, width = json.loads(line)
+                known[name] = ((size, changed), FilmFile(digest, height, width))
+    return known

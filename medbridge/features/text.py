@@ -1,0 +1,64 @@
+"""Text features on disk: a thousand prompts go through a frozen text tower once. [ours]
+
+The key is the content: the weights of the text tower and the texts themselves. A file that is there is therefore right, whoever
+wrote it; a damaged one is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from medbridge.experts import Expert
+from medbridge.features.cache import cache_folder
+
+__all__ = ["TextCache"]
+
+
+class TextCache:
+    """Text embeddings of one expert, kept under ``folder``.
+
+    Args:
+        expert: whose text tower.
+        folder: default ``cache_folder() / 'text'``.
+    """
+
+    def __init__(self, expert: Expert, folder: str | Path | None = None) -> None:
+        self.expert, self.folder = expert, Path(folder) if folder is not None else cache_folder() / "text"
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self.expert.text_fingerprint()
+
+    def path(self, texts: Sequence[str]) -> Path:
+        """The file of these texts, in this order: a batch's padding is part of its numbers."""
+        digest = hashlib.sha256("\0".join([self._fingerprint, *texts]).encode()).hexdigest()
+        return self.folder / digest[:2] / f"{digest[2:40]}.safetensors"
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ``(n, text_dim)`` float32 on the expert's device, L2-normalised, as ``expert.encode_text`` gives them."""
+        path = self.path(texts)
+        with suppress(FileNotFoundError, SafetensorError, KeyError):
+            found = load_file(path)["embeddings"]
+            if found.shape == (len(texts), self.expert.text_dim):
+                return found.to(self.expert.mean.device)
+        embeddings = self.expert.encode_text(texts).clone()
+        with suppress(OSError):  # a read-only home costs time, not the result
+            _write(path, embeddings)
+        return embeddings
+
+
+def _write(path: Path, embeddings: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, suffix=".part") as file:
+        file.write(save({"embeddings": embeddings.cpu().contiguous()}))
+    os.replace(file.name, path)

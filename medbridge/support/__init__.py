@@ -1,0 +1,1 @@
+"""What every folder may use: threads, processes, atomic writes, printed tables, checked settings."""

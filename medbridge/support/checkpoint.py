@@ -1,0 +1,64 @@
+"""The state of a training run on disk: written whole or not at all, read without unpickling code. [ours]"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from medbridge.errors import AdapterError
+from medbridge.support.processes import is_main, ranks
+
+__all__ = ["load_checkpoint", "random_states", "restore_random_state", "save_checkpoint"]
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, text) in the main process: temporary name, sync, rename."""
+    if not is_main():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with open(temporary, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, signature: str, device: torch.device) -> dict[str, Any] | None:
+    """The state that was saved, or ``None`` where there is none.
+
+    Raises:
+        AdapterError: the file is damaged, or belongs to another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a damaged file
+        raise AdapterError(f"{path}: damaged checkpoint ({error}); delete it to start again") from error
+    if state["signature"] != signature:
+        raise AdapterError(f"{path}: belongs to a run with other data or settings; choose another folder, or delete it")
+    return state
+
+
+def random_states() -> list[dict[str, torch.Tensor]]:
+    """State of PyTorch's generators in every process; all of them must call it."""
+    mine = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        mine["cuda"] = torch.cuda.get_rng_state()
+    return gather_object([mine]) if ranks()[1] > 1 else [mine]
+
+
+def restore_random_state(states: list[dict[str, torch.Tensor]]) -> bool:
+    """Set this process's generators; ``False`` where the run had another number of processes."""
+    rank, world = ranks()
+    if len(states) != world:
+        return False
+    torch.set_rng_state(states[rank]["cpu"].cpu())
+    if "cuda" in states[rank] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[rank]["cuda"].cpu())
+    return True

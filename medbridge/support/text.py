@@ -1,0 +1,28 @@
+"""What the project prints: tables of text, tables of Markdown, and "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+__all__ = ["did_you_mean", "markdown_table", "text_table"]
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: columns aligned to the left, two blanks between them."""
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A GitHub table; cells are written as they are."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'x'? "`` for the known name nearest to ``name``, whatever the case; empty where none is near."""
+    by_lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f"did you mean {by_lower[near[0]]!r}? " if near else ""

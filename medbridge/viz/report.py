@@ -1,0 +1,95 @@
+"""One self-contained HTML file that tells a run: tables, curves, example films, router. Needs no network to open."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+from medbridge.explain.attention import explain
+from medbridge.focal import extract_views
+from medbridge.studies.adapt import Adapted, Tested
+from medbridge.studies.comparison import comparison_table
+from medbridge.viz import plots
+
+__all__ = ["write_report"]
+
+
+def _embed(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _examples(result: Adapted, count: int) -> list[tuple[int, str]]:
+    """The film and label of the strongest true positive of each of the ``count`` labels that MedBridge tells best. [ours]"""
+    auc = result.evaluations["MedBridge"].per_label["auc"].to_numpy()
+    y, _ = result.test.targets()
+    chosen: list[tuple[int, str]] = []
+    for c in np.argsort(-np.nan_to_num(auc)):
+        films = [i for i in np.argsort(-result.scores["MedBridge"][:, c]) if y[i, c] == 1 and i not in {f for f, _ in chosen}]
+        if films and len(chosen) < count:
+            chosen.append((int(films[0]), result.test.labels[c]))
+    return chosen
+
+
+def _beyond_auc(tested: Tested) -> dict[str, Any]:
+    """What the section beyond AUC shows of one target."""
+    test = tested.target.test
+    y, mask = test.targets()
+    mark = "SYNTHETIC films" if test.synthetic else None
+    groups = [] if tested.subgroups.empty else list(tested.subgroups.itertuples())
+    return {"name": test.name, "cards": tested.scorecards, "groups": groups,
+            "specificity": next(iter(tested.scorecards.values())).specificity,
+            "reliability": _embed(plots.reliability_plot(y, tested.scores, mask, title=mark))}
+
+
+def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
+    """Write the report of a run.
+
+    Args:
+        result: of :func:`medbridge.studies.adapt.adapt`.
+        path: HTML file to write.
+        examples: films that are shown, each for another label.
+    """
+    test = result.test
+    y, mask = test.targets()
+    mark = "SYNTHETIC films" if test.synthetic else ""
+    films = []
+    for i, label in _examples(result, examples):
+        seen = explain(result.model, test.read(i))
+        boxes = None
+        if test.boxes is not None:
+            rows = test.boxes[(test.boxes["image"] == test.image_ids()[i]) & (test.boxes["label"] == label)]
+            boxes = rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        found = [name for name, value in zip(test.labels, y[i], strict=True) if value == 1]
+        expert = result.model.experts[0]
+        films.append({
+            "name": test.image_ids()[i], "label": label, "findings": ", ".join(found),
+            "attention": _embed(plots.query_attention(seen, label, boxes, mark)),
+            "views": _embed(plots.view_strip(
+                extract_views(seen.film, seen.boxes, *expert.view_kind).numpy(), title=mark or None)),
+            "size": expert.size,
+        })
+    page = Environment(
+        loader=PackageLoader("medbridge.viz"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    ).get_template("report.html").render(
+        result=result, test=test, table=comparison_table(result), films=films, mark=mark,
+        experts=[e.name for e in result.model.experts],
+        trainable=sum(p.numel() for p in result.model.trainable().values()),
+        targets=[_beyond_auc(tested) for tested in result.tested], nothing=np.isnan,
+        bars=_embed(plots.auc_bars(result.evaluations, mark or None)),
+        roc=_embed(plots.roc_curves(y, result.scores, mask, test.labels, mark or None)),
+        router=_embed(plots.router_weights(
+            result.prediction.weights, [e.name for e in result.model.experts], test.labels,
+            f"router weights{', ' + mark if mark else ''}: mean over films ± standard deviation")),
+        curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch, mark or None)),
+    )
+    path = Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path

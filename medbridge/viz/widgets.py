@@ -1,0 +1,305 @@
+"""Interactive figures for the notebooks: move a control, see the film again. Needs ``pip install "medbridge[course]"``. [ours]"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+import ipywidgets as w
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medbridge.data import Benchmark
+from medbridge.experts import Expert
+from medbridge.explain.attention import Explanation, explain
+from medbridge.extras.regions import prompt_attention, prompt_boxes
+from medbridge.extras.shift import shift_film
+from medbridge.features.cache import CachedFilms
+from medbridge.focal import FocalSampler
+from medbridge.model import MedBridge
+from medbridge.predict import predict_film
+from medbridge.prompts import encode_prompts
+from medbridge.studies.ablate import forest_plot
+from medbridge.viz import explore as plots_explore
+from medbridge.viz import plots
+
+__all__ = ["explore", "explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
+           "explore_prompts", "explore_regions", "explore_router", "explore_shift", "explore_threshold", "explore_views"]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def _image() -> w.Image:
+    """An image in its own size, where there is room for it; the box around it would stretch it."""
+    return w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
+
+
+def explore(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
+    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of them."""
+    image = _image()
+
+    def update(_: object = None) -> None:
+        image.value = _png(draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(update, names="value")
+    update()
+    return w.VBox([w.HBox(list(controls.values()), layout=w.Layout(flex_flow="row wrap")), image])
+
+
+def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
+    """Focal Sampling of one film ``(H, W)``: sliders for the window's size and overlap, and the windows that result."""
+
+    def draw(crop: float, overlap: float) -> Figure:
+        boxes = FocalSampler(crop, overlap).inference_boxes(*film.shape)
+        return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]], title=title)
+
+    return explore(
+        draw,
+        crop=_dial("crop", 0.5, 0.2, 1.0, 0.05),
+        overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05),
+    )
+
+
+def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -> w.VBox:
+    """Place views on one film ``(H, W)`` by hand: move one, resize it, add more, and see what an encoder of ``size`` pixels gets.
+
+    The picture is :func:`medbridge.viz.explore.placed_views`; at most six views.
+    """
+    kept: list[list[float]] = []
+    image = _image()
+    across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
+    side = _dial("side", 0.3, 0.05, 1.0, 0.05)
+    add, drop = w.Button(description="add a view"), w.Button(description="remove the last")
+
+    def box() -> list[float]:
+        length = side.value * min(film.shape)
+        x, y = ((share.value * (whole - length)) for share, whole in ((across, film.shape[1]), (down, film.shape[0])))
+        return [x, y, x + length, y + length]
+
+    def update(_: object = None) -> None:
+        add.disabled, drop.disabled = len(kept) == 5, not kept
+        image.value = _png(plots_explore.placed_views(film, np.array([*kept, box()], dtype=np.float32), size, title))
+
+    def keep(_: object) -> None:
+        kept.append(box())
+        across.value = (across.value + 0.3) % 1.0  # the new view begins beside the last
+        update()
+
+    def forget(_: object) -> None:
+        kept.pop()
+        update()
+
+    for control in (across, down, side):
+        control.observe(update, names="value")
+    add.on_click(keep)
+    drop.on_click(forget)
+    update()
+    return w.VBox([w.HBox([across, down, side, add, drop], layout=w.Layout(flex_flow="row wrap")), image])
+
+
+def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
+    """The forest plot of an ablation (:class:`medbridge.studies.ablate.Ablation`), all factors or one."""
+
+    def draw(factor: str) -> Figure:
+        return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
+
+    factors = list(dict.fromkeys(table["factor"].iloc[1:]))
+    return explore(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
+
+
+def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
+    """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
+    return explore(
+        draw,
+        alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
+        beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
+    )
+
+
+def _boxes_of(films: Benchmark, i: int, label: str | None = None) -> np.ndarray | None:
+    """Boxes ``(M, 4)`` of one film, of one label or of all; None where the benchmark has none."""
+    if films.boxes is None:
+        return None
+    rows = films.boxes[films.boxes["image"] == films.image_ids()[i]]
+    if label is not None:
+        rows = rows[rows["label"] == label]
+    return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+
+
+def _choose(description: str, count: int) -> w.IntSlider:
+    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
+
+
+def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    return w.FloatSlider(value, min=low, max=high, step=step, description=description, continuous_update=False)
+
+
+def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
+    """A model on a benchmark's films: choose film and label, see the views and where the queries of that label looked."""
+
+    @lru_cache(maxsize=64)
+    def seen(i: int) -> Explanation:
+        return explain(model, films.read(i))
+
+    def draw(film: int, label: str) -> Figure:
+        truth = films.table[label].iloc[film]
+        told = "unknown" if np.isnan(truth) else "present" if truth == 1 else "absent"
+        return plots.query_attention(seen(film), label, _boxes_of(films, film, label),
+                                     f"{films.name}, {films.image_ids()[film]}: {label} is {told}")
+
+    return explore(draw, film=_choose("film", len(films)), label=w.Dropdown(options=list(model.labels), description="label"))
+
+
+def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
+    """Attention of every query: choose film, expert, query layer, view and query.
+
+    A film with fewer views than the first shows its last view instead. The picture is
+    :func:`medbridge.viz.explore.attention_view`.
+    """
+
+    @lru_cache(maxsize=64)
+    def seen(i: int) -> Explanation:
+        return explain(model, films.read(i))
+
+    def draw(film: int, expert: int, layer: int, view: int, query: int) -> Figure:
+        e = seen(film)
+        return plots_explore.attention_view(
+            e, expert, layer, min(view, len(e.boxes) - 1), query, _boxes_of(films, film),
+            f"{films.name}, {films.image_ids()[film]}")
+
+    config, first = model.config, seen(0)
+    return explore(
+        draw,
+        film=_choose("film", len(films)),
+        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)], description="expert"),
+        layer=w.Dropdown(options=[(f"{i + 1} of {config.query_layers}", i) for i in range(config.query_layers)],
+                         value=config.query_layers - 1, description="layer"),
+        view=_choose("view", len(first.boxes)),
+        query=_choose("query", config.queries),
+    )
+
+
+def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
+    """Which expert decides which label, film by film (:func:`medbridge.viz.explore.router_film`)."""
+
+    def draw(film: int) -> Figure:
+        truth = films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64)
+        return plots_explore.router_film(explain(model, films.read(film)), truth, f"{films.name}, {films.image_ids()[film]}")
+
+    return explore(draw, film=_choose("film", len(films)))
+
+
+def explore_shift(
+    model: MedBridge | Callable[[np.ndarray], np.ndarray], film: np.ndarray, labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> w.VBox:
+    """Turn exposure, contrast and grain of one film ``(H, W)`` and see the scores move (:mod:`medbridge.extras.shift`).
+
+    Args:
+        model: a MedBridge, or any function of a film that gives ``(C,)`` scores in [0, 1]; the latter with its ``labels``.
+
+    Raises:
+        ValueError: a function without ``labels``.
+    """
+    if isinstance(model, MedBridge):
+        score, labels = partial(predict_film, model), model.labels
+    elif labels is None:
+        raise ValueError("labels is None; name the scores of the function, one label each")
+    else:
+        score = model
+    before = score(film)
+
+    def draw(exposure: float, contrast: float, noise: float) -> Figure:
+        shifted = shift_film(film, exposure, contrast, noise)
+        return plots_explore.shifted_film(film, shifted, before, score(shifted), labels, title)
+
+    return explore(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
+                 noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
+
+
+def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
+    """Type a prompt, and see how alike it is to films with and without a label, and to the labels' own prompts.
+
+    A second prompt may be typed against the first: then films are placed by the difference of the two similarities.
+
+    Args:
+        experts: with a shared space of images and texts, in the order of ``films``.
+        films: their frozen features, with the embedding of the whole view. Not the test split, if you choose by what you see.
+    """
+    embedded = [films.pooled("embed", k) for k in range(len(experts))]
+    labels, name = films.benchmark.labels, films.benchmark.name
+
+    def draw(prompt: str, against: str, label: str, expert: int) -> Figure:
+        text = experts[expert].encode_text([prompt or " "])[0].float().numpy()
+        scores = embedded[expert] @ text
+        if against:
+            scores = scores - embedded[expert] @ experts[expert].encode_text([against])[0].float().numpy()
+        own = encode_prompts(experts[expert], labels)[0].numpy()
+        truth = films.benchmark.table[label].to_numpy(dtype=np.float64)
+        title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
+        return plots_explore.prompt_similarity(scores, truth, label, own @ text, labels, title)
+
+    return explore(
+        draw,
+        prompt=w.Text(f"a chest x-ray showing {labels[0].lower()}", description="prompt", continuous_update=False),
+        against=w.Text("", description="against", continuous_update=False),
+        label=w.Dropdown(options=list(labels), description="films by"),
+        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(experts)], description="expert"),
+    )
+
+
+def explore_threshold(
+    y: np.ndarray, p: np.ndarray, labels: Sequence[str], mask: np.ndarray | None = None, title: str | None = None
+) -> w.VBox:
+    """Move the threshold of a label and see who is told positive, on the histogram, the ROC curve and in numbers.
+
+    The same picture without a kernel is :func:`medbridge.viz.plots.threshold_view`.
+
+    Args:
+        y, p, mask: ``(n, C)``: targets, probabilities, what is known.
+        labels: C names; those with one class alone are left out.
+        title: of the figure; says where the films are synthetic.
+
+    Raises:
+        ValueError: no label has both classes.
+    """
+    known = np.ones(y.shape, dtype=bool) if mask is None else mask
+    both = [c for c in range(y.shape[1]) if len(np.unique(y[known[:, c], c])) == 2]
+    if not both:
+        raise ValueError("no label has films of both classes; there is no threshold to choose")
+
+    def draw(label: str, threshold: float) -> Figure:
+        c = list(labels).index(label)
+        return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
+
+    return explore(
+        draw,
+        label=w.Dropdown(options=[labels[c] for c in both], description="label"),
+        threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
+    )
+
+
+def explore_regions(
+    model: MedBridge, film: np.ndarray, text: str = "a large bright area at the bottom", title: str | None = None
+) -> w.VBox:
+    """A trained model and one film ``(H, W)``: write what to look for, see where the queries that mean it looked."""
+    seen = explain(model, film)
+
+    def draw(text: str, share: float) -> Figure:
+        heat = prompt_attention(model, seen, text.strip() or "a film")
+        found = prompt_boxes(heat, film.shape, share)
+        boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        return plots.prompt_regions(film, [heat], [text], [boxes], title=title)
+
+    return explore(
+        draw,
+        text=w.Text(text, description="look for", continuous_update=False),
+        share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),
+    )

@@ -1,0 +1,328 @@
+"""``medbridge experts ...``: cards, fetching from a hub that speaks the real protocol on this machine, cost, mixtures."""
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medbridge.cli import main
+from medbridge.errors import ExpertError
+from medbridge.experts import ALIASES, SENTENCE_ENCODERS, create_expert, split_size
+from medbridge.experts.fetch import fetch_expert
+from medbridge.experts.info import expert_info
+from medbridge.features.cost import cost_table, expert_cost, machine
+from medbridge.model import MedBridge
+
+# -- the registry ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_alias_stands_for_a_name_that_the_libraries_know():
+    for name, alias in ALIASES.items():
+        target, _ = split_size(alias.target)
+        kind, _, rest = target.partition(":")
+        if kind == "open_clip" and not rest.startswith("hf-hub:"):
+            model, _, tag = rest.partition("/")
+            assert open_clip.get_pretrained_cfg(model, tag), name
+        text = rest.partition("+")[2]
+        assert not text or text in SENTENCE_ENCODERS, name
+        assert alias.licence and alias.note, name
+        assert alias.fetchable or "by hand" in alias.note
+
+
+def test_cards_state_what_open_clip_and_timm_state_without_weights(monkeypatch):
+    monkeypatch.delenv("MEDBRIDGE_WEIGHTS", raising=False)
+    clip = expert_info("clip-vitb32")
+    assert (clip.size, clip.depth, clip.width, clip.here, clip.licence) == (224, 12, 768, None, "MIT")
+    assert clip.wanted == "ViT-B-32-openai.safetensors" and clip.parameters == 87_849_216
+    dino = expert_info("dinov2-vits14+minilm")
+    assert (dino.size, dino.depth, dino.width) == (224, 12, 384)
+    assert expert_info("dinov2-vits14+minilm@448").size == 448
+    tiny, expert = expert_info("tiny-vit"), create_expert("tiny-vit")
+    assert (tiny.size, tiny.depth, tiny.width) == (expert.size, expert.depth, expert.widths[-1])
+    assert tiny.parameters == sum(t.numel() for t in expert.vision_state().values()) and tiny.bytes > 2_000_000
+    stated = expert_info("medsiglip")  # what its card states, until its files are here
+    assert (stated.size, stated.depth, stated.width, stated.parameters) == (448, 27, 1152, None)
+    assert stated.wanted == "google--medsiglip-448"
+    assert expert_info("pubmedclip").wanted == "PubMedCLIP_ViT32.pth" and expert_info("pubmedclip").depth == 12
+    assert expert_info("hf:org/unheard-of+tiny-vit").depth is None
+    with pytest.raises(ExpertError, match="no pretrained tag 'nobody'"):
+        expert_info("open_clip:ViT-B-32/nobody")
+    with pytest.raises(ExpertError, match="did you mean tiny-vit"):
+        expert_info("tiny-vitt")
+
+
+def test_the_commands_print_cards(capsys, monkeypatch):
+    monkeypatch.delenv("MEDBRIDGE_WEIGHTS", raising=False)
+    for words in (["experts"], ["experts", "list"]):
+        assert main(words) == 0
+        assert all(name in capsys.readouterr().out or name != "tiny-vit" for name in ALIASES)
+    assert main(["experts", "info", "medsiglip"]) == 0
+    out = capsys.readouterr().out
+    assert "HAI-DEF" in out and "google--medsiglip-448" in out and "known once its files are here" in out and "448 x 448" in out
+    assert main(["experts", "info", "clip-vitb32"]) == 0 and capsys.readouterr().err == ""
+    assert main(["experts", "info", "nothing"]) == 2 and "unknown expert" in capsys.readouterr().err
+    assert main(["experts", "fetch", "tiny-vit"]) == 2 and "set MEDBRIDGE_WEIGHTS" in capsys.readouterr().err
+
+
+# -- fetching -------------------------------------------------------------------------------------------------------------------
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """The part of the hub's protocol that its client uses: a repository's list of files, and files with their checksums."""
+
+    files: dict
+    requests: list
+    ranges: list
+    breaks: list
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body):
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            repository = "/".join(parts[2:4])
+            listing = [{"type": "file", "path": file, "oid": "0" * 40, "size": len(data)}
+                       for (where, file), (data, _) in self.files.items() if where == repository]
+            if "tree" not in parts:  # older clients ask for the whole card
+                listing = {"id": repository, "sha": "0" * 40, "siblings": [{"rfilename": entry["path"]} for entry in listing]}
+            return self._send(json.dumps(listing).encode(), {"Content-Type": "application/json"}, body)
+        key = ("/".join(parts[:2]), "/".join(parts[4:]))
+        if key not in self.files:
+            return self._send(b"", {"X-Error-Code": "EntryNotFound"}, body, 404)
+        data, checksum = self.files[key]
+        if body:
+            self.requests.append(key[1])
+        headers, status = {"ETag": f'"{checksum}"', "X-Repo-Commit": "0" * 40, "Accept-Ranges": "bytes"}, 200
+        if body and (asked := self.headers.get("Range")):
+            first = int(asked.removeprefix("bytes=").split("-")[0])
+            self.ranges.append(first)
+            headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
+            data, status = data[first:], 206
+        if body and self.breaks:  # the line goes dead in the middle of the file
+            self.breaks.pop()
+            self._send(data[: len(data) // 2], headers | {"Content-Length": str(len(data))}, body, status)
+            return self.connection.close()
+        self._send(data, headers, body, status)
+
+    def _send(self, data, headers, body, status=200):
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+
+class _Files(dict):
+    """What the hub holds; ``handler`` counts ranges, and breaks the line as often as ``handler.breaks`` is long."""
+
+    handler: type
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine: ``hub[repository, file] = (bytes, checksum)``."""
+    files, asked = _Files(), []
+    handler = type("Handler", (_Hub,), {"files": files, "requests": asked, "ranges": [], "breaks": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("MEDBRIDGE_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    files.handler = handler
+    yield files, asked, tmp_path / "weights"
+    server.shutdown()
+    server.server_close()
+
+
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def test_a_timm_expert_is_fetched_checked_and_then_used(hub, capsys, tmp_path):
+    import timm
+
+    files, asked, folder = hub
+    trunk = timm.create_model("test_vit")
+    save_file(trunk.state_dict(), tmp_path / "w")
+    data = (tmp_path / "w").read_bytes()
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
+    name = "timm:test_vit.r160_in1k+tiny-vit"
+    assert main(["experts", "fetch", name]) == 0
+    assert f"checksum {_sha256(data)} as the hub states it" in capsys.readouterr().out
+    assert (folder / "test_vit.r160_in1k.safetensors").read_bytes() == data
+    assert [p.name for p in folder.iterdir()] == ["test_vit.r160_in1k.safetensors"]
+    expert = create_expert(name)
+    assert torch.equal(expert.vision_state()["cls_token"], trunk.state_dict()["cls_token"])
+    assert expert_info(name).here == folder / "test_vit.r160_in1k.safetensors"
+    [again] = fetch_expert(name)
+    assert again.was_here and asked == ["model.safetensors"]
+
+
+def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    files, asked, _ = hub
+    from test_hf_experts import LANGUAGE, VISION
+
+    config = transformers.LlavaConfig(
+        text_config=transformers.LlamaConfig(**LANGUAGE), vision_config=transformers.CLIPVisionConfig(**VISION))
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(tmp_path / "m", max_shard_size="30KB")
+    (tmp_path / "m" / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    for path in (tmp_path / "m").iterdir():
+        data = path.read_bytes()
+        files["org/llava", path.name] = (data, _sha256(data) if path.suffix == ".safetensors" else _git(data))
+    found = fetch_expert("hf:org/llava+tiny-vit")
+    shards = {file for _, file in files if file.endswith(".safetensors")}
+    fetched = {f.path.name for f in found if f.path.suffix == ".safetensors"}
+    assert fetched and fetched < shards and set(asked) >= fetched and not set(asked) & (shards - fetched)
+    expert = create_expert("hf:org/llava+tiny-vit")
+    assert expert.depth == 3
+    info = expert_info("hf:org/llava+tiny-vit")
+    assert (info.size, info.depth, info.width) == (32, 3, 32)
+    assert info.parameters == sum(t.numel() for t in expert.vision_state().values())
+
+
+def test_a_download_that_differs_from_its_checksum_gets_no_name(hub):
+    files, _, folder = hub
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (b"half a file", _sha256(b"a whole file"))
+    with pytest.raises(ExpertError, match=r"checksum is .*, the hub's .*; fetch it again"):
+        fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_a_hub_out_of_reach_says_which_file_to_put_where(hub, monkeypatch):
+    _, _, folder = hub
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ExpertError, match=r"with a browser, download .*co/timm/vit_base_patch32_clip_224\.openai") as e:
+        fetch_expert("clip-vitb32")
+    assert str(folder) in str(e.value) and "ViT-B-32-openai.safetensors" in str(e.value)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("lvm-med-resnet50+pubmedbert", "cannot be fetched by its name.*LVM-Med.*Put its checkpoint into"),
+    ("timm:resnet26t.nobody+tiny-vit", "write the tag of its weights too"),
+    ("open_clip:ViT-B-32/nobody", "unknown name"),
+    ("nothing:else", "not a name that create_expert knows")])
+def test_what_cannot_be_fetched_says_so(hub, name, message):
+    with pytest.raises(ExpertError, match=message):
+        fetch_expert(name)
+
+
+def _large(tmp_path):
+    """A timm checkpoint of several chunks of the client's."""
+    import timm
+
+    save_file(timm.create_model("test_vit").state_dict() | {"head.more": torch.zeros(8_000_000)}, tmp_path / "w")
+    return (tmp_path / "w").read_bytes()
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path, monkeypatch):
+    files, _, folder = hub
+    data = _large(tmp_path)
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
+    handler = files.handler
+    handler.breaks.extend([1] * 20)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits before it tries again
+    with pytest.raises(ExpertError, match=r"could not be fetched .*with a browser, download"):
+        fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
+    assert not list(folder.glob("*.safetensors")) and list((folder / ".fetch").rglob("model.safetensors.*"))
+    handler.breaks.clear()
+    handler.ranges.clear()
+    [got] = fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
+    assert got.path.read_bytes() == data and handler.ranges and min(handler.ranges) >= len(data) // 2
+    assert not (folder / ".fetch").exists()
+
+
+def test_fetching_shows_a_progress_bar(hub, tmp_path):
+    files, _, folder = hub
+    data = _large(tmp_path)
+    files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
+    ran = subprocess.run(
+        [sys.executable, "-m", "medbridge.cli", "experts", "fetch", "timm:test_vit.r160_in1k+tiny-vit"], check=True, text=True,
+        capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0",
+                                      "TQDM_POSITION": "-1"})  # the client shows its bar to terminals, and where this asks for it
+    assert "model.safetensors: 100%" in ran.stderr and "B/s" in ran.stderr
+    assert f"checksum {_sha256(data)} as the hub states it" in ran.stdout
+    assert (folder / "test_vit.r160_in1k.safetensors").read_bytes() == data
+
+
+def test_checkpoints_that_are_one_file_on_the_hub_are_fetched_under_the_aliass_name(hub):
+    files, _, folder = hub
+    files["sarahESL/PubMedCLIP", "PubMedCLIP_ViT32.pth"] = (b"weights", _sha256(b"weights"))
+    [got] = fetch_expert("pubmedclip")
+    assert got.path == folder / "pubmedclip.pth" == expert_info("pubmedclip").here
+    files["ricklisz123/MedDINOv3-ViTB-16-CT-3M", "model.pth"] = (b"others", _sha256(b"others"))
+    text = SENTENCE_ENCODERS["pubmedbert"]
+    files[text, "config.json"] = (b"{}", _git(b"{}"))
+    files[text, "model.safetensors"] = (b"text", _sha256(b"text"))
+    found = {f.path.relative_to(folder).as_posix() for f in fetch_expert("meddinov3+pubmedbert")}
+    where = text.replace("/", "--")
+    assert found == {"meddinov3+pubmedbert.pth", f"{where}/config.json", f"{where}/model.safetensors"}
+
+
+# -- cost -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_cost_counts_what_the_cache_keeps_and_names_the_machine(vit, resnet):
+    cost = expert_cost(vit, depths=[2, 3], views=2, repeats=1)
+    per_view = 2 * (2 * 17 * 32 + vit.image_dim + vit.text_dim)
+    assert (cost.cached, cost.depths, cost.size) == (per_view, (2, 3), 32)
+    assert cost.seconds > 0 and (cost.peak is None or cost.peak >= 0)
+    assert cost.weights == sum(t.nbytes for t in vit.vision_state().values())
+    table = cost_table([cost, expert_cost(resnet, views=1, repeats=1)])
+    assert machine(torch.device("cpu")) in table and "small-vit" in table and "small-resnet" in table
+    with pytest.raises(ValueError, match="views=0"):
+        expert_cost(vit, views=0)
+
+
+def test_a_larger_batch_needs_a_larger_peak():
+    expert = create_expert("tiny-resnet")
+    small, large = (expert_cost(expert, views=n, repeats=1).peak for n in (1, 32))
+    if small is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    assert large > small + 32 * 3 * 128 * 128
+
+
+def test_profile_prints_a_table(capsys):
+    assert main(["experts", "profile", "tiny-vit", "--views", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("measured on") and "tiny-vit" in out and "34.0" in out
+    assert main(["experts", "profile", "tiny-vit", "--weights", "tiny-vit"]) == 2
+    assert "write NAME=FILE" in capsys.readouterr().err
+    assert main(["experts", "profile", "tiny-vit", "--weights", "clip=x"]) == 2
+    assert "no expert 'clip' here" in capsys.readouterr().err
+
+
+# -- mixtures -------------------------------------------------------------------------------------------------------------------
+
+
+def test_experts_are_added_and_dropped_on_the_command_line(tmp_path, capsys):
+    MedBridge(["tiny-vit"], ["Mass", "Nodule"], width=32).save(tmp_path / "one")
+    assert main(["experts", "add", "tiny-resnet", "--adapter", f"{tmp_path}/one", "--out", f"{tmp_path}/two"]) == 0
+    out = capsys.readouterr().out
+    assert "added tiny-resnet to tiny-vit" in out and "train again" in out
+    assert [e.name for e in MedBridge.load(tmp_path / "two").experts] == ["tiny-vit", "tiny-resnet"]
+    assert main(["experts", "drop", "tiny-vit", "--adapter", f"{tmp_path}/two", "--out", f"{tmp_path}/three"]) == 0
+    assert "dropped tiny-vit" in capsys.readouterr().out
+    assert main(["experts", "drop", "tiny-resnet", "--adapter", f"{tmp_path}/three", "--out", f"{tmp_path}/x"]) == 2
+    assert "only expert" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""What the frozen towers compute in: chosen once, recorded in the adapter, used again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from medbridge import MedBridge, cli, create_expert
+from medbridge.errors import AdapterError, ExpertError
+from medbridge.experts import tiny_experts_folder
+from medbridge.studies.experiment.config import ExperimentError, parse_experiment
+from medbridge.studies.store import told_data
+
+SETTINGS = ["--epochs", "1", "--queries", "2", "--width", "16", "--crop", "1", "--overlap", "0", "--extra", "0"]
+
+
+def _run(*args):
+    return cli.main([str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, squares):
+    root = tmp_path_factory.mktemp("own")
+    (root / "images").mkdir()
+    for path in squares.paths():
+        shutil.copy2(path, root / "images")
+    squares.table.to_csv(root / "labels.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory, folder):
+    """Folder of an adapter that was trained in bfloat16."""
+    out = tmp_path_factory.mktemp("half")
+    assert _run("adapt", "--benchmark", "folder", "--root", folder, "--expert", "tiny-vit", "--precision", "bfloat16",
+                "--out", out, "--cache", out / "cache", *SETTINGS) == 0
+    return out
+
+
+def test_an_adapter_is_used_as_it_was_trained(half, folder, capsys):
+    capsys.readouterr()
+    metrics = json.loads((half / "metrics.json").read_text())
+    assert metrics["precision"] == ["bfloat16"]
+    model = MedBridge.load(half)
+    assert model.experts[0].precision == "bfloat16"
+    evaluate = ["evaluate", "--adapter", half, "--benchmark", "folder", "--root", folder, "--cache", half / "cache", "--json"]
+    assert _run(*evaluate) == 0
+    same = json.loads(capsys.readouterr().out)["macro"]["auc"]
+    assert same == pytest.approx(metrics["test"]["MedBridge"]["macro"]["auc"], abs=1e-6)
+    assert len(list((half / "cache").glob("tiny-vit-*"))) == 1  # the features of training were found
+    weights = f"tiny-vit={tiny_experts_folder() / 'tiny-vit'}"
+    assert _run(*evaluate, "--weights", weights) == 0
+    assert json.loads(capsys.readouterr().out)["macro"]["auc"] == same
+    assert _run(*evaluate, "--precision", "float32") == 0
+    assert json.loads(capsys.readouterr().out)["macro"]["auc"] == pytest.approx(same, abs=0.1)
+    assert len(list((half / "cache").glob("tiny-vit-*"))) == 2
+
+
+def test_predict_uses_it_and_may_be_told_another(half, folder, capsys):
+    film = next((folder / "images").glob("*.png"))
+    found = {}
+    for options in ((), ("--precision", "bfloat16"), ("--precision", "float32")):
+        capsys.readouterr()
+        assert _run("predict", "--adapter", half, "--json", *options, film) == 0
+        found[options] = np.array(list(json.loads(capsys.readouterr().out)[0]["probabilities"].values()))
+    trained, same, other = found.values()
+    assert (trained == same).all() and 0 < np.abs(trained - other).max() < 0.05
+
+
+def test_an_expert_that_computes_otherwise_is_refused(half):
+    with pytest.raises(AdapterError, match="'tiny-vit' computes in float32, and bfloat16 is asked for"):
+        MedBridge.load(half, [create_expert("tiny-vit")])
+    assert MedBridge.load(half, [create_expert("tiny-vit")], precision="float32").experts[0].precision == "float32"
+    assert MedBridge.load(half, ["tiny-vit"]).experts[0].precision == "bfloat16"
+    with pytest.raises(ExpertError, match="precision='int8' is unknown"):
+        MedBridge.load(half, precision="int8")
+
+
+def test_adapters_from_before_and_from_nowhere(half, tmp_path):
+    for name in ("adapter.json", "adapter.safetensors"):
+        shutil.copy2(half / name, tmp_path)
+    saved = json.loads((tmp_path / "adapter.json").read_text())
+    del saved["experts"][0]["precision"]  # as adapters were written before
+    (tmp_path / "adapter.json").write_text(json.dumps(saved))
+    assert MedBridge.load(tmp_path).experts[0].precision == "float32"
+    for odd in ("int8", 16, None, ["bfloat16"]):
+        saved["experts"][0]["precision"] = odd
+        (tmp_path / "adapter.json").write_text(json.dumps(saved))
+        with pytest.raises(AdapterError, match="an expert has the precision"):
+            MedBridge.load(tmp_path)
+
+
+def test_runs_of_another_precision_are_other_runs(folder, squares, tmp_path, capsys):
+    plain, half = create_expert("tiny-vit"), create_expert("tiny-vit", precision="bfloat16")
+    assert told_data(squares, [plain])["weights"] == [plain.fingerprint()]  # runs from before are still known
+    assert told_data(squares, [half])["weights"] != [plain.fingerprint()]
+    board = ["leaderboard", "--benchmark", "folder", "--root", folder, "--expert", "tiny-vit", "--method", "zero-shot",
+             "--seeds", "1", "--out", tmp_path / "board", "--cache", tmp_path / "cache"]
+    assert _run(*board, "--precision", "float16") == 0
+    assert "in float16" in (tmp_path / "board" / "settings.json").read_text()
+    assert _run(*board) == 2
+    assert "differs in: weights" in capsys.readouterr().err
+
+
+def test_an_experiment_file_names_it():
+    given = {"name": "x", "experts": ["tiny-vit"], "tasks": [{"name": "t", "kind": "multi-label", "train": ["phantom"]}]}
+    assert parse_experiment(given).precision == "float32"
+    assert parse_experiment(given | {"precision": "bfloat16"}).precision == "bfloat16"
+    with pytest.raises(ExperimentError, match="precision: 'half' is unknown"):
+        parse_experiment(given | {"precision": "half"})
+    with pytest.raises(ExpertError, match="precision='half' is unknown"):
+        create_expert("tiny-vit", precision="half")

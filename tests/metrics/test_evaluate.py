@@ -1,0 +1,239 @@
+"""Metrics against scikit-learn, the bootstrap against a plain loop, and the cases without an answer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from medbridge.errors import MedBridgeError
+from medbridge.metrics.evaluate import auc, bootstrap_auc, brier, ece, evaluate, paired_difference
+
+
+def draw(n=200, c=3, seed=0, ties=False, unknown=0.2):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((n, c)) < 0.3).astype(float)
+    scores = rng.random((n, c)) + 0.4 * y
+    if ties:
+        scores = np.round(scores * 4) / 4
+    return y, scores, rng.random((n, c)) >= unknown, rng.integers(0, n // 3, n)
+
+
+def plain_loop(y, scores, mask, groups, n_boot, seed):
+    """The same resamples, each film repeated as often as its patient is drawn, scored by scikit-learn."""
+    codes = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(y))
+    order = dict.fromkeys(codes.tolist())  # patients in order of first appearance
+    members = [np.flatnonzero(codes == code) for code in order]
+    rng = np.random.default_rng(seed)
+    out = np.full((n_boot, y.shape[1]), np.nan)
+    for b in range(n_boot):
+        rows = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        for c in range(y.shape[1]):
+            known = rows[mask[rows, c]]
+            if len(set(y[known, c])) == 2:
+                out[b, c] = roc_auc_score(y[known, c], scores[known, c])
+    return out
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_point_estimates_equal_scikit_learn(ties):
+    y, scores, mask, groups = draw(ties=ties)
+    result = evaluate(y, scores, mask, groups, n_boot=50)
+    for c in range(3):
+        known = mask[:, c]
+        assert result.per_label["auc"][c] == pytest.approx(
+            roc_auc_score(y[known, c], scores[known, c]), abs=1e-12
+        )
+        assert result.per_label["ap"][c] == pytest.approx(
+            average_precision_score(y[known, c], scores[known, c]), abs=1e-9, rel=0
+        )
+    assert result.macro["auc"] == pytest.approx(result.per_label["auc"].mean())
+    assert result.macro["n_defined"] == 3 and result.macro["lo"] < result.macro["auc"] < result.macro["hi"]
+    assert np.array_equal(auc(y, scores, mask), result.per_label["auc"])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_bootstrap_equals_a_plain_loop_on_the_same_resamples(ties, grouped):
+    y, scores, mask, groups = draw(n=90, ties=ties, seed=3)
+    groups = groups if grouped else None
+    fast = bootstrap_auc(y, scores, mask, groups, n_boot=100, seed=7)  # more than one chunk
+    assert np.allclose(fast, plain_loop(y, scores, mask, groups, 100, 7), atol=1e-9, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 25),
+    levels=st.integers(1, 6),
+    prevalence=st.floats(0.05, 0.95),
+    seed=st.integers(0, 10_000),
+)
+def test_bootstrap_equals_a_plain_loop_on_tiny_tied_samples(n, levels, prevalence, seed):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((n, 2)) < prevalence).astype(float)
+    scores = rng.integers(0, levels, (n, 2)).astype(float)
+    mask, groups = rng.random((n, 2)) < 0.8, rng.integers(0, 5, n)
+    fast = bootstrap_auc(y, scores, mask, groups, n_boot=20, seed=seed)
+    slow = plain_loop(y, scores, mask, groups, 20, seed)
+    assert np.array_equal(np.isnan(fast), np.isnan(slow))
+    assert np.allclose(fast, slow, atol=1e-9, rtol=0, equal_nan=True)
+
+
+def test_a_label_of_one_class_is_undefined_and_left_out():
+    y, scores, mask, _ = draw()
+    y[:, 1] = 0
+    result = evaluate(y, scores, mask, labels=["Mass", "Hernia", "Nodule"], n_boot=100)
+    row = result.per_label.iloc[1]
+    assert np.isnan(row[["auc", "auc_lo", "auc_hi", "ap"]].astype(float)).all() and row["resamples"] == 0
+    assert result.macro["n_defined"] == 2
+    assert result.macro["auc"] == pytest.approx(result.per_label["auc"][[0, 2]].mean())
+    text = result.table()
+    assert "undefined" in text.splitlines()[2] and "0.500" not in text.splitlines()[2]
+    assert "mean over 2 labels; 1 undefined (one class only) left out" in text
+    saved = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert saved["per_label"][1]["auc"] is None and saved["per_label"][1]["label"] == "Hernia"
+
+
+def test_nothing_is_defined():
+    result = evaluate(np.zeros((5, 2)), np.zeros((5, 2)), n_boot=10)
+    assert np.isnan(result.macro["auc"]) and result.macro["n_defined"] == 0 and "undefined" in result.table()
+    compared = paired_difference(np.zeros((5, 2)), np.zeros((5, 2)), np.ones((5, 2)), n_boot=10)
+    assert "undefined" in compared.verdict and np.isnan(compared.p_value)
+    json.dumps(compared.to_dict(), allow_nan=False)
+
+
+def test_a_rare_label_counts_its_undefined_resamples():
+    rng = np.random.default_rng(0)
+    y = np.zeros((40, 1))
+    y[0] = 1
+    result = evaluate(y, rng.random((40, 1)), n_boot=400)
+    # One positive is missed by a resample with probability (1 - 1/40)^40 = 0.363.
+    assert 0.55 < result.per_label["resamples"][0] / 400 < 0.72
+
+
+def test_unknown_targets_may_be_nan_and_their_scores_do_not_matter():
+    y, scores, mask, groups = draw()
+    as_nan = np.where(mask, y, np.nan)
+    other = np.where(mask, scores, np.nan)
+    a = evaluate(y, scores, mask, groups, n_boot=30).to_dict()
+    assert a == evaluate(as_nan, other, None, groups, n_boot=30).to_dict()
+    assert a == evaluate(as_nan, scores, mask, groups, n_boot=30).to_dict()
+    assert a != evaluate(y, scores, mask, groups, n_boot=30, seed=1).to_dict()
+
+
+def test_films_of_one_patient_widen_the_interval():
+    y, scores, _, _ = draw(n=60, c=1, seed=5)
+    copies = 10  # ten copies of each film are no new evidence
+    many = [np.repeat(a, copies, axis=0) for a in (y, scores)]
+    groups = np.repeat(np.arange(60), copies)
+
+    def width(result):
+        return result.macro["hi"] - result.macro["lo"]
+
+    once = width(evaluate(y, scores, n_boot=500))
+    by_patient = width(evaluate(*many, groups=groups, n_boot=500))
+    by_film = width(evaluate(*many, n_boot=500))
+    assert by_patient == pytest.approx(once) and by_film < 0.5 * once
+
+
+def test_the_interval_covers_the_true_auc():
+    """Two normals one standard deviation apart have AUC Phi(1 / sqrt 2) = 0.7602."""
+    held = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        y = (np.arange(120) % 2).astype(float)
+        macro = evaluate(y, rng.normal(size=120) + y, n_boot=200, seed=seed).macro
+        held += macro["lo"] <= 0.7602 <= macro["hi"]
+    assert 86 <= held <= 100
+
+
+def test_paired_difference_sees_what_is_there_and_nothing_else():
+    rng = np.random.default_rng(0)
+    y = (rng.random((600, 3)) < 0.3).astype(float)
+    noise = rng.normal(size=y.shape)
+    better = paired_difference(y, noise + 2 * y, noise + y, n_boot=300)
+    assert better.lo > 0 and better.p_value <= 2 / 301 + 1e-12 and "A is better" in better.verdict
+    worse = paired_difference(y, noise + y, noise + 2 * y, n_boot=300)
+    assert worse.diff == pytest.approx(-better.diff) and worse.hi < 0 and "B is better" in worse.verdict
+    same = paired_difference(y, noise + y, noise + y, n_boot=300)
+    assert (
+        same.diff == same.lo == same.hi == 0 and same.p_value == 1 and "interval holds zero" in same.verdict
+    )
+    nearly = paired_difference(y, noise + y, noise + y + 1e-3 * rng.normal(size=y.shape), n_boot=300)
+    assert "interval holds zero" in nearly.verdict and nearly.p_value > 0.05
+
+
+def test_paired_difference_is_the_difference_of_common_resamples():
+    y, a, mask, groups = draw(seed=1)
+    b = draw(seed=2)[1]
+    result = paired_difference(y, a, b, mask, groups, n_boot=150, seed=4)
+    draws = [bootstrap_auc(y, s, mask, groups, 150, 4).mean(axis=1) for s in (a, b)]
+    assert result.diff == pytest.approx(auc(y, a, mask).mean() - auc(y, b, mask).mean())
+    assert [result.lo, result.hi] == pytest.approx(np.percentile(draws[0] - draws[1], [2.5, 97.5]).tolist())
+    assert list(result.per_label.columns) == ["label", "diff", "lo", "hi"]
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_several_training_runs_are_averaged_by_their_auc():
+    y, a0, mask, groups = draw(seed=1)
+    a1, b0 = draw(seed=2)[1], draw(seed=3)[1]
+    result = paired_difference(y, [a0, a1], [b0], mask, groups, n_boot=80)
+    expected = np.mean([auc(y, a0, mask).mean(), auc(y, a1, mask).mean()]) - auc(y, b0, mask).mean()
+    assert result.diff == pytest.approx(expected)
+    assert (result.settings["runs_a"], result.settings["runs_b"]) == (2, 1)
+    twice = paired_difference(y, [a0, a0], [b0, b0], mask, groups, n_boot=80)
+    once = paired_difference(y, a0, b0, mask, groups, n_boot=80)
+    assert (twice.diff, twice.lo, twice.hi) == pytest.approx((once.diff, once.lo, once.hi))
+
+
+def test_calibration():
+    y, _, mask, _ = draw()
+    p = np.random.default_rng(0).random(y.shape)
+    assert brier(y, p, mask) == pytest.approx(brier_score_loss(y[mask], p[mask]))
+    assert ece(y, y) == 0 and ece(y, 1 - y) == 1
+    assert ece(np.array([0, 1, 0, 1]), np.full(4, 0.7)) == pytest.approx(0.2)
+    edges = np.array([0.05, 0.05, 0.95, 1.0])
+    assert ece(np.array([0, 1, 1, 1]), edges, bins=10) == pytest.approx((0.9 + 0.05) / 4)
+    assert np.isnan(ece(y, p, np.zeros_like(mask))) and np.isnan(brier(y, p, np.zeros_like(mask)))
+    with pytest.raises(MedBridgeError, match="probabilities"):
+        ece(y, p * 3)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"scores": np.zeros((4, 2))}, r"scores has shape \(4, 2\), y has \(5, 2\)"),
+        ({"mask": np.ones((5, 3))}, "mask has shape"),
+        ({"y": np.full((5, 2), -1.0)}, "other than 0 and 1"),
+        ({"scores": np.full((5, 2), np.nan)}, r"NaN.*column\(s\) \[0, 1\]"),
+        ({"scores": np.full((5, 2), np.inf)}, "infinite"),
+        ({"groups": ["a"] * 4}, "groups has 4 entries"),
+        ({"groups": ["a", "b", None, "a", "b"]}, "blanks"),
+        ({"labels": ["one"]}, "names 1 labels"),
+        ({"n_boot": -1}, "n_boot=-1"),
+        ({"level": 95}, "level=95"),
+        ({"y": np.zeros((0, 2)), "scores": np.zeros((0, 2))}, "at least one"),
+    ],
+)
+def test_arguments_that_do_not_fit(change, words):
+    arguments = {"y": np.eye(5)[:, :2], "scores": np.zeros((5, 2))} | change
+    with pytest.raises(MedBridgeError, match=words):
+        evaluate(**arguments)
+
+
+def test_paired_difference_names_the_run_at_fault():
+    y = np.eye(5)[:, :2]
+    with pytest.raises(MedBridgeError, match=r"scores_b\[1\] has shape"):
+        paired_difference(y, y, [y, y[:4]])
+    with pytest.raises(MedBridgeError, match="scores_a is an empty list"):
+        paired_difference(y, [], y)
+
+
+def test_no_intervals_and_one_label():
+    y, scores, _, _ = draw(c=1)
+    result = evaluate(y[:, 0], scores[:, 0], n_boot=0)
+    assert np.isnan(result.macro["lo"]) and not np.isnan(result.macro["auc"]) and "macro" in result.table()

@@ -1,0 +1,179 @@
+"""The ablation: a variant differs in one thing, the table is what the kept scores say, and finished work is not done again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medbridge.cli import main
+from medbridge.errors import AdapterError, BenchmarkError, ExpertError
+from medbridge.focal import FocalSampler
+from medbridge.metrics.evaluate import auc, paired_difference
+from medbridge.model import AdapterConfig
+from medbridge.studies.ablate import BASE, FACTORS, Base, holm, plan, run, run_ablation
+from medbridge.train import TrainConfig
+
+ADAPTER = AdapterConfig(queries=2, query_layers=1, width=16, heads=2)
+
+
+@pytest.fixture(scope="module")
+def base(experts):
+    return Base(experts, ADAPTER, FocalSampler(0.9, 0.0, 1), TrainConfig(epochs=1))
+
+
+@pytest.fixture(scope="module")
+def settings(squares, base, tmp_path_factory):
+    return {"benchmark": squares, "base": base, "only": ["views", "kind", "experts", "probe"], "seeds": (0, 1), "n_boot": 50,
+            "progress": False, "cache": tmp_path_factory.mktemp("cache")}
+
+
+@pytest.fixture(scope="module")
+def ablation(settings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ablation")
+    return out, run_ablation(out=out, **settings)
+
+
+def _windows(sampler):
+    return len(sampler.inference_boxes(1000, 1000))
+
+
+def test_a_variant_differs_from_the_default_in_its_factor_alone(experts):
+    base = Base(experts)
+    default, *variants = plan(base)
+    assert default.factor == BASE and {v.factor for v in variants} == set(FACTORS)
+    assert len({v.key for v in variants}) == len(variants)
+    parts = {"views": "sampler", "crop": "sampler", "loss": "config", "experts": "experts", "probe": "probe"}
+    for v in variants:
+        names = ("experts", "adapter", "sampler", "config", "probe")
+        changed = {name for name in names if getattr(v, name) != getattr(default, name)}
+        assert changed == {parts.get(v.factor, "adapter")}, v.key
+        if v.factor == "crop":  # another size of window, as many of them
+            assert _windows(v.sampler) == _windows(base.sampler) == 10 and v.sampler.crop != 0.5
+        if v.factor == "views":
+            assert v.sampler.crop == 0.5 and _windows(v.sampler) == {"whole film only (N=1)": 1, "N=5": 5, "N=17": 17}[v.name]
+    names = {factor: [v.name for v in variants if v.factor == factor] for factor in FACTORS}
+    assert names["pool"] == ["mean", "lse", "attention"] and names["loss"] == ["asymmetric"]
+    assert names["router"] == ["router=image", "router=uniform", "top_k=1"] and names["queries"] == ["Q=1", "Q=4", "Q=16"]
+    assert names["experts"] == ["small-vit alone", "small-resnet alone"] and names["layers"] == ["T2=1", "T2=3"]
+
+
+def test_the_plan_goes_around_any_default(experts):
+    other = Base(experts, AdapterConfig(pool="mean", router="uniform", queries=4, top_k=1), FocalSampler(local=False),
+                 TrainConfig(loss="asymmetric"))
+    names = {(v.factor, v.name) for v in plan(other)}
+    assert {("pool", "max"), ("loss", "bce"), ("router", "router=class"), ("queries", "Q=8")} <= names
+    assert [name for factor, name in names if factor == "views"] == ["with local views"]
+    assert not {factor for factor, _ in names} & {"crop"} and ("router", "top_k=2") not in names
+    single = Base(experts[:1])
+    assert not {v.factor for v in plan(single)} & {"router", "experts"}
+    two = {v.name: v for v in plan(Base(experts, AdapterConfig(top_k=2)), ["experts"])}
+    assert two["small-vit alone"].adapter.top_k is None  # one expert is left
+    with pytest.raises(ValueError, match="unknown factor colour; known: views, crop"):
+        plan(single, ["colour"])
+
+
+def test_the_table_is_what_the_kept_scores_say(ablation, squares):
+    out, result = ablation
+    table = result.table.set_index("variant")
+    parts = {s: squares.split(s) for s in ("val", "test")}
+
+    def runs(key, split):
+        return [np.load(out / "results" / f"{key}-seed{s}.npz")[split] for s in (0, 1)]
+
+    for split, part in parts.items():
+        y, mask = part.targets()
+        alone, default = runs("experts-small-vit_alone", split), runs("default-default", split)
+        row = table.loc["small-vit alone"]
+        each = [np.mean([auc(y, p, mask).mean() for p in ps]) for ps in (alone, default)]
+        assert [row[f"{split}_auc"], row[f"{split}_diff"]] == pytest.approx([each[0], each[0] - each[1]])
+        d = paired_difference(y, alone, default, mask, part.table["patient_id"], 50)
+        assert [row[f"{split}_lo"], row[f"{split}_hi"], row[f"{split}_p"]] == pytest.approx([d.lo, d.hi, d.p_value])
+        spread = [auc(y, a, mask).mean() - auc(y, b, mask).mean() for a, b in zip(alone, default, strict=True)]
+        assert row[f"{split}_seed_sd"] == pytest.approx(np.std(spread, ddof=1))
+        assert table[f"{split}_holm"].tolist() == pytest.approx(holm(table[f"{split}_p"]).tolist(), nan_ok=True)
+    default = table.loc["default"]
+    assert result.table["variant"][0] == "default" and default[["val_diff", "test_lo", "val_holm"]].isna().all()
+    assert default["views"] == 5 and table.loc["whole film only (N=1)", "views"] == 1
+    assert table.loc["linear probe, whole film", ["seeds", "views"]].tolist() == [1, 1] and default["seeds"] == 2
+    assert 0 < table.loc["small-vit alone", "parameters"] < default["parameters"] and (table["seconds"] > 0).all()
+
+
+def test_the_files_say_the_same(ablation):
+    out, result = ablation
+    pd.testing.assert_frame_equal(pd.read_csv(out / "ablation.csv"), result.table)
+    text = (out / "ablation.md").read_text()
+    assert "squares (synthetic): 32 training films, 16 test films of 8 patients" in text and "2 seeds; at most 1 epoch;" in text
+    assert "kind copy was not run: small-resnet has no pre-norm transformer blocks" in text and "Choose on validation" in text
+    assert list(result.left_out) == ["kind copy", "kind lora"]
+    for name in ("ablation.png", "cost.png"):
+        assert (out / name).read_bytes()[:4] == b"\x89PNG"
+    assert not [*out.rglob("*.part*"), *out.rglob("checkpoint.pt")]
+
+
+def test_what_is_finished_is_not_done_again(ablation, settings, monkeypatch):
+    out, result = ablation
+    (out / "results" / "experts-small-vit_alone-seed1.npz").unlink()
+    trained = []
+    real = run.fit
+    monkeypatch.setattr(run, "fit", lambda model, b, config, *a: trained.append((len(model.experts), config.seed)) or
+                        real(model, b, config, *a))
+    again = run_ablation(out=out, **settings)
+    assert trained == [(1, 1)]
+    pd.testing.assert_frame_equal(again.table.drop(columns="seconds"), result.table.drop(columns="seconds"))
+    one = run_ablation(out=out, **settings | {"only": ["probe"], "seeds": (0,)})
+    assert trained == [(1, 1)] and one.table["factor"].tolist() == [BASE, "probe", "probe"]
+    assert one.table["val_seed_sd"].isna().all()
+    run_ablation(out=out, **settings)  # the files tell of all of it again
+
+
+def test_other_settings_and_damage_are_refused(ablation, settings, base):
+    out, _ = ablation
+    with pytest.raises(BenchmarkError, match=r"settings\.json: belongs to a run with other .* \(differs in: adapter\)"):
+        run_ablation(out=out, **settings | {"base": Base(base.experts, AdapterConfig(), base.sampler, base.config)})
+    with pytest.raises(BenchmarkError, match=r"differs in: films"):
+        run_ablation(out=out, **settings | {"benchmark": settings["benchmark"].subset(0.5, "train")})
+    for seeds in ((), (1, 1)):
+        with pytest.raises(ValueError, match="give one or more, each once"):
+            run_ablation(out=out, **settings | {"seeds": seeds})
+    path = out / "results" / "views-whole_film_only_N_1_-seed0.npz"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:100])
+    with pytest.raises(AdapterError, match=r"seed0\.npz: damaged .* delete the file"):
+        run_ablation(out=out, **settings)
+    path.write_bytes(kept)
+
+
+def test_a_default_that_cannot_be_built_is_an_error(settings, base, tmp_path):
+    impossible = Base(base.experts, AdapterConfig(query_kind="copy"), base.sampler, base.config)
+    with pytest.raises(ExpertError, match="small-resnet has no pre-norm"):
+        run_ablation(out=tmp_path / "none", **settings | {"base": impossible})
+    assert not (tmp_path / "none").exists()
+
+
+def test_holm_corrects_as_by_hand():
+    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 gives 0.04, 0.06, 0.06, 0.04; no later one below an earlier one
+    assert holm([0.03, 0.01, np.nan, 0.04, 0.02]).tolist() == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0] and len(holm([])) == 0
+
+
+def test_the_command(squares, tmp_path, capsys):
+    part = squares.take([*range(8), *range(32, 38), *range(44, 52)])
+    root = tmp_path / "films"
+    (root / "images").mkdir(parents=True)
+    for path, name in zip(part.paths(), part.image_ids(), strict=True):
+        (root / "images" / name).write_bytes(path.read_bytes())
+    part.table.to_csv(root / "labels.csv", index=False)
+    arguments = ["ablate", "--benchmark", "folder", "--root", str(root), "--expert", "tiny-vit", "--only", "loss",
+                 "--epochs", "1", "--seeds", "1", "--label-fraction", "0.5", "--no-local", "--pool", "mean", "--out",
+                 str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--workers", "0"]
+    with pytest.warns(UserWarning, match="one class only"):
+        assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "| loss | asymmetric | 1 |" in told and "4 training films, 8 test films" in told and "cost.png are in" in told
+    kept = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert kept["adapter"]["pool"] == "mean" and kept["config"]["epochs"] == 1 and not kept["sampler"]["local"]
+    assert main([*arguments, "--seeds", "0"]) == 2 and "--seeds 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--only", "colour"])
+    assert "invalid choice: 'colour'" in capsys.readouterr().err
