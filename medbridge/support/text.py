@@ -12,7 +12,7 @@ __all__ = ["did_you_mean", "markdown_table", "text_table"]
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines: columns aligned to the left, two blanks between them."""
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines())
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
