@@ -13,8 +13,8 @@ from medbridge.data import load_benchmark
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
 from medbridge.studies.ablate import Base, run_ablation
-from medbridge.studies.experiment.config import parse_experiment
 from medbridge.studies.experiment.run import run_experiment
+from medbridge.studies.experiment_file import parse_experiment
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.train import TrainConfig
 

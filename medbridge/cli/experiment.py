@@ -16,7 +16,7 @@ __all__ = ["register"]
 def register(commands: argparse._SubParsersAction) -> None:
     """Add the parser of the command."""
     one = commands.add_parser("experiment", help="run the tasks of a YAML file; resumes where it stopped")
-    one.add_argument("file", metavar="FILE.yaml", help="see medbridge/studies/experiment/config.py and bench/phantom_tasks.yaml")
+    one.add_argument("file", metavar="FILE.yaml", help="see medbridge/studies/experiment_file.py and bench/phantom_tasks.yaml")
     one.add_argument("--out", help="folder of the experiment (default: runs/FILE)")
     one.add_argument("--cache", help="folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)")
     one.add_argument("--workers", type=int, help="processes that decode films")

@@ -40,9 +40,10 @@ from medbridge.data.labels import canonical, shared_labels
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.data.tasks import BenchmarkRef, make_targets, thin_training
 from medbridge.errors import BenchmarkError
-from medbridge.studies.experiment import figures, run, run_experiment
-from medbridge.studies.experiment.config import parse_experiment
+from medbridge.studies.experiment import run, run_experiment
 from medbridge.studies.experiment.tables import summary
+from medbridge.studies.experiment_file import parse_experiment
+from medbridge.viz import experiment as figures
 from medbridge.viz import plots
 
 logging.getLogger().setLevel(logging.ERROR)

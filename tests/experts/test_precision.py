@@ -9,7 +9,7 @@ import pytest
 from medbridge import MedBridge, cli, create_expert
 from medbridge.errors import AdapterError, ExpertError
 from medbridge.experts import tiny_experts_folder
-from medbridge.studies.experiment.config import ExperimentError, parse_experiment
+from medbridge.studies.experiment_file import ExperimentError, parse_experiment
 from medbridge.studies.store import told_data
 
 SETTINGS = ["--epochs", "1", "--queries", "2", "--width", "16", "--crop", "1", "--overlap", "0", "--extra", "0"]

@@ -16,8 +16,8 @@ from medbridge.metrics.evaluate import paired_difference
 from medbridge.model import MedBridge
 from medbridge.studies.adapt import adapt
 from medbridge.studies.experiment import read_experiment, run, run_experiment
-from medbridge.studies.experiment.config import ExperimentError, parse_experiment
 from medbridge.studies.experiment.methods import BASELINES, BaselineKind, method_name
+from medbridge.studies.experiment_file import ExperimentError, parse_experiment
 from medbridge.viz import experiment as figures
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*one class only")
@@ -229,7 +229,7 @@ def test_the_command(given, vit, cache, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"expert": ["x"]}, r"unknown key 'expert'; did you mean experts\?"),
+    ({"expert": ["x"]}, r"unknown key 'expert'; did you mean 'experts'\?"),
     ({"name": None}, "name: None: write a text"),
     ({"experts": "tiny-vit"}, "experts: 'tiny-vit': write a list"),
     ({"experts": ["a", "A"]}, "experts: 'a' is named twice"),
@@ -237,10 +237,10 @@ def test_the_command(given, vit, cache, tmp_path, capsys, monkeypatch):
     ({"n_boot": True}, "n_boot: True: write a whole number"),
     ({"label_fractions": [0.1, 2]}, r"label_fractions\[1\]: 2: write a share"),
     ({"methods": ["linear prob"]}, "methods: 'linear prob' is unknown; did you mean 'linear probe'"),
-    ({"adapter": {"querys": 8}}, "adapter: unknown key 'querys'; did you mean queries"),
-    ({"adapter": {"queries": "eight"}}, "adapter.queries: 'eight' is no int"),
+    ({"adapter": {"querys": 8}}, "adapter: unknown key 'querys'; did you mean 'queries'"),
+    ({"adapter": {"queries": "eight"}}, "adapter.queries: 'eight': write a whole number"),
     ({"train": {"loss": "mse"}}, "train: loss='mse' is unknown"),
-    ({"train": {"seed": 1}}, "train.seed: seeds have a key of their own"),
+    ({"train": {"seed": 1}}, "train: seeds have a key of their own"),
     ({"sampler": {"crop": 2}}, "sampler: crop=2"),
     ({"benchmarks": {"east": {"root": "x"}}}, "unknown benchmark 'east'"),
     ({"benchmarks": {"north": {"folder": "x"}}}, "benchmarks.north: unknown key 'folder'"),

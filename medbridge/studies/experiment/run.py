@@ -32,9 +32,9 @@ from medbridge.features.cache import CachedFilms, compute_features
 from medbridge.model import MedBridge
 from medbridge.predict import predict
 from medbridge.studies.adapt import training_card
-from medbridge.studies.experiment.config import Experiment, Task
 from medbridge.studies.experiment.methods import BASELINES, MEDBRIDGE
 from medbridge.studies.experiment.tables import Scored, averages, differences, results, write_table
+from medbridge.studies.experiment_file import Experiment, Task
 from medbridge.support.processes import dealt, is_main, ranks
 from medbridge.train import TrainConfig, fit
 

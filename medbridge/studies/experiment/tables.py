@@ -19,8 +19,8 @@ from medbridge.data import Benchmark
 from medbridge.data.tasks import Target
 from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.metrics.evaluate import Evaluation, auc, evaluate, paired_difference
-from medbridge.studies.experiment.config import Task
 from medbridge.studies.experiment.methods import MEDBRIDGE
+from medbridge.studies.experiment_file import Task
 
 __all__ = ["Scored", "averages", "differences", "results", "summary", "write_table"]
 
