@@ -1,40 +1,26 @@
 """MedBridge: focal views -> frozen experts -> query encoders -> across views -> class scores -> mixture.
 
-Paper, section 3, whole. What it fixes and what is ours is said where each part is built; this module only joins them, and saves
-and loads what was trained: the experts themselves are named, not stored.
+Paper, section 3, whole. What it fixes and what is ours is said where each part is built; this module only joins them.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from medbridge.adapter_file import FORMAT, read_adapter_json
 from medbridge.crossview import CrossView
-from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
 from medbridge.features.batch import Batch
 from medbridge.focal import FocalSampler
-from medbridge.moe import RetrievalRouter, Router
+from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
-
-if TYPE_CHECKING:
-    from medbridge.data import Benchmark
-    from medbridge.metrics.evaluate import Evaluation
-    from medbridge.train import History
 
 __all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
 
@@ -170,10 +156,11 @@ class MedBridge(nn.Module):
             torch.manual_seed(seed)
             self.branches = nn.ModuleList(
                 _Branch(e, self.config, encode_prompts(e, self.labels, prompts)) for e in self.experts)
-            self.router: Router | RetrievalRouter = Router(
+            self.router: nn.Module = Router(
                 [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k,
                 shared=_position(self.config.shared_expert, [e.name for e in self.experts]), noise=self.config.router_noise)
         self.card: dict[str, Any] = {}
+        self.to(self.experts[0].mean.device)  # experts may have been moved before
 
     @property
     def depths(self) -> list[list[int]]:
@@ -202,22 +189,19 @@ class MedBridge(nn.Module):
         for branch in self.branches:
             branch.scores.bias.data.copy_(torch.logit(p))
 
-    # -- the whole job in a few lines; each method is a function of the module that it names -----------------
+    # -- old names, each of which goes when no caller is left --------------------------------------------------
 
-    def fit(self, benchmark: Benchmark, **options: Any) -> History:
-        """Train on the benchmark's train split, choose the epoch on its val split: :func:`medbridge.train.fit`."""
+    def fit(self, benchmark: Any, **options: Any) -> Any:
         from medbridge.train import fit
 
         return fit(self, benchmark, **options)
 
-    def predict_proba(self, benchmark: Benchmark, **options: Any) -> np.ndarray:
-        """Probabilities float64 ``(n, C)`` of every film: :func:`medbridge.predict.predict`."""
+    def predict_proba(self, benchmark: Any, **options: Any) -> np.ndarray:
         from medbridge.predict import predict
 
         return predict(self, benchmark, **options).probabilities
 
-    def evaluate(self, benchmark: Benchmark, split: str = "test", **options: Any) -> Evaluation:
-        """AUC with intervals on one split: :func:`medbridge.metrics.evaluate.evaluate` with patients as groups."""
+    def evaluate(self, benchmark: Any, split: str = "test", **options: Any) -> Any:
         from medbridge.metrics.evaluate import evaluate
 
         part = benchmark.split(split)
@@ -225,105 +209,25 @@ class MedBridge(nn.Module):
         return evaluate(y, self.predict_proba(part, **options), mask, part.table["patient_id"], part.labels)
 
     def with_expert(self, expert: Expert | str, seed: int = 0) -> MedBridge:
-        """This mixture and one expert more; the others keep their weights: :func:`medbridge.mixture_edit.with_expert`."""
-        from medbridge.mixture_edit import with_expert
+        from medbridge.adapter import with_expert
 
         return with_expert(self, expert, seed)
 
     def without_expert(self, name: str) -> MedBridge:
-        """This mixture without one expert: :func:`medbridge.mixture_edit.without_expert`."""
-        from medbridge.mixture_edit import without_expert
+        from medbridge.adapter import without_expert
 
         return without_expert(self, name)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``adapter.safetensors`` (trainable parameters alone) and ``adapter.json``; returns the folder.
+    def save(self, folder: Any) -> Any:
+        from medbridge.adapter import save_adapter
 
-        Raises:
-            AdapterError: the model routes by a memory of films, which an adapter does not hold.
-        """
-        if isinstance(self.router, RetrievalRouter):
-            raise AdapterError("a memory of films is not stored in an adapter; save the model that with_memory was given, and "
-                               "build the memory again after loading")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "format": FORMAT,
-            "labels": list(self.labels),
-            "experts": [{"name": e.name, "fingerprint": e.fingerprint(), "precision": e.precision} for e in self.experts],
-            "config": asdict(self.config),
-            "sampler": self.sampler.to_dict(),
-            "prompts": {label: asdict(p) for label, p in self.prompts.items()},
-            "card": self.card,
-        }
-        tensors = {name: p.detach().cpu().contiguous() for name, p in self.trainable().items()}
-        # both under temporary names first: an adapter is never half of an old and half of a new one for long
-        # as bytes, since save_file makes a file that its owner alone may read
-        (folder / "adapter.safetensors.part").write_bytes(to_bytes(tensors))
-        (folder / "adapter.json.part").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        os.replace(folder / "adapter.safetensors.part", folder / "adapter.safetensors")
-        os.replace(folder / "adapter.json.part", folder / "adapter.json")
-        return folder
+        return save_adapter(self, folder)
 
     @classmethod
-    def load(
-        cls, folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None,
-    ) -> MedBridge:
-        """Rebuild a saved model.
+    def load(cls, folder: Any, experts: Any = None, precision: Any = None) -> MedBridge:
+        from medbridge.adapter import load_adapter
 
-        Args:
-            folder: what :meth:`save` wrote.
-            experts: the experts that it was trained with; created by their names when not given.
-            precision: of the frozen towers, where it shall be another than that of training: scores differ by rounding.
-
-        Raises:
-            AdapterError: a file is missing or damaged, or the adapter was made for other experts, weights or precision.
-            ExpertError: an expert that it names cannot be created.
-        """
-        folder = Path(folder)
-        saved = read_adapter_json(folder, AdapterConfig, FocalSampler)
-        names = [e["name"] for e in saved["experts"]]
-        wanted = [precision or e.get("precision", "float32") for e in saved["experts"]]
-        given = [e if isinstance(e, str) else e.name for e in experts or names]
-        if given != names:
-            raise AdapterError(
-                f"{folder}: this adapter was made for the experts {', '.join(names)}, "
-                f"not for {', '.join(given)}; pass those, in that order")
-        built = [create_expert(e, precision=p) if isinstance(e, str) else e
-                 for e, p in zip(experts or names, wanted, strict=True)]
-        for expert, entry, kind in zip(built, saved["experts"], wanted, strict=True):
-            if expert.precision != kind:
-                raise AdapterError(
-                    f"{folder}: expert {expert.name!r} computes in {expert.precision}, and {kind} is asked for; set "
-                    f"expert.precision = {kind!r}, or load with precision={expert.precision!r}")
-            if expert.fingerprint() != entry["fingerprint"]:
-                raise AdapterError(
-                    f"{folder}: expert {expert.name!r} has other weights than those that this adapter was trained on "
-                    f"(sha256 {entry['fingerprint'][:12]}...); use the same weights file, or train again")
-        try:
-            model = cls(
-                built, saved["labels"], AdapterConfig(**saved["config"]), FocalSampler(**saved["sampler"]),
-                {label: ClassPrompts(tuple(p["positive"]), tuple(p["negative"])) for label, p in saved["prompts"].items()})
-            model.card = saved["card"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
-        model._load_weights(folder / "adapter.safetensors")
-        return model.eval()
-
-    def _load_weights(self, path: Path) -> None:
-        try:
-            tensors = load_file(path)
-        except FileNotFoundError:
-            raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
-        except SafetensorError as error:
-            raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
-        own = self.trainable()
-        if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
-            odd = sorted(set(tensors) ^ set(own)) or [k for k in own if own[k].shape != tensors[k].shape]
-            raise AdapterError(f"{path}: does not fit adapter.json beside it (first difference: {odd[0]}); copy both again")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
+        return load_adapter(folder, experts, precision)
 
 
 def _position(name: str | None, names: Sequence[str]) -> int | None:

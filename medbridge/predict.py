@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
 from medbridge.features.batch import collate, draw_views
-from medbridge.features.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.features.cache import CachedFilms, FeatureCache, FilmFeatures
 from medbridge.features.encode import encode_views, film_views
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
@@ -44,24 +44,15 @@ class Prediction:
 
 
 def predict(
-    model: MedBridge, films: Benchmark | CachedFilms, batch_size: int = 32, cache: str | Path | None = None,
-    workers: int | None = None, progress: bool = True,
+    model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = True, cache: str | Path | None = None,
+    workers: int | None = None,
 ) -> Prediction:
-    """Score every film of a benchmark (all its splits) with its sliding windows.
+    """Score every film with its sliding windows, ``batch_size`` films at a time.
 
     Under ``accelerate launch`` each process scores its share, and all get all scores; all of them must call it.
-
-    Args:
-        model: the model.
-        films: a benchmark, or its frozen features where they are at hand.
-        batch_size: films at a time.
-        cache, workers, progress: as in :func:`medbridge.features.cache.compute_features`.
-
-    Raises:
-        ImageError: a film cannot be read.
     """
-    if isinstance(films, Benchmark):
-        films = compute_features(films, list(model.experts), model.depths, model.sampler, False, cache, workers, progress)
+    if isinstance(films, Benchmark):  # old form, with cache and workers; goes when no caller is left
+        films = FeatureCache(cache, workers, progress=progress).of(model, films)
     rank, world = ranks()
     mine = range(rank, len(films), world)
     parts = [[_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]

@@ -21,6 +21,8 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
 from medbridge.errors import BenchmarkError
-from medbridge.features.cache import CachedFilms, compute_features, expert_folder
+from medbridge.features.cache import CachedFilms, FeatureCache, expert_folder
 from medbridge.features.passes import DrawnFilms, Pass
 from medbridge.losses import LOSSES, triplet_loss
 from medbridge.metrics.evaluate import auc
@@ -100,52 +102,78 @@ class History:
 
 
 def fit(
-    model: MedBridge, benchmark: Benchmark, config: TrainConfig | None = None, run_dir: str | Path | None = None,
-    cache: str | Path | None = None, workers: int | None = None, progress: bool = True, save_steps: int = 500,
-    tensorboard: bool = False,
+    model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig | None = None, run_dir: str | Path | None = None,
+    progress: bool = True, save_steps: int = 500, tensorboard: bool = False,
 ) -> History:
-    """Train ``model`` in place; it ends with the weights of its best epoch on the validation split.
+    """Train ``model`` in place; it ends with the weights of its best epoch on ``val``.
 
     Args:
         model: what to train.
-        benchmark: needs films in ``train`` and ``val``; the test split is not looked at.
+        train, val: frozen features as :meth:`medbridge.features.cache.FeatureCache.of` gives them, ``train`` with
+            ``training=True``.
         config: settings.
         run_dir: where checkpoints go; without it an interrupted run starts again.
-        cache, workers, progress: as in :func:`medbridge.features.cache.compute_features`.
+        progress: show a progress bar.
         save_steps: steps between checkpoints within an epoch.
         tensorboard: log loss, validation AUC and learning rate to ``run_dir / 'tensorboard'``; needs ``medbridge[log]``.
 
     Raises:
-        BenchmarkError: an empty split, labels that differ from the model's, or nothing known to learn or to choose by.
+        BenchmarkError: labels that differ from the model's, or nothing known to learn or to choose by.
         AdapterError: ``run_dir`` holds a checkpoint of another run.
         FloatingPointError: the loss is no longer finite.
-        ValueError: ``tensorboard`` without a ``run_dir`` or without the package.
+        ValueError: ``tensorboard`` without a ``run_dir`` or without the package; features of other experts or depths.
     """
     config = config or TrainConfig()
     if tensorboard and (run_dir is None or importlib.util.find_spec("tensorboard") is None):
         raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
-    if tuple(benchmark.labels) != tuple(model.labels):
-        raise BenchmarkError(
-            f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, "
-            f"the model {', '.join(model.labels)}; build the model with labels=benchmark.labels")
-    train, val = benchmark.split("train"), benchmark.split("val")
-    y, mask = train.targets()
-    if not mask.any() or not val.targets()[1].any():
-        raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in train or in val; fill in the label columns")
+    for films, split in ((train, "train"), (val, "val")):
+        _check(model, films, split)
     progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
     if tensorboard:
         accelerator.init_trackers("tensorboard", {k: v for k, v in asdict(config).items() if isinstance(v, (int, float, str))})
     model.to(accelerator.device)
-    shared = (list(model.experts), model.depths, model.sampler)
-    films = compute_features(train, *shared, True, cache, workers, progress)
-    held_out = compute_features(val, *shared, False, cache, workers, progress)
+    y, mask = train.benchmark.targets()
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
-    history = _Loop(model, films, held_out, config, accelerator, run_dir, save_steps, progress).run()
+    history = _Loop(model, train, val, config, accelerator, run_dir, save_steps, progress).run()
     if tensorboard:
         accelerator.end_training()
     return history
+
+
+def _check(model: MedBridge, films: CachedFilms, split: str) -> None:
+    benchmark = films.benchmark
+    if tuple(benchmark.labels) != tuple(model.labels):
+        raise BenchmarkError(
+            f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, "
+            f"the model {', '.join(model.labels)}; build the model with labels=benchmark.labels")
+    if films.depths != model.depths:
+        raise ValueError(f"the features of {split} hold maps at the depths {films.depths}, and the model reads {model.depths}; "
+                         "get them from FeatureCache(...).of(model, benchmark)")
+    if not benchmark.targets()[1].any():
+        raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
+
+
+_fit_features = fit
+
+
+def fit(model: MedBridge, train: CachedFilms | Benchmark, *args: Any, **options: Any) -> History:
+    """:func:`_fit_features`; a benchmark in place of features is the old form, which goes when no caller is left."""
+    if not isinstance(train, Benchmark):
+        return _fit_features(model, train, *args, **options)
+    names = ("config", "run_dir", "cache", "workers", "progress", "save_steps", "tensorboard")
+    options |= dict(zip(names, args, strict=False))
+    if tuple(train.labels) != tuple(model.labels):
+        _check(model, SimpleNamespace(benchmark=train), "train")
+    if options.get("tensorboard") and (options.get("run_dir") is None or importlib.util.find_spec("tensorboard") is None):
+        raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
+    parts = train.split("train"), train.split("val")
+    for part, split in zip(parts, ("train", "val"), strict=True):
+        if not part.targets()[1].any():
+            raise BenchmarkError(f"benchmark {train.name!r}: no known label in {split}; fill in the label columns")
+    cache = FeatureCache(options.pop("cache", None), options.pop("workers", None), progress=options.get("progress", True))
+    return _fit_features(model, cache.of(model, parts[0], True), cache.of(model, parts[1]), **options)
 
 
 class _Loop:

@@ -1,15 +1,14 @@
-"""What MedBridge is compared with, all behind ``fit(train, val)`` and ``predict_proba(films)``, by name.
+"""Every method by name: MedBridge and what it is compared with, all behind :class:`medbridge.method.Method`.
 
-``create_baseline("coop", experts, labels)``; the interface, and what all methods share, is in :mod:`medbridge.baselines.base`.
+``create_method("CoOp", experts, labels)``; what the baselines share is in :mod:`medbridge.baselines.base`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from medbridge.baselines.base import TRIES, Baseline, TrainedBaseline
+from medbridge.baselines.base import TrainedBaseline
 from medbridge.baselines.clip_adapter import CLIPAdapter
 from medbridge.baselines.cocoop import CoCoOp
 from medbridge.baselines.coop import CoOp
@@ -24,69 +23,65 @@ from medbridge.baselines.tip_adapter import TipAdapter, TipAdapterF
 from medbridge.baselines.vpt import VPT
 from medbridge.baselines.zero_shot import ZeroShot
 from medbridge.experts import Expert
+from medbridge.method import TRIES, MedBridgeMethod, Method
+from medbridge.support.text import did_you_mean
 
 __all__ = [
-    "MVFA", "TRIES", "VPT", "Baseline", "CLIPAdapter", "CoCoOp", "CoOp", "DenseNet", "FineTune", "KNN", "LinearProbe", "LoRA",
-    "MaPLe", "TipAdapter", "TipAdapterF", "TrainedBaseline", "ZeroShot", "create_baseline", "list_baselines",
+    "MVFA", "TRIES", "VPT", "CLIPAdapter", "CoCoOp", "CoOp", "DenseNet", "FineTune", "KNN", "LinearProbe", "LoRA", "MaPLe",
+    "TipAdapter", "TipAdapterF", "TrainedBaseline", "ZeroShot", "create_baseline", "create_method", "list_baselines",
+    "list_methods", "method_class",
 ]
 
-
-def _on_features(cls: type[Baseline]) -> Callable[..., Baseline]:
-    """Methods that read the cached summaries alone: they need neither experts nor labels, and have no training loop."""
-    def build(
-        experts: Sequence[Expert], labels: Sequence[str], config: Any = None, progress: bool = True, prompts: Any = None,
-        tries: int = TRIES, **options: Any,
-    ) -> Baseline:
-        return cls(tries=tries, **options)
-
-    return build
+_METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (
+    ZeroShot, LinearProbe, KNN, CoOp, CoCoOp, CLIPAdapter, TipAdapter, TipAdapterF, VPT, MaPLe, LoRA, MVFA, FineTune, DenseNet,
+    MedBridgeMethod)}
 
 
-def _zero_shot(
-    experts: Sequence[Expert], labels: Sequence[str], config: Any = None, progress: bool = True, tries: int = TRIES,
-    **options: Any,
-) -> Baseline:
-    return ZeroShot(experts, labels, **options)
+def list_methods() -> list[str]:
+    """Names of all methods: frozen features first, then what changes the tower, MedBridge last."""
+    return list(_METHODS)
 
 
-_BASELINES: dict[str, Callable[..., Baseline]] = {
-    "zero-shot": _zero_shot,
-    "linear-probe": _on_features(LinearProbe),
-    "k-nn": _on_features(KNN),
-    "coop": CoOp,
-    "cocoop": CoCoOp,
-    "clip-adapter": CLIPAdapter,
-    "tip-adapter": TipAdapter,
-    "tip-adapter-f": TipAdapterF,
-    "vpt": VPT,
-    "maple": MaPLe,
-    "lora": LoRA,
-    "mvfa": MVFA,
-    "fine-tune": FineTune,
-    "densenet121": DenseNet,
-}
+def method_class(name: str) -> type[Method]:
+    """The class of a method, whatever the case, blanks or hyphens of its name.
+
+    Raises:
+        ValueError: an unknown name; the nearest known one is named.
+    """
+    by_letters = {_letters(known): cls for known, cls in _METHODS.items()}
+    if _letters(name) not in by_letters:
+        raise ValueError(f"unknown method {name!r}; {did_you_mean(name, _METHODS)}known: {', '.join(_METHODS)}")
+    return by_letters[_letters(name)]
+
+
+def create_method(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Method:
+    """A method by name.
+
+    Args:
+        name: one of :func:`list_methods`.
+        experts: K experts, the same as in the cached features. labels: C labels.
+        options: ``views``, ``prompts``, ``config``, ``tries`` (default :data:`TRIES`), ``progress``, which every method takes
+            (and leaves aside where they mean nothing to it), and what the class of the method adds.
+
+    Raises:
+        ValueError: an unknown name. ExpertError: no expert that the method can use.
+    """
+    return method_class(name)(experts, labels, **{"tries": TRIES, **options})
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("-", "").replace(" ", "").replace("_", "")
+
+
+_OLD = {"mvfa": "MVFA-style adapters", "fine-tune": "fine-tuning"}
 
 
 def list_baselines() -> list[str]:
-    """Names that :func:`create_baseline` takes: frozen features first, then what changes the tower."""
-    return list(_BASELINES)
+    """Old names; goes when no caller is left."""
+    old = {new: name for name, new in _OLD.items()} | {"DenseNet-121": "densenet121"}
+    return [old.get(name, name.lower().replace(" ", "-")) for name in _METHODS if name != "MedBridge"]
 
 
-def create_baseline(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Baseline:
-    """A baseline by name.
-
-    Args:
-        name: one of :func:`list_baselines`.
-        experts: K experts, the same as in the cached features. labels: C labels.
-        options: ``views``, ``prompts``, ``config``, ``tries``, ``progress``, which every name takes (and leaves aside where they
-            mean nothing to it), and what the class of the method adds.
-
-    Raises:
-        ValueError: an unknown name; the nearest known ones are named.
-        ExpertError: no expert that the method can use.
-    """
-    if name not in _BASELINES:
-        close = difflib.get_close_matches(name.lower().replace(" ", "-"), _BASELINES, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"unknown baseline {name!r}; {hint}Known: {', '.join(_BASELINES)}")
-    return _BASELINES[name](experts, labels, **options)
+def create_baseline(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Method:
+    """Old name of :func:`create_method`; goes when no caller is left."""
+    return create_method(_OLD.get(name, name), experts, labels, **options)

@@ -1,9 +1,8 @@
-"""The one interface of everything that MedBridge is compared with. [ours]
+"""What the baselines share (:class:`medbridge.method.Method` is their interface). [ours]
 
-``fit(train, val)`` reads the cached films of both splits, ``predict_proba(films)`` gives probabilities, and every method is
-told the same: the same films, experts, views, epochs (:class:`medbridge.train.TrainConfig`) and the same number of settings,
-:data:`TRIES`, of which the best mean AUC on the validation split is kept. With K experts a method runs on each of them that
-it can use, and the experts' probabilities are averaged.
+Every method gets the same films, experts, views, epochs (:class:`medbridge.train.TrainConfig`) and number of settings,
+:data:`medbridge.method.TRIES`, of which the best mean AUC on the validation split is kept. With K experts a method runs on each
+of them that it can use, and the experts' probabilities are averaged.
 
 Multi-label form: CLIP-style methods score a label by the scaled difference of two cosines, image with positive and image with
 negative prompt, under a sigmoid. That is the softmax of the published single-label methods over the two prompts of a label.
@@ -12,7 +11,7 @@ negative prompt, under a sigmoid. That is the softmax of the published single-la
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -26,6 +25,7 @@ from medbridge.baselines.loop import FilmInputs, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
 from medbridge.features.cache import CachedFilms
+from medbridge.method import TRIES, Method
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.train import TrainConfig
 
@@ -34,27 +34,7 @@ __all__ = [
     "prompt_sides", "temperature", "usable_experts",
 ]
 
-TRIES = 3
-"""Settings that each method may try on the validation split: the tuning budget that all share."""
-
-
-class Baseline(ABC):
-    """``fit``, ``predict_proba``, a name, and how many numbers were trained."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Baseline:
-        """Learn from train; choose settings on val."""
-
-    @abstractmethod
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
-        """Probabilities float64 ``(n, C)``."""
-
-    @property
-    @abstractmethod
-    def trainable_parameters(self) -> int:
-        """Numbers that training changed, over all experts; after ``fit``."""
+Baseline = Method  # old name; goes when no caller is left
 
 
 def check_tries(tries: int, views: str) -> None:
@@ -116,7 +96,7 @@ def check_known(train: CachedFilms, val: CachedFilms) -> None:
             raise BenchmarkError(f"benchmark {films.benchmark.name!r}: no known label in {name}; fill in the label columns")
 
 
-class TrainedBaseline(Baseline):
+class TrainedBaseline(Method):
     """A method that trains one module for each expert it can use, with the shared loop.
 
     Args:

@@ -17,12 +17,13 @@ import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TRIES, TrainedBaseline
+from medbridge.baselines.base import TrainedBaseline
 from medbridge.baselines.loop import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
 from medbridge.experts.weights import find_weights, load_state, missing_weights
 from medbridge.features.cache import CachedFilms
+from medbridge.method import TRIES
 from medbridge.train import TrainConfig
 
 __all__ = ["DenseNet", "DenseScores"]

@@ -11,15 +11,19 @@ films where it is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medbridge.baselines.base import TRIES, Baseline, check_known, check_tries
+from medbridge.baselines.base import check_known, check_tries
 from medbridge.baselines.loop import merit
+from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
+from medbridge.method import TRIES, Method
+from medbridge.train import TrainConfig
 
 __all__ = ["KNN", "neighbour_scores"]
 
@@ -49,28 +53,29 @@ def neighbour_scores(x: Tensor, keys: Tensor, y: Tensor, mask: Tensor, k: int, t
     return out
 
 
-class KNN(Baseline):
+class KNN(Method):
     """Neighbours in each expert's summary space; the experts' probabilities are averaged. Nothing is trained.
 
     Args:
-        experts: indices of the cached experts; ``None`` takes all.
+        experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' or 'all' (whole film, mean and maximum over all views, as the linear probe).
-        counts: values of k in order of preference; the best mean validation AUC wins.
         tries: how many of ``counts`` are tried.
+        counts: values of k in order of preference; the best mean validation AUC wins.
     """
 
     name = "k-NN"
+    seeded = False
 
     def __init__(
-        self, experts: Sequence[int] | None = None, views: str = "whole", counts: Sequence[int] = (20, 5, 50, 10, 100),
-        tries: int = TRIES,
+        self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
+        config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True,
+        counts: Sequence[int] = (20, 5, 50, 10, 100),
     ) -> None:
         check_tries(tries, views)
-        self.experts, self.views, self.counts = experts, views, tuple(counts)[:tries]
+        self.views, self.counts = views, tuple(counts)[:tries]
 
     def _features(self, films: CachedFilms) -> list[Tensor]:
-        chosen = range(len(films.located)) if self.experts is None else self.experts
-        return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in chosen]
+        return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.located))]
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> KNN:
         """Keep the training films; choose k on val."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -11,38 +12,42 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from medbridge.baselines.base import Baseline, check_tries
+from medbridge.baselines.base import check_tries
 from medbridge.baselines.loop import merit
+from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
+from medbridge.method import Method
+from medbridge.train import TrainConfig
 
 __all__ = ["LinearProbe"]
 
 
-class LinearProbe(Baseline):
+class LinearProbe(Method):
     """One logistic regression a label on the experts' summaries, concatenated.
 
     Args:
-        experts: which of the cached experts; ``None`` takes all.
+        experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' (the whole film, as usual) or 'all' (whole film, mean and maximum over all views: the same
             pictures that MedBridge sees).
-        strengths: values of scikit-learn's C in order of preference; the best mean validation AUC wins.
         tries: how many of ``strengths`` are tried; ``None`` tries all.
+        strengths: values of scikit-learn's C in order of preference; the best mean validation AUC wins.
 
     A label with one class in training gets its prevalence for every film.
     """
 
     name = "linear probe"
+    seeded = False
 
     def __init__(
-        self, experts: Sequence[int] | None = None, views: str = "whole",
-        strengths: Sequence[float] = (1e-2, 1e-3, 1e-1, 1e-4, 1.0), tries: int | None = None,
+        self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
+        config: TrainConfig | None = None, tries: int | None = None, progress: bool = True,
+        strengths: Sequence[float] = (1e-2, 1e-3, 1e-1, 1e-4, 1.0),
     ) -> None:
         check_tries(len(strengths) if tries is None else tries, views)
-        self.experts, self.views, self.strengths = experts, views, tuple(strengths)[:tries]
+        self.views, self.strengths = views, tuple(strengths)[:tries]
 
     def _features(self, films: CachedFilms) -> np.ndarray:
-        chosen = range(len(films.located)) if self.experts is None else self.experts
-        return np.concatenate([films.pooled("summary", k, self.views) for k in chosen], axis=1)
+        return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> LinearProbe:
         """Fit on train; choose C on val."""

@@ -84,6 +84,7 @@ class TipAdapter(TipAdapterF):
     """Nothing is trained; alpha and beta are chosen on the validation split."""
 
     name = "Tip-Adapter"
+    seeded = False
     train_keys = False
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> TipAdapter:

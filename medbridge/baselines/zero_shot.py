@@ -8,34 +8,39 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from medbridge.baselines.base import Baseline, check_tries, film_embeddings
+from medbridge.baselines.base import check_tries, film_embeddings
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
+from medbridge.method import Method
 from medbridge.prompts import ClassPrompts, encode_prompts
+from medbridge.train import TrainConfig
 
 __all__ = ["ZeroShot"]
 
 
-class ZeroShot(Baseline):
+class ZeroShot(Method):
     """Positive against negative prompt of each label, mean over the experts whose images and texts share a space.
 
     Args:
         experts: K experts, the same as in the cached features; vision-only ones are left out.
         labels: C labels.
         prompts: as in :func:`medbridge.prompts.encode_prompts`.
-        scale: factor of the cosine difference before the sigmoid; 100 as in CLIP.
         views: 'whole', or 'all' (the normalised mean over the whole film and its windows).
+        config, tries, progress: here so that all methods are built alike.
+        scale: factor of the cosine difference before the sigmoid; 100 as in CLIP.
 
     Raises:
         ExpertError: no expert is aligned with text.
     """
 
     name = "zero-shot"
+    seeded = learns = False
 
     def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None,
-        scale: float = 100.0, views: str = "whole",
+        self, experts: Sequence[Expert], labels: Sequence[str], views: str = "whole",
+        prompts: Mapping[str, ClassPrompts] | None = None, config: TrainConfig | None = None, tries: int = 1,
+        progress: bool = True, scale: float = 100.0,
     ) -> None:
         check_tries(1, views)
         self.scale, self.views = scale, views

@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,7 +38,10 @@ from medbridge.focal import FocalSampler, relative_boxes
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
-__all__ = ["CachedFilms", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder", "features_folder"]
+__all__ = [
+    "CachedFilms", "FeatureCache", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder",
+    "features_folder",
+]
 
 _MADE = 1
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
@@ -147,38 +151,72 @@ class CachedFilms(Dataset):
         return torch.stack(rows).numpy()
 
 
-def compute_features(
-    benchmark: Benchmark,
-    experts: Sequence[Expert],
-    depths: Sequence[Sequence[int]],
-    sampler: FocalSampler,
-    training: bool = False,
-    folder: str | Path | None = None,
-    workers: int | None = None,
-    progress: bool = True,
-    limit: int | None = None,
-    remember: bool = True,
-) -> CachedFilms:
-    """Frozen features of every film; what is already on disk is not computed again.
+class Reader(Protocol):
+    """What a model reads: which experts, of each which depths, of which views."""
 
-    Under ``accelerate launch`` each process computes its share of the films; all of them must call it.
+    experts: Iterable[Expert]
+    depths: Sequence[Sequence[int]]
+    sampler: FocalSampler
 
-    Args:
-        benchmark: films.
-        experts: K frozen experts.
-        depths: per expert: the depths whose maps are needed (may be empty: summaries alone).
-        sampler: which views.
-        training: with the pool of random windows that training draws from.
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Frozen features of films in a folder: what is there is read, what is missing is computed.
+
+    Attributes:
         folder: where to keep them, default ``cache_folder() / 'features'``.
         workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
-        progress: show a progress bar.
         limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
-        remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
-
-    Raises:
-        ImageError: a film cannot be read; the message names it. Films that were finished are kept.
-        CacheError: what is missing would not fit; nothing was computed.
+        progress: show progress bars.
     """
+
+    folder: str | Path | None = None
+    workers: int | None = None
+    limit: int | None = None
+    progress: bool = True
+
+    def of(self, model: Reader, benchmark: Benchmark, training: bool = False) -> CachedFilms:
+        """The features that a model reads: :meth:`films` with its experts, depths and sampler."""
+        return self.films(benchmark, list(model.experts), model.depths, model.sampler, training)
+
+    def films(
+        self, benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
+        training: bool = False, remember: bool = True,
+    ) -> CachedFilms:
+        """Frozen features of every film; what is already on disk is not computed again.
+
+        Under ``accelerate launch`` each process computes its share of the films; all of them must call it. Beside a GPU, experts
+        that have something to compute are moved to it.
+
+        Args:
+            benchmark: films.
+            experts: K frozen experts.
+            depths: per expert: the depths whose maps are needed (may be empty: summaries alone).
+            sampler: which views.
+            training: with the pool of random windows that training draws from.
+            remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
+
+        Raises:
+            ImageError: a film cannot be read; the message names it. Films that were finished are kept.
+            CacheError: what is missing would not fit; nothing was computed.
+        """
+        return _compute(
+            benchmark, experts, depths, sampler, training, self.folder, self.workers, self.progress, self.limit, remember)
+
+
+def compute_features(
+    benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
+    training: bool = False, folder: str | Path | None = None, workers: int | None = None, progress: bool = True,
+    limit: int | None = None, remember: bool = True,
+) -> CachedFilms:
+    """Old name of :meth:`FeatureCache.films`; goes when no caller is left."""
+    return FeatureCache(folder, workers, limit, progress).films(benchmark, experts, depths, sampler, training, remember)
+
+
+def _compute(
+    benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler, training: bool,
+    folder: str | Path | None, workers: int | None, progress: bool, limit: int | None, remember: bool,
+) -> CachedFilms:
     root, threads = features_folder(folder), decode_threads(workers)
     depths = [sorted(set(d)) for d in depths]
     paths = benchmark.paths()
@@ -204,6 +242,9 @@ def compute_features(
     todo = np.any([gap for parts in gaps for gap in parts], axis=0)
     if todo.any():
         _check_room(root, benchmark.name, experts, depths, boxes, gaps, limit)
+        if torch.cuda.is_available():
+            for expert in experts:
+                expert.to("cuda")
     barrier()  # all have looked, and found room, before one of them writes
     if todo.any():
         # dealt out by number, not by what is missing: another run may write to this folder meanwhile

@@ -800,7 +800,7 @@ def validation_auc(prompts):
     """Zero-shot AUC of Cardiomegaly, mean logit of the tiny experts, on the validation films of hospital A."""
     films = HOSPITALS["A"].split("val")
     features = compute_features(films, list(experts.values()), [[] for _ in experts], whole, progress=False)
-    score = ZeroShot(list(experts.values()), ["Cardiomegaly"], {"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
+    score = ZeroShot(list(experts.values()), ["Cardiomegaly"], prompts={"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
     truth = films.table["Cardiomegaly"].to_numpy()
     return f"{roc_auc_score(truth, score):.2f} ({int(truth.sum())} of {len(truth)} films have it)"
 

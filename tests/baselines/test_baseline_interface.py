@@ -8,15 +8,17 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from medbridge.baselines import Baseline, create_baseline, list_baselines
+from medbridge.baselines import create_method, list_methods
 from medbridge.baselines.base import film_embeddings
 from medbridge.baselines.loop import EmbeddingInputs, ViewInputs, merit, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler, extract_views
+from medbridge.method import Method
 from medbridge.metrics.evaluate import auc
 from medbridge.train import TrainConfig
 
+BASELINES = [name for name in list_methods() if name != "MedBridge"]
 SHORT = {"config": TrainConfig(epochs=1), "tries": 1, "progress": False}
 
 
@@ -37,36 +39,36 @@ def few(squares, experts, tmp_path_factory):
 
 
 def options(name):
-    return SHORT | ({"size": 32} if name == "densenet121" else {})
+    return SHORT | ({"size": 32} if name == "DenseNet-121" else {})
 
 
 @pytest.mark.parametrize("name, views", [
-    *((name, "whole") for name in list_baselines()), ("k-nn", "all"), ("coop", "all"), ("vpt", "all"), ("maple", "all"),
-    ("mvfa", "all"), ("densenet121", "all")])
+    *((name, "whole") for name in BASELINES), ("k-NN", "all"), ("CoOp", "all"), ("VPT", "all"), ("MaPLe", "all"),
+    ("MVFA-style adapters", "all"), ("DenseNet-121", "all")])
 def test_every_baseline_by_name(name, views, few, experts, squares):
     before = [e.fingerprint() for e in experts]
-    baseline = create_baseline(name, experts, squares.labels, views=views, **options(name))
-    assert isinstance(baseline, Baseline) and baseline.fit(few["train"], few["val"]) is baseline
+    baseline = create_method(name, experts, squares.labels, views=views, **options(name))
+    assert isinstance(baseline, Method) and baseline.fit(few["train"], few["val"]) is baseline
     p = baseline.predict_proba(few["test"])
     assert p.shape == (8, 2) and p.dtype == np.float64 and ((p >= 0) & (p <= 1)).all() and p.std(axis=0).min() > 0
     assert isinstance(baseline.trainable_parameters, int)
-    assert (baseline.trainable_parameters == 0) == (name in ("zero-shot", "k-nn", "tip-adapter"))
+    assert (baseline.trainable_parameters == 0) == (name in ("zero-shot", "k-NN", "Tip-Adapter"))
     assert [e.fingerprint() for e in experts] == before, "an expert was changed"
     assert not any(p.requires_grad for e in experts for p in e.parameters())
 
 
-@pytest.mark.parametrize("name", ["coop", "vpt"])
+@pytest.mark.parametrize("name", ["CoOp", "VPT"])
 def test_the_same_seed_gives_the_same_result_whatever_was_drawn_before(name, few, experts, squares):
     runs = []
     for seed in (0, 0, 1):
         torch.rand(3)
-        runs.append(create_baseline(name, experts, squares.labels, config=TrainConfig(epochs=1, seed=seed), tries=1,
+        runs.append(create_method(name, experts, squares.labels, config=TrainConfig(epochs=1, seed=seed), tries=1,
                                     progress=False).fit(few["train"], few["val"]).predict_proba(few["test"]))
     assert np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[0], runs[2])
 
 
 def test_the_probabilities_of_the_experts_are_averaged(films, experts, squares):
-    baseline = create_baseline("clip-adapter", experts, squares.labels, **SHORT).fit(films["train"], films["val"])
+    baseline = create_method("CLIP-Adapter", experts, squares.labels, **SHORT).fit(films["train"], films["val"])
     each = [score_module(m, baseline.inputs(films["test"], k), 16) for k, m in enumerate(baseline.modules)]
     np.testing.assert_allclose(baseline.predict_proba(films["test"]), (each[0] + each[1]) / 2)
 
@@ -75,12 +77,12 @@ def test_the_budget_is_a_number_of_settings_and_the_best_on_validation_is_kept(f
     y, mask = films["val"].benchmark.targets()
     found = {}
     for tries in (1, 3):
-        baseline = create_baseline("tip-adapter", experts[:1], squares.labels, tries=tries).fit(films["train"], films["val"])
+        baseline = create_method("Tip-Adapter", experts[:1], squares.labels, tries=tries).fit(films["train"], films["val"])
         found[tries] = auc(y, baseline.predict_proba(films["val"]), mask).mean()
         assert baseline.chosen[0] in baseline.grid[:tries]
     assert found[3] >= found[1]
     with pytest.raises(ValueError, match="tries=0"):
-        create_baseline("linear-probe", experts, squares.labels, tries=0)
+        create_method("linear probe", experts, squares.labels, tries=0)
 
 
 def test_a_loop_keeps_its_best_epoch_ignores_what_is_unknown_and_decays_weights_alone(films):
@@ -164,47 +166,49 @@ def test_a_tower_baseline_starts_from_the_same_embedding_as_the_cache(films, exp
 
 
 def test_unknown_names_and_views(experts, squares):
-    with pytest.raises(ValueError, match=r"unknown baseline 'clip adapter'; did you mean clip-adapter"):
-        create_baseline("clip adapter", experts, squares.labels)
+    with pytest.raises(ValueError, match=r"unknown method 'clip adaptor'; did you mean 'CLIP-Adapter'\? known: zero-shot"):
+        create_method("clip adaptor", experts, squares.labels)
+    for spelling in ("clip-adapter", "CLIP Adapter", "clip_adapter"):
+        assert create_method(spelling, experts, squares.labels).name == "CLIP-Adapter"
     with pytest.raises(ValueError, match="views='some'"):
-        create_baseline("vpt", experts, squares.labels, views="some")
+        create_method("VPT", experts, squares.labels, views="some")
 
 
-@pytest.mark.parametrize("name", [n for n in list_baselines() if n not in ("zero-shot", "linear-probe")])
+@pytest.mark.parametrize("name", [n for n in BASELINES if n not in ("zero-shot", "linear probe")])
 def test_what_is_not_fitted_or_cannot_be(name, films, experts, squares):
-    if name != "k-nn":
+    if name != "k-NN":
         with pytest.raises(NotFittedError, match=r"call fit\(train, val\) first"):
-            create_baseline(name, experts, squares.labels, **options(name)).predict_proba(films["test"])
+            create_method(name, experts, squares.labels, **options(name)).predict_proba(films["test"])
     blank = films["val"].benchmark.table.assign(bright=np.nan, wide=np.nan)
     unknown = replace(films["val"], benchmark=replace(films["val"].benchmark, table=blank))
     with pytest.raises(BenchmarkError, match="no known label in val"):
-        create_baseline(name, experts, squares.labels, **options(name)).fit(films["train"], unknown)
+        create_method(name, experts, squares.labels, **options(name)).fit(films["train"], unknown)
 
 
 @pytest.mark.parametrize("name, words", [
-    ("coop", "CoOp needs an expert with CLIP's text transformer"),
-    ("cocoop", "CoCoOp needs an expert with CLIP's text transformer"),
-    ("maple", "MaPLe needs an expert with CLIP's text transformer and a ViT; small-resnet is none"),
-    ("clip-adapter", "CLIP-Adapter needs an expert whose images and texts share a space"),
-    ("tip-adapter", "Tip-Adapter needs an expert whose images and texts share a space"),
+    ("CoOp", "CoOp needs an expert with CLIP's text transformer"),
+    ("CoCoOp", "CoCoOp needs an expert with CLIP's text transformer"),
+    ("MaPLe", "MaPLe needs an expert with CLIP's text transformer and a ViT; small-resnet is none"),
+    ("CLIP-Adapter", "CLIP-Adapter needs an expert whose images and texts share a space"),
+    ("Tip-Adapter", "Tip-Adapter needs an expert whose images and texts share a space"),
 ])
 def test_experts_that_a_method_cannot_use(name, words, resnet, squares, monkeypatch):
-    if name in ("coop", "cocoop"):
+    if name in ("CoOp", "CoCoOp"):
         monkeypatch.setattr(resnet.model, "text_pool_type", "last")  # as SigLIP's
-    elif name != "maple":
+    elif name != "MaPLe":
         monkeypatch.setattr(resnet, "aligned", False)
     with pytest.raises(ExpertError, match=words):
-        create_baseline(name, [resnet], squares.labels)
+        create_method(name, [resnet], squares.labels)
 
 
 def test_maple_leaves_the_resnet_out(experts, squares):
-    assert create_baseline("maple", experts, squares.labels).used == [0]
+    assert create_method("MaPLe", experts, squares.labels).used == [0]
 
 
 @pytest.mark.parametrize("name, option, words", [
-    ("coop", {"context": 0}, "context=0"), ("vpt", {"count": 0}, "count=0"), ("maple", {"depth": 0}, "depth=0"),
-    ("lora", {"rank": 0}, "rank=0"), ("mvfa", {"gamma": 2}, "gamma=2"), ("fine-tune", {"blocks": 0}, "blocks=0"),
+    ("CoOp", {"context": 0}, "context=0"), ("VPT", {"count": 0}, "count=0"), ("MaPLe", {"depth": 0}, "depth=0"),
+    ("LoRA", {"rank": 0}, "rank=0"), ("MVFA-style adapters", {"gamma": 2}, "gamma=2"), ("fine-tuning", {"blocks": 0}, "blocks=0"),
 ])
 def test_options_out_of_range(name, option, words, experts, squares):
     with pytest.raises(ValueError, match=words):
-        create_baseline(name, experts, squares.labels, **option)
+        create_method(name, experts, squares.labels, **option)

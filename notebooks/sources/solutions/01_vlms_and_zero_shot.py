@@ -122,5 +122,5 @@ films = load_benchmark("phantom-A", n_films=240).split("val")
 features = compute_features(films, experts, [[], []], FocalSampler(local=False), progress=False)
 truth = films.table["Cardiomegaly"].to_numpy()
 for name, prompts in (("default prompts", class_prompts("Cardiomegaly")), ("our prompts", my_prompts)):
-    score = ZeroShot(experts, ["Cardiomegaly"], {"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
+    score = ZeroShot(experts, ["Cardiomegaly"], prompts={"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
     print(f"{name:<16} validation AUC {roc_auc_score(truth, score):.2f} ({int(truth.sum())} of {len(truth)} synthetic films have it)")

@@ -1,0 +1,288 @@
+"""Adapters: what was trained, saved and loaded; experts added to a trained mixture, or dropped. [ours]
+
+An adapter may come from anybody. It holds settings and numbers, never code: JSON and safetensors. What is checked here keeps a
+damaged or hostile file from more than an error: every value has its type, and no setting asks for more memory than the weights
+beside it account for. The experts themselves are named, not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from medbridge.errors import AdapterError
+from medbridge.experts import Expert, create_expert
+from medbridge.experts.base import PRECISIONS
+from medbridge.focal import FocalSampler
+from medbridge.model import AdapterConfig, MedBridge
+from medbridge.moe import Router
+from medbridge.prompts import ClassPrompts
+from medbridge.support.files import write_atomic
+
+__all__ = ["load_adapter", "save_adapter", "with_expert", "without_expert"]
+
+FORMAT = "medbridge-adapter/1"
+_PARTS = {"labels": list, "experts": list, "config": dict, "sampler": dict, "prompts": dict, "card": dict}
+
+
+def save_adapter(model: MedBridge, folder: str | Path) -> Path:
+    """Write ``adapter.safetensors`` (trainable parameters alone) and ``adapter.json``; returns the folder.
+
+    Raises:
+        AdapterError: the model routes by a memory of films, which an adapter does not hold.
+    """
+    if not isinstance(model.router, Router):
+        raise AdapterError("a memory of films is not stored in an adapter; save the model that with_memory was given, and "
+                           "build the memory again after loading")
+    folder = Path(folder)
+    config = {
+        "format": FORMAT,
+        "labels": list(model.labels),
+        "experts": [{"name": e.name, "fingerprint": e.fingerprint(), "precision": e.precision} for e in model.experts],
+        "config": asdict(model.config),
+        "sampler": model.sampler.to_dict(),
+        "prompts": {label: asdict(p) for label, p in model.prompts.items()},
+        "card": model.card,
+    }
+    # as bytes, since save_file makes a file that its owner alone may read
+    tensors = to_bytes({name: p.detach().cpu().contiguous() for name, p in model.trainable().items()})
+    write_atomic(folder / "adapter.safetensors", tensors)
+    write_atomic(folder / "adapter.json", json.dumps(config, indent=2))
+    return folder
+
+
+def load_adapter(
+    folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None
+) -> MedBridge:
+    """Rebuild a saved model.
+
+    Args:
+        folder: what :func:`save_adapter` wrote.
+        experts: the experts that it was trained with; created by their names when not given.
+        precision: of the frozen towers, where it shall be another than that of training: scores differ by rounding.
+
+    Raises:
+        AdapterError: a file is missing or damaged, or the adapter was made for other experts, weights or precision.
+        ExpertError: an expert that it names cannot be created.
+    """
+    folder = Path(folder)
+    saved = _read_json(folder)
+    names = [e["name"] for e in saved["experts"]]
+    wanted = [precision or e.get("precision", "float32") for e in saved["experts"]]
+    given = [e if isinstance(e, str) else e.name for e in experts or names]
+    if given != names:
+        raise AdapterError(
+            f"{folder}: this adapter was made for the experts {', '.join(names)}, "
+            f"not for {', '.join(given)}; pass those, in that order")
+    built = [create_expert(e, precision=p) if isinstance(e, str) else e
+             for e, p in zip(experts or names, wanted, strict=True)]
+    for expert, entry, kind in zip(built, saved["experts"], wanted, strict=True):
+        if expert.precision != kind:
+            raise AdapterError(
+                f"{folder}: expert {expert.name!r} computes in {expert.precision}, and {kind} is asked for; set "
+                f"expert.precision = {kind!r}, or load with precision={expert.precision!r}")
+        if expert.fingerprint() != entry["fingerprint"]:
+            raise AdapterError(
+                f"{folder}: expert {expert.name!r} has other weights than those that this adapter was trained on "
+                f"(sha256 {entry['fingerprint'][:12]}...); use the same weights file, or train again")
+    try:
+        model = MedBridge(
+            built, saved["labels"], AdapterConfig(**saved["config"]), FocalSampler(**saved["sampler"]),
+            {label: ClassPrompts(tuple(p["positive"]), tuple(p["negative"])) for label, p in saved["prompts"].items()})
+        model.card = saved["card"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
+    _load_weights(model, folder / "adapter.safetensors")
+    return model.eval()
+
+
+def _load_weights(model: MedBridge, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
+    except SafetensorError as error:
+        raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
+    own = model.trainable()
+    if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
+        odd = sorted(set(tensors) ^ set(own)) or [k for k in own if own[k].shape != tensors[k].shape]
+        raise AdapterError(f"{path}: does not fit adapter.json beside it (first difference: {odd[0]}); copy both again")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    """The checked content of ``folder/adapter.json``."""
+    path = folder / "adapter.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(f"{path}: missing; give the folder that save_adapter or `medbridge adapt` wrote") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
+        raise AdapterError(f"{path}: not readable as JSON ({error}); copy it again, or train again") from error
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        found = saved.get("format") if isinstance(saved, dict) else type(saved).__name__
+        raise AdapterError(f"{path}: format is {found!r}, expected {FORMAT!r}; train again with this version")
+    missing = set(_PARTS) - set(saved)
+    if missing:
+        raise AdapterError(f"{path}: lacks {', '.join(sorted(missing))}; copy it again, or train again")
+    fault = _fault(saved)
+    if fault is None:
+        fault = _too_large(saved["config"], folder / "adapter.safetensors")
+    if fault is not None:
+        raise AdapterError(f"{path}: not an adapter of this version ({fault}); copy it again, or train again")
+    return saved
+
+
+def _fault(saved: dict[str, Any]) -> str | None:
+    for part, kind in _PARTS.items():
+        if not isinstance(saved[part], kind):
+            return f"{part} is no {kind.__name__}"
+    labels = saved["labels"]
+    if not labels or not _texts(labels) or len(set(labels)) < len(labels):
+        return "labels are no distinct names"
+    if not saved["experts"] or not all(
+            isinstance(e, dict) and _texts([e.get("name"), e.get("fingerprint")]) for e in saved["experts"]):
+        return "experts need a name and a fingerprint each"
+    if odd := [e["precision"] for e in saved["experts"] if e.get("precision", "float32") not in PRECISIONS]:
+        return f"an expert has the precision {odd[0]!r}"
+    if set(saved["prompts"]) != set(labels) or not all(
+            isinstance(p, dict) and set(p) == {"positive", "negative"} and all(isinstance(t, list) and t and _texts(t)
+                                                                              for t in p.values())
+            for p in saved["prompts"].values()):
+        return "prompts need positive and negative sentences for each label"
+    return _settings_fault("config", saved["config"], AdapterConfig) or _settings_fault("sampler", saved["sampler"], FocalSampler)
+
+
+def _texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _settings_fault(part: str, values: dict[str, Any], cls: type) -> str | None:
+    hints = typing.get_type_hints(cls)
+    unknown = set(values) - {f.name for f in fields(cls)}
+    if unknown:
+        return f"{part} has an unknown {min(unknown)!r}"
+    for name, value in values.items():
+        kinds = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
+        plain = float if isinstance(value, int) and not isinstance(value, bool) and float in kinds else type(value)
+        if plain not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+            return f"{part}: {name} is {value!r}"
+    return None
+
+
+def _too_large(config: dict[str, Any], path: Path) -> str | None:
+    """A size in the settings that the weights cannot account for: building it would only fill the memory."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    except FileNotFoundError:
+        raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
+    size = {name: max(config.get(name, 1), 1) for name in ("queries", "query_layers", "width", "heads", "rank")}
+    size["width"] = size["width"] if config.get("query_kind") == "cross" else 1
+    size["rank"] = size["rank"] if config.get("query_kind") == "lora" else 1
+    for names in (("queries", "width"), ("query_layers", "width", "width"), ("query_layers", "rank"), ("heads",)):
+        if math.prod(size[name] for name in names) > held:
+            return f"{' x '.join(names)} is more than the {held:,} numbers of adapter.safetensors"
+    return None
+
+
+def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
+    """A copy of ``model`` with one expert more, at the end; the frozen experts are shared.
+
+    Args:
+        model: K trained experts; it is not changed.
+        expert: the newcomer, or its name.
+        seed: of its branch.
+
+    Returns:
+        A model of K + 1 experts, whose ``card["edited"]`` says what was done.
+
+    Raises:
+        AdapterError: the model has an expert of that name. ExpertError: it cannot be created.
+    """
+    names, name = _names(model), expert if isinstance(expert, str) else expert.name
+    if name in names:
+        raise AdapterError(f"expert {name!r} is in this mixture already: it has {', '.join(names)}")
+    expert = create_expert(expert) if isinstance(expert, str) else expert
+    kept = list(range(len(names)))
+    return _rebuilt(
+        model, [*model.experts, expert], kept, seed,
+        f"added {expert.name} to {', '.join(names)}: its branch is untrained, and the router gives it about "
+        f"1/{len(names) + 1}; train again before use")
+
+
+def without_expert(model: MedBridge, name: str) -> MedBridge:
+    """A copy of ``model`` without the expert ``name``; the frozen experts are shared.
+
+    Raises:
+        AdapterError: no such expert, or it is the only one.
+    """
+    names = _names(model)
+    if name not in names:
+        raise AdapterError(f"no expert {name!r} in this mixture: it has {', '.join(names)}")
+    if len(names) == 1:
+        raise AdapterError(f"{name!r} is the only expert of this model; add another before it is dropped")
+    kept = [k for k, n in enumerate(names) if n != name]
+    return _rebuilt(
+        model, [model.experts[k] for k in kept], kept, 0,
+        f"dropped {name} from {', '.join(names)}: the other branches are as they were; the router was trained with it, "
+        f"train again to set its weights right")
+
+
+def _names(model: MedBridge) -> list[str]:
+    return [e.name for e in model.experts]
+
+
+def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, said: str) -> MedBridge:
+    """The model of ``experts``, the first of which are those numbered ``kept`` of ``model``."""
+    config = model.config
+    if config.shared_expert not in [e.name for e in experts]:
+        config = replace(config, shared_expert=None)
+    if config.top_k is not None:
+        config = replace(config, top_k=min(config.top_k, len(experts) - (config.shared_expert is not None)) or None)
+    new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
+    for k, old in enumerate(kept):
+        new.branches[k].load_state_dict(model.branches[old].state_dict())
+    for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
+        branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
+    _carry_over(model, new, kept)
+    new.card = {**model.card, "edited": [*model.card.get("edited", []), said]}
+    return new.eval()
+
+
+def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
+    """Copy the router's weights of the kept experts; a router without weights on either side starts afresh, uniform."""
+    router = getattr(model.router, "base", model.router)  # a memory of films belongs to the mixture as it was: it is left behind
+    old_net, net = getattr(router, "net", None), getattr(new.router, "net", None)
+    if old_net is None or net is None:
+        return
+    columns = old_net[0].weight.data.split([b.encoder.width for b in model.branches], dim=1)
+    blocks = [columns[k] for k in kept]
+    blocks += [torch.zeros_like(net[0].weight.data[:, : b.encoder.width]) for b in new.branches[len(kept):]]
+    net[0].weight.data.copy_(torch.cat(blocks, dim=1))
+    net[0].bias.data.copy_(old_net[0].bias.data)
+    for part in ("weight", "bias"):
+        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, router, kept, len(new.branches)))
+
+
+def _rows(values: Tensor, router: Router, kept: list[int], count: int) -> Tensor:
+    """Output rows by expert: those of the kept ones, and their mean for each newcomer."""
+    by_expert = values.unflatten(0, (router.experts, -1))[kept]
+    newcomers = by_expert.mean(dim=0, keepdim=True).expand(count - len(kept), *by_expert.shape[1:])
+    return torch.cat([by_expert, newcomers]).flatten(0, 1)

@@ -1,0 +1,107 @@
+"""One interface for MedBridge and all that it is compared with: ``fit``, ``predict_proba``, and how much was trained. [ours]"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from medbridge.experts import Expert
+from medbridge.features.cache import CachedFilms
+from medbridge.focal import FocalSampler
+from medbridge.model import AdapterConfig, MedBridge
+from medbridge.predict import predict
+from medbridge.prompts import ClassPrompts
+from medbridge.train import History, TrainConfig, fit
+
+__all__ = ["TRIES", "MedBridgeMethod", "Method"]
+
+TRIES = 3
+"""Settings that each method may try on the validation split: the tuning budget that all share."""
+
+
+class Method(ABC):
+    """What can be fitted to cached films and scores others.
+
+    Attributes:
+        name: of the method, in tables and for :func:`medbridge.baselines.create_method`.
+        seeded: whether another seed gives other scores.
+        learns: whether the training films matter: zero-shot's do not.
+    """
+
+    name: ClassVar[str]
+    seeded: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+        """Learn from train; choose settings on val."""
+
+    @abstractmethod
+    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+        """Probabilities float64 ``(n, C)``."""
+
+    @property
+    @abstractmethod
+    def trainable_parameters(self) -> int:
+        """Numbers that training changed, over all experts; after ``fit``."""
+
+
+class MedBridgeMethod(Method):
+    """MedBridge among the methods: the network trained at ``tries`` learning rates, of which the best on val is kept.
+
+    Args:
+        experts: K frozen experts. labels: C labels.
+        views: here so that all methods are built alike; MedBridge sees what the sampler cuts.
+        prompts: as in :func:`medbridge.prompts.encode_prompts`.
+        config: of training. Its ``lr`` is read where ``tries`` is 1; else the first of :attr:`rates` are tried.
+        tries: learning rates that are tried.
+        progress: show progress bars.
+        adapter, sampler: shape of the trainable part; the views.
+        out: folder of checkpoints: the same call goes on where it stopped. More than one rate: a folder each in it.
+        tensorboard: as in :func:`medbridge.train.fit`.
+
+    Attributes:
+        model: the network; before ``fit`` an untrained one, which says what features it reads.
+        history: of its training, after ``fit``.
+    """
+
+    name = "MedBridge"
+    rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 3e-3)
+
+    def __init__(
+        self, experts: Sequence[Expert | str], labels: Sequence[str], views: str = "all",
+        prompts: Mapping[str, ClassPrompts] | None = None, config: TrainConfig | None = None, tries: int = 1,
+        progress: bool = True, adapter: AdapterConfig | None = None, sampler: FocalSampler | None = None,
+        out: str | Path | None = None, tensorboard: bool = False,
+    ) -> None:
+        if tries < 1:
+            raise ValueError(f"tries={tries} must be at least 1")
+        self.config, self.tries, self.progress = config or TrainConfig(), tries, progress
+        self.out, self.tensorboard = out, tensorboard
+        self.model = MedBridge(experts, labels, adapter, sampler, prompts, self.config.seed)
+        self.history = History()
+
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+        """Train at every rate of the budget; keep the best on val."""
+        start, best = self.model, None
+        for rate in [self.config.lr] if self.tries == 1 else self.rates[: self.tries]:
+            model = MedBridge(start.experts, start.labels, start.config, start.sampler, start.prompts, self.config.seed)
+            folder = self.out if self.out is None or self.tries == 1 else Path(self.out) / f"rate{rate:g}"
+            history = fit(model, train, val, replace(self.config, lr=rate), folder, self.progress, tensorboard=self.tensorboard)
+            if best is None or history.best_auc > best.best_auc:
+                self.model, self.history, best = model, history, history
+        return self
+
+    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+        """Probabilities float64 ``(n, C)``."""
+        return predict(self.model, films, self.config.batch_size, self.progress).probabilities
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(p.numel() for p in self.model.trainable().values())
