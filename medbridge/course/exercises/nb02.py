@@ -1,97 +1,71 @@
 """Checks of notebook 02: labels with holes, patients in two splits, AUC by pairs. [ours]"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from medbridge.course.exercises.register import AnswerError, exercise
+from medbridge.course.exercises.register import AnswerError, ask, exercise, judge, refuse
 from medbridge.metrics.evaluate import auc
-
-_NAN = float("nan")
 
 
 @exercise("2.1")
-def masked_prevalence(answer: Callable[[np.ndarray], np.ndarray]) -> None:
-    values = np.array([[1, 0, _NAN], [_NAN, 0, _NAN], [0, 1, _NAN], [1, 0, _NAN]], dtype=np.float32)
-    want = np.array([2 / 3, 1 / 4, _NAN])
-    with np.errstate(all="ignore"):
-        got = answer(values.copy())
-    if got is None:
-        raise AnswerError("the function returns nothing; return an array with one share a label")
-    got = np.asarray(got, dtype=np.float64)
-    if got.shape != (3,):
-        raise AnswerError(f"for 4 films and 3 labels the result has shape {got.shape}; give one share a label: (3,)")
-    if np.isnan(got[0]):
-        raise AnswerError("a label with one unknown film came out as NaN; leave unknown films out of the sum")
-    if np.isclose(got[0], 2 / 4):
-        raise AnswerError("unknown films were counted as negative; divide by the number of known films of the label")
-    if not np.allclose(got[:2], want[:2]):
-        raise AnswerError(
-            f"labels with 2 of 3 and 1 of 4 known films positive came out as {got[0]:.3f} and {got[1]:.3f}; "
-            "divide the positives of each label by its own known films"
-        )
+def masked_prevalence(answer: Callable) -> None:
+    """``answer(values)``: share of positives among the known films of each label, ``(n, C)`` of 0, 1, NaN -> ``(C,)``."""
+    nan = np.nan
+    values = np.array([[1, 0, nan], [nan, 0, nan], [0, 1, nan], [1, 0, nan]], dtype=np.float32)
+    got = ask(answer, values, shape=(3,), give="one share per label: here (3,) for 4 films and 3 labels")
+    judge(got[:2], [2 / 3, 1 / 4], [
+        (np.isnan(got[0]), "a label with one unknown film came out as NaN; leave unknown films out of the sum"),
+        (np.isclose(got[0], 2 / 4), "unknown films were counted as negative; divide by the number of known films of the label"),
+    ], f"labels with 2 of 3 and 1 of 4 known films positive came out as {got[0]:.3f} and {got[1]:.3f}; "
+       "divide the positives of each label by its own known films")
     if not np.isnan(got[2]):
         raise AnswerError(f"a label of which nothing is known came out as {got[2]:.3f}; nothing is known: return NaN")
 
 
 @exercise("2.2")
-def patients_in_two_splits(answer: Callable[[pd.DataFrame], list[str]]) -> None:
+def patients_in_two_splits(answer: Callable) -> None:
+    """``answer(table)``: sorted names of the patients with films in more than one split."""
     # Eve has two films in one split and is fine; Di comes before Bo, and lies in all three splits.
     rows = [("Di", "train"), ("Eve", "val"), ("Bo", "train"), ("Di", "test"), ("Eve", "val"), ("Ann", "test"),
             ("Di", "val"), ("Bo", "val"), ("Cem", "train")]  # fmt: skip
     table = pd.DataFrame(rows, columns=["patient_id", "split"])
     got = answer(table.copy())
     if got is None:
-        raise AnswerError("the function returns nothing; return a list of patients")
+        raise AnswerError("your function returns nothing; give a list of patients")
     got = list(got)
-    if "Eve" in got:
-        raise AnswerError("Eve has two films, but both in one split; count different splits, not films")
-    if set(got) != {"Bo", "Di"}:
-        raise AnswerError(
-            f"of a table where Bo and Di lie in more than one split you found {got}; look at all splits of each patient"
-        )
-    if len(got) != 2:
-        raise AnswerError(f"{got} names a patient more than once; give each patient one time")
-    if got != ["Bo", "Di"]:
-        raise AnswerError(f"{got} is not sorted; return the patients in order")
+    refuse([
+        ("Eve" in got, "Eve has two films, but both in one split; count different splits, not films"),
+        (set(got) != {"Bo", "Di"},
+         f"of a table where Bo and Di lie in more than one split you found {got}; look at all splits of each patient"),
+        (len(got) != 2, f"{got} names a patient more than once; give each patient one time"),
+        (got != ["Bo", "Di"], f"{got} is not sorted; return the patients in order"),
+    ])
     clean = answer(table[table["patient_id"].isin(["Ann", "Eve"])].copy())
     if clean is None or len(clean) != 0:
         raise AnswerError(f"for a table without such a patient you return {clean!r}; return an empty list")
 
 
 @exercise("2.3")
-def auc_by_pairs(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
+def auc_by_pairs(answer: Callable) -> None:
+    """``answer(y, scores)``: share of (positive, negative) pairs in order, a tie for one half."""
     y, scores = np.array([1, 0, 1, 0, 0]), np.array([0.7, 0.7, 0.9, 0.1, 0.8])  # 6 pairs: 4 won, 1 lost, 1 tied
-    got = answer(y.copy(), scores.copy())
-    if got is None or np.ndim(got) != 0:
-        raise AnswerError("give one number for one label")
-    got = float(got)
-    for wrong, hint in (
+    got = ask(answer, y, scores, give="one number for one label")
+    judge(got, 4.5 / 6, [
         (4 / 6, "a tied pair was counted as lost; it counts one half"),
         (5 / 6, "a tied pair was counted as won; it counts one half"),
         (1 - 4.5 / 6, "this is 1 - AUC; a pair is in order where the positive film has the higher score"),
         (4 / 5, "tied pairs were left out; they count one half, and stay in the number of pairs"),
         (4.5, "divide by the number of pairs"),
         (4.5 / 25, "divide by the number of pairs of a positive and a negative film, not by all pairs"),
-    ):
-        if np.isclose(got, wrong):
-            raise AnswerError(hint)
+    ], f"the AUC of y={y.tolist()}, scores={scores.tolist()} is 0.750 and you get {got:.3f}")
     rng = np.random.default_rng(0)
     for _ in range(5):
-        y_more, s_more = rng.permutation(np.arange(40) % 3 == 0).astype(int), rng.integers(0, 6, 40) / 5
-        want = auc(y_more, s_more)[0]
-        more = float(answer(y_more.copy(), s_more.copy()))
-        if not np.isclose(got, 4.5 / 6) or not np.isclose(more, want):
-            raise AnswerError(
-                f"the AUC of y={y.tolist()}, scores={scores.tolist()} is 0.750 and you get {got:.3f}; "
-                f"of 40 films with many ties {want:.3f}, and you get {more:.3f}"
-            )
+        y, scores = rng.permutation(np.arange(40) % 3 == 0).astype(int), rng.integers(0, 6, 40) / 5
+        got, want = ask(answer, y, scores), auc(y, scores)[0]
+        judge(got, want, [], f"the AUC of 40 films with many ties is {want:.3f}, and you get {got:.3f}")
     with np.errstate(all="ignore"):
         alone = answer(np.ones(3, dtype=int), np.array([0.1, 0.2, 0.3]))
     if alone is None or not np.isnan(float(alone)):
-        raise AnswerError(
-            f"for three positive films and no negative one you return {alone!r}; there is no pair: return NaN"
-        )
+        raise AnswerError(f"for three positive films and no negative one you return {alone!r}; there is no pair: return NaN")

@@ -1,43 +1,24 @@
 """Checks of notebook 04: one softmax over two kinds of tokens, values that are never formed, pooling of padded views. [ours]"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge.course.exercises.register import AnswerError, exercise
-
-
-def _tensor(got: object, shape: tuple[int, ...], what: str) -> Tensor:
-    if got is None:
-        raise AnswerError(f"the function returns nothing; return {what}, a tensor {shape}")
-    if isinstance(got, tuple):
-        raise AnswerError("the function returns a tuple; return the tensor alone (t.max(dim) gives two things: take .values)")
-    got = torch.as_tensor(got)
-    if tuple(got.shape) != shape:
-        raise AnswerError(f"the result has shape {tuple(got.shape)}; {what} has shape {shape}")
-    return got.float()
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+from medbridge.course.exercises.register import AnswerError, ask, exercise, judge
 
 
 @exercise("4.1")
-def joint_attention(answer: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+def joint_attention(answer: Callable) -> None:
     """``answer(q, k_own, v_own, k_map, v_map)``: (Q, e) from one softmax over Q own and P frozen tokens, one head."""
     rng = torch.Generator().manual_seed(0)
     q, k_own, v_own = (torch.randn(3, 4, generator=rng) for _ in range(3))
     k_map, v_map = (torch.randn(5, 4, generator=rng) for _ in range(2))
-    got = _tensor(answer(*(t.clone() for t in (q, k_own, v_own, k_map, v_map))), (3, 4), "what each query gathers")
+    got = ask(answer, q, k_own, v_own, k_map, v_map, shape=(3, 4), give="what each query gathers, a tensor (3, 4)")
     keys, values = torch.cat([k_own, k_map]), torch.cat([v_own, v_map])
-    scores = q @ keys.T / 2
-    own, mapped = q @ k_own.T / 2, q @ k_map.T / 2
+    scores, own, mapped = q @ keys.T / 2, q @ k_own.T / 2, q @ k_map.T / 2
     two = own.softmax(-1) @ v_own + mapped.softmax(-1) @ v_map
-    wrong = [
+    judge(got, scores.softmax(-1) @ values, [
         (two, "these are two softmaxes, and each sums to 1; one softmax over all tokens lets a query choose between the kinds"),
         (two / 2, "this is the mean of two softmaxes; one softmax over all tokens lets a query choose between the kinds"),
         ((q @ keys.T).softmax(-1) @ values, "divide the scores by the square root of the head's width before the softmax"),
@@ -47,59 +28,44 @@ def joint_attention(answer: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], T
         (scores.softmax(-1)[:, 3:] @ v_map, "the own tokens are in the softmax, but their values are left out of the sum"),
         (own.softmax(-1) @ v_own, "the frozen tokens are left out"),
         (scores @ values, "the scores need a softmax before they weigh the values"),
-    ]
-    _judge(got, scores.softmax(-1) @ values, wrong,
-           "scores of all tokens side by side, one softmax, then the values in the same order")
+    ], "the numbers differ; scores of all tokens side by side, one softmax, values in the same order", rtol=1e-4, atol=1e-5)
 
 
 @exercise("4.2")
-def folded_values(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+def folded_values(answer: Callable) -> None:
     """``answer(a, x, weight, bias)``: A (X W^T + b) as (Q, w), without forming the P x w values."""
     rng = torch.Generator().manual_seed(1)
     queries, tokens, dim, width = 4, 512, 32, 64
     a = 0.7 * torch.randn(queries, tokens, generator=rng).softmax(-1)  # the other queries got the rest
     x, weight, bias = (torch.randn(*s, generator=rng) for s in ((tokens, dim), (width, dim), (width,)))
     with FlopCounterMode(display=False) as counter:
-        got = answer(a.clone(), x.clone(), weight.clone(), bias.clone())
-    got = _tensor(got, (queries, width), "what each query gathers")
+        got = ask(answer, a, x, weight, bias, shape=(queries, width), give="what each query gathers, a tensor (4, 64)")
     plain = a @ x @ weight.T
-    wrong = [
+    judge(got, a @ (x @ weight.T + bias), [
         (plain, "the bias is missing"),
         (plain + bias, "the whole bias was added, but a row of A does not sum to 1: the other queries got the rest"),
-        (plain + bias * a.sum(), "sum each row of A apart: one factor a query"),
+        (plain + bias * a.sum(), "sum each row of A apart: one factor per query"),
         (plain + bias * a.mean(-1, keepdim=True), "the bias counts as often as the row of A sums to: a sum, not a mean"),
-    ]
-    _judge(got, a @ (x @ weight.T + bias), wrong,
-           "gather the tokens first, A X; then the weight; then the bias times the row sums of A")
-    formed = tokens * dim * width
-    if counter.get_total_flops() / 2 >= formed:
+    ], "the numbers differ; gather the tokens first, A X; then the weight; then the bias times the row sums of A",
+        rtol=1e-4, atol=1e-5)
+    if counter.get_total_flops() / 2 >= tokens * dim * width:
         raise AnswerError(
             f"the numbers are right, but your products take {counter.get_total_flops() // 2:,} multiplications: "
             f"all {tokens} x {width} values were formed; multiply A and X first")
 
 
 @exercise("4.3")
-def pool_views(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+def pool_views(answer: Callable) -> None:
     """``answer(tokens, view_mask)``: maximum over the real views, (B, N, Q, w) and bool (B, N) -> (B, Q, w)."""
-    rng = torch.Generator().manual_seed(2)
-    tokens = torch.randn(2, 4, 3, 5, generator=rng) - 3.0  # nearly all negative
+    tokens = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(2)) - 3.0  # nearly all negative
     mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
     tokens[1, 2:] = 7.0  # what lies in padding must not matter
-    got = _tensor(answer(tokens.clone(), mask.clone()), (2, 3, 5), "the pooled tokens")
+    got = ask(answer, tokens, mask, shape=(2, 3, 5), give="the pooled tokens, a tensor (2, 3, 5)")
     real = mask[:, :, None, None]
-    mean = (tokens * real).sum(1) / real.sum(1)
-    wrong = [
+    judge(got, tokens.masked_fill(~real, -torch.inf).amax(1), [
         (tokens.amax(1), "the padding of the second film won; it must never win"),
         ((tokens * real).amax(1), "padding was set to 0, and 0 beats negative numbers; it must lose against every number"),
         (tokens.masked_fill(real, -torch.inf).amax(1), "the mask is the wrong way round: True is a real view"),
-        (mean, "this is the mean over the real views; take the maximum"),
+        ((tokens * real).sum(1) / real.sum(1), "this is the mean over the real views; take the maximum"),
         (tokens.mean(1), "this is the mean over all views; take the maximum over the real ones"),
-    ]
-    _judge(got, tokens.masked_fill(~real, -torch.inf).amax(1), wrong,
-           "set padding to minus infinity, then take the maximum over views")
-
-
-def _judge(got: Tensor, want: Tensor, wrong: list[tuple[Tensor, str]], otherwise: str) -> None:
-    if _close(got, want):
-        return
-    raise AnswerError(next((hint for value, hint in wrong if _close(got, value)), f"the numbers differ; {otherwise}"))
+    ], "the numbers differ; set padding to minus infinity, then take the maximum over views", rtol=1e-4, atol=1e-5)

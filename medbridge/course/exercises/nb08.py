@@ -1,74 +1,37 @@
 """Checks of notebook 08: Tip-Adapter for many labels, LoRA's parameters, choices that leak test films, an honest score. [ours]"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
-from medbridge.course.exercises.register import AnswerError, exercise
-
-
-@exercise("8.2")
-def lora_parameters(answer: Callable[[tuple[int, ...], int], int]) -> None:
-    """``answer(shape, rank)``: numbers that LoRA trains beside a weight of this shape, linear or convolution."""
-    for shape, rank in (((12, 5), 2), ((768, 768), 8), ((64, 16, 3, 3), 4), ((32, 32, 1, 1), 1)):
-        got = answer(shape, rank)
-        if got is None or np.ndim(got) != 0:
-            raise AnswerError("give one whole number: how many numbers A and B hold together")
-        rows, columns = shape[0], math.prod(shape[1:])
-        want = rank * (rows + columns)
-        if got == want:
-            continue
-        hints = {
-            rows * columns: "that is the frozen weight itself, whatever the rank; A and B are what is trained",
-            rank * rows * columns: "A and B are thin: neither has both sides of W; count each alone and add",
-            rank * rows: "that is B alone; A is trained too",
-            rank * columns: "that is A alone; B is trained too",
-            rows * columns + want: "W stays frozen; count A and B alone",
-            rank * rank * (rows + columns): "the rank is a side of A and a side of B, once each",
-            rank * (rows + shape[1]): "a convolution's A looks at the whole window: channels times height times width",
-            math.prod(shape[2:]) * rank * (rows + shape[1]): "the kernel belongs to A; B after it is 1 x 1",
-        }
-        hint = hints.get(int(got), "A is rank x inputs, B is outputs x rank")
-        raise AnswerError(f"a weight of shape {shape} at rank {rank}: {want}, you say {got:g}; {hint}")
+from medbridge.course.exercises.register import AnswerError, ask, exercise, judge
 
 
 @exercise("8.1")
-def tip_logits(answer: Callable[..., Tensor]) -> None:
+def tip_logits(answer: Callable) -> None:
     """``answer(f, keys, y, mask, zero_shot, alpha, beta)``: Tip-Adapter's logits ``(B, C)``; labels may be unknown."""
     generator = torch.Generator().manual_seed(3)
-    keys = F.normalize(torch.randn(40, 6, generator=generator), dim=1)
-    f = F.normalize(torch.randn(5, 6, generator=generator), dim=1)
+    keys, f = (F.normalize(torch.randn(n, 6, generator=generator), dim=1) for n in (40, 5))
     y = (torch.rand(40, 3, generator=generator) < torch.tensor([0.5, 0.1, 0.3])).float()
     mask = torch.rand(40, 3, generator=generator) < 0.8
     y, zero = torch.where(mask, y, 0.0), torch.randn(5, 3, generator=generator)
-    alpha, beta = 3.0, 2.0
+    alpha, beta, give = 3.0, 2.0, "logits of shape (5, 3), one per film and label"
     want = KeyValueCache(keys, cache_values(y, mask), torch.zeros(3, 6), 1.0, alpha, beta, False)(f).detach() + zero
-    got = _tensor(answer(f.clone(), keys.clone(), y.clone(), mask.clone(), zero.clone(), alpha, beta), want.shape)
-    if torch.allclose(got, want, atol=1e-4):
-        # a label with no known positive must not divide by zero
-        blank = torch.zeros_like(mask)
-        blank[:, 0] = mask[:, 0]
-        bare = _tensor(answer(f.clone(), keys.clone(), y.clone(), blank, zero.clone(), alpha, beta), want.shape)
-        if not torch.isfinite(bare).all():
-            raise AnswerError("a label that no film knows gives NaN; divide by at least 1: the cache is silent about it")
-        return
+    got = ask(answer, f, keys, y, mask, zero, alpha, beta, shape=(5, 3), give=give)
     known = mask.float()
     positive, negative = y * known, (1 - y) * known
     shares = positive / positive.sum(0) - negative / negative.sum(0)
     affinity = torch.exp(-beta * (1 - f @ keys.T))
     ignoring = (2 * y - 1) / torch.where(y > 0, y.sum(0), (1 - y).sum(0))
-    typical = [
+    judge(got, want, [
         (alpha * affinity @ shares, "the zero-shot scores are missing: the cache is added to them"),
         (affinity @ shares + zero, "alpha weighs the cache; multiply by it"),
-        (alpha * affinity @ (positive - negative) + zero,
-         "a rare label is always told absent: divide by how many films are present, and by how many are absent"),
+        (alpha * affinity @ (positive - negative) + zero, "a rare label is always predicted absent: divide by how many films are "
+                                                          "present, and by how many are absent"),
         (alpha * affinity @ (positive - negative) / known.sum(0) + zero,
          "divide present by how many are present and absent by how many are absent, not both by all known"),
         (alpha * affinity @ (positive / positive.sum(0)) + zero, "absent films speak against the label; subtract their share"),
@@ -77,29 +40,34 @@ def tip_logits(answer: Callable[..., Tensor]) -> None:
          "the sign in the exponent is wrong: a film that is alike must weigh more, not less"),
         (alpha * (f @ keys.T) @ shares + zero, "the affinity is exp(-beta (1 - similarity)), not the similarity"),
         (-alpha * affinity @ shares + zero, "the sign of the cache is wrong: present speaks for the label"),
-    ]
-    for wrong, hint in typical:
-        if torch.allclose(got, wrong, atol=1e-4):
-            raise AnswerError(hint)
-    raise AnswerError(f"the first logit is {want[0, 0]:.4f}, you give {got[0, 0]:.4f}; affinity is exp(-beta (1 - f keys^T)), "
-                      "values present / number present - absent / number absent, 0 where unknown; times alpha, plus zero_shot")
+    ], f"the first logit is {want[0, 0]:.4f}, you give {got[0, 0]:.4f}; affinity is exp(-beta (1 - f keys^T)), values present / "
+       "number present - absent / number absent, 0 where unknown; times alpha, plus zero_shot", atol=1e-4)
+    blank = mask & torch.tensor([True, False, False])  # a label with no known positive must not divide by zero
+    if not np.isfinite(ask(answer, f, keys, y, blank, zero, alpha, beta, shape=(5, 3), give=give)).all():
+        raise AnswerError("a label that no film knows gives NaN; divide by at least 1: the cache is silent about it")
 
 
-def _tensor(got: object, shape: torch.Size) -> Tensor:
-    if got is None or not hasattr(got, "shape"):
-        raise AnswerError("the function returns no tensor; return logits of shape (films, labels)")
-    found = torch.as_tensor(got).detach().float()
-    if found.shape != shape:
-        raise AnswerError(f"return logits of shape {tuple(shape)}, one a film and label; yours is {tuple(found.shape)}")
-    return found
+@exercise("8.2")
+def lora_parameters(answer: Callable) -> None:
+    """``answer(shape, rank)``: numbers that LoRA trains beside a weight of this shape, linear or convolution."""
+    for shape, rank in (((12, 5), 2), ((768, 768), 8), ((64, 16, 3, 3), 4), ((32, 32, 1, 1), 1)):
+        got = ask(answer, shape, rank, give="one whole number: how many numbers A and B hold together")
+        rows, columns = shape[0], math.prod(shape[1:])
+        want = rank * (rows + columns)
+        judge(got, want, [
+            (math.prod(shape[2:]) * rank * (rows + shape[1]), "the kernel belongs to A; B after it is 1 x 1"),
+            (rank * (rows + shape[1]), "a convolution's A looks at the whole window: channels times height times width"),
+            (rank * rank * (rows + columns), "the rank is a side of A and a side of B, once each"),
+            (rows * columns + want, "W stays frozen; count A and B alone"),
+            (rank * columns, "that is A alone; B is trained too"),
+            (rank * rows, "that is B alone; A is trained too"),
+            (rank * rows * columns, "A and B are thin: neither has both sides of W; count each alone and add"),
+            (rows * columns, "that is the frozen weight itself, whatever the rank; A and B are what is trained"),
+        ], "A is rank x inputs, B is outputs x rank",
+            f"a weight of shape {shape} at rank {rank}: {want}, you say {got:.10g}", rtol=0)
 
 
-_LEAKS = {
-    "B": "B keeps the epoch by its test AUC: the test films chose the model that they then grade",
-    "D": "D computes mean and deviation over all films, test films among them: what is learned from them goes into the features",
-    "E": "E looks at the test AUC of every setting and reports the best: that is choosing on the test films",
-    "G": "G has films of the same patient in training and in test: the model may know the patient",
-}
+_LEAKS = {"B": "epoch by epoch", "D": "before any training", "E": "in a table of results", "G": "by who is on the films"}
 _CLEAN = {
     "A": "A chooses on validation and looks at test once: nothing of the test films was used",
     "C": "C uses the text of the labels, which is known before any film is seen",
@@ -112,33 +80,27 @@ _CLEAN = {
 def leaks(answer: Iterable[str]) -> None:
     """The letters of the procedures that let test films into a choice."""
     try:
-        told = {str(letter).strip().upper() for letter in answer}
+        letters = sorted({str(letter).strip().upper() for letter in answer})
     except TypeError:
         raise AnswerError("give a set of letters, such as {'A', 'B'}") from None
-    unknown = sorted(told - set(_LEAKS) - set(_CLEAN))
-    if unknown:
-        raise AnswerError(f"{unknown[0]!r} is none of the procedures; give letters from A to H")
-    for letter in sorted(told & set(_CLEAN)):
-        raise AnswerError(f"{_CLEAN[letter]}; take {letter} out")
-    missing = sorted(set(_LEAKS) - told)
-    if missing:
-        hints = {"B": "epoch by epoch", "D": "before any training", "E": "in a table of results", "G": "by who is on the films"}
-        raise AnswerError(f"{len(missing)} more let test films in; look for one that does it {hints[missing[0]]}")
+    for letter in letters:
+        if letter not in _LEAKS | _CLEAN:
+            raise AnswerError(f"{letter!r} is none of the procedures; give letters from A to H")
+    for letter in letters:
+        if letter in _CLEAN:
+            raise AnswerError(f"{_CLEAN[letter]}; take {letter} out")
+    if missing := [how for letter, how in _LEAKS.items() if letter not in letters]:
+        raise AnswerError(f"{len(missing)} more let test films in; look for one that does it {missing[0]}")
 
 
 @exercise("8.4")
-def honest_score(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
+def honest_score(answer: Callable) -> None:
     """``answer(val, test)``, both (seeds, settings): mean test AUC over seeds, each seed's setting chosen on its validation."""
     val = np.array([[0.70, 0.74, 0.72], [0.69, 0.66, 0.71], [0.73, 0.73, 0.60]])
     test = np.array([[0.68, 0.65, 0.75], [0.71, 0.70, 0.62], [0.64, 0.72, 0.73]])
-    got = answer(val.copy(), test.copy())
-    if got is None or np.ndim(got) != 0:
-        raise AnswerError("give one number, the mean over the seeds")
-    want = float(np.mean([test[0, 1], test[1, 2], test[2, 0]]))
-    if math.isclose(got, want, abs_tol=1e-9):
-        return
-    seeds = np.arange(3)
-    hints = [
+    got, seeds = ask(answer, val, test, give="one number, the mean over the seeds"), np.arange(3)
+    want = test[seeds, val.argmax(axis=1)].mean()
+    judge(got, want, [
         (test.max(axis=1).mean(), "that is the best test AUC of each seed: the test films chose the setting"),
         (test.mean(axis=0).max(), "that is the setting of the best mean test AUC: the test films chose it"),
         (test.max(), "that is the best test AUC of all; choose by val"),
@@ -147,9 +109,5 @@ def honest_score(answer: Callable[[np.ndarray, np.ndarray], float]) -> None:
         (val.max(axis=1).mean(), "that is the validation AUC of what was chosen by it, which is too good"),
         (test[seeds, val.argmin(axis=1)].mean(), "you take the worst setting on val"),
         (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two tie on val, keep the first, whatever test says"),
-    ]
-    for wrong, hint in hints:
-        if math.isclose(got, float(wrong), abs_tol=1e-9):
-            raise AnswerError(hint)
-    raise AnswerError(f"the answer for the check's table is {want:.4f}, you give {got:.4f}; in each row take the column "
-                      "where val is largest, read test there, and average over the rows")
+    ], f"the answer for the check's table is {want:.4f}, you give {got:.4f}; in each row take the column where val is largest, "
+       "read test there, and average over the rows")

@@ -1,69 +1,59 @@
 """Checks of notebook 12: the size of a cache, the weights of a step's parts, a snapshot that resumes exactly. [ours]"""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from medbridge.course.exercises.register import AnswerError, exercise
+from medbridge.course.exercises.register import AnswerError, ask, close, exercise, judge, refuse
 
 
 @exercise("12.1")
-def cache_gigabytes(answer: Callable[[int, int, Sequence[tuple[int, int]]], float]) -> None:
+def cache_gigabytes(answer: Callable) -> None:
     """``answer(films, views, maps)``: gigabytes of float16 maps, ``maps`` the (tokens, width) of each depth that is kept."""
     for films, views, maps in ((1000, 10, [(197, 768)]), (112_120, 14, [(257, 384), (257, 192)]), (5, 1, [(50, 64), (10, 128)])):
-        want = 2 * films * views * sum(t * w for t, w in maps) / 1e9
-        got = answer(films, views, list(maps))
-        if got is None or np.ndim(got) != 0:
-            raise AnswerError("give one number: gigabytes")
-        hints = {
-            2.0: "it is twice too large; float16 takes two bytes a number, float32 four",
-            0.5: "it is half of what it takes; a float16 number takes two bytes",
-            1e9: "that is bytes; a gigabyte is 10^9 of them",
-            1e3: "that is megabytes; a gigabyte is 10^9 bytes",
-            1e9 / 2**30: "that is in GiB (2^30 bytes); here GB is 10^9 bytes",
-            1 / views: "the views are missing: every view of a film has maps of its own"}
-        for factor, hint in hints.items():
-            if np.isclose(got, factor * want, rtol=1e-6) and factor != 1:
-                raise AnswerError(hint)
-        if len(maps) > 1 and np.isclose(got, 2 * films * views * maps[0][0] * maps[0][1] / 1e9, rtol=1e-6):
-            raise AnswerError("only the first depth is counted; the maps of all depths are kept")
-        if not np.isclose(got, want, rtol=1e-6):
-            raise AnswerError(f"{films:,} films x {views} views with maps {maps} take {want:.6g} GB, you give {float(got):.6g}")
+        got, sizes = ask(answer, films, views, maps, give="one number: gigabytes"), [t * w for t, w in maps]
+        want = 2 * films * views * sum(sizes) / 1e9
+        judge(got, want, [
+            (2 * want, "it is twice too large; float16 takes two bytes per number, float32 four"),
+            (want / 2, "it is half of what it takes; a float16 number takes two bytes"),
+            (1e9 * want, "that is bytes; a gigabyte is 10^9 of them"),
+            (1e3 * want, "that is megabytes; a gigabyte is 10^9 bytes"),
+            (1e9 / 2**30 * want, "that is in GiB (2^30 bytes); here GB is 10^9 bytes"),
+            (want / views, "the views are missing: every view of a film has maps of its own"),
+            (want * sizes[0] / sum(sizes), "only the first depth is counted; the maps of all depths are kept"),
+        ], f"{films:,} films x {views} views with maps {maps} take {want:.6g} GB, you give {got:.6g}", rtol=1e-6, atol=0)
 
 
 @exercise("12.2")
-def part_weights(answer: Callable[[np.ndarray, list[np.ndarray]], Sequence[float]]) -> None:
+def part_weights(answer: Callable) -> None:
     """``answer(mask, parts)``: weight of each part's masked mean, so that the weighted sum is the masked mean of all."""
     rng = np.random.default_rng(0)
     mask = rng.random((7, 5)) < 0.5
     mask[:3] = [[True] * 5, [True] * 5, [False] * 5]
     losses, parts = rng.random((7, 5)), [np.array([0, 1]), np.array([2]), np.array([3, 4, 5, 6])]
-    got = answer(mask.copy(), [p.copy() for p in parts])
-    if got is None or np.shape(got) != (3,):
-        raise AnswerError("give one weight for each part")
-    got = np.asarray(got, dtype=float)
-    if np.allclose(got, 1 / 3):
-        raise AnswerError("equal weights let a label of a small part count more; parts differ in their known labels")
-    if np.allclose(got, np.array([2, 1, 4]) / 7):
-        raise AnswerError("these are the shares of the films; a mean over known labels asks for the shares of known labels")
-    if not np.isclose(got.sum(), 1):
-        raise AnswerError(f"the weights add up to {got.sum():.3f}; divide by the known labels of the whole step")
+    give = "one weight for each part"
+    got = ask(answer, mask, parts, shape=(3,), give=give)
     means = [losses[p][mask[p]].mean() if mask[p].any() else 0.0 for p in parts]
-    if not np.isclose(got @ means, losses[mask].mean()):
-        raise AnswerError("the weighted sum of the parts' means is not the mean over all known labels")
-    empty = answer(np.zeros((4, 2), dtype=bool), [np.array([0, 1]), np.array([2, 3])])
-    if empty is None or not np.isfinite(empty).all():
+    refuse([
+        (close(got, [1 / 3] * 3), "equal weights let a label of a small part count more; parts differ in their known labels"),
+        (close(got, [2 / 7, 1 / 7, 4 / 7]),
+         "these are the shares of the films; a mean over known labels asks for the shares of known labels"),
+        (not close(got.sum(), 1), f"the weights add up to {got.sum():.3f}; divide by the known labels of the whole step"),
+        (not close(got @ means, losses[mask].mean()),
+         "the weighted sum of the parts' means is not the mean over all known labels"),
+    ])
+    empty = ask(answer, np.zeros((4, 2), dtype=bool), [np.array([0, 1]), np.array([2, 3])], shape=(2,), give=give)
+    if not np.isfinite(empty).all():
         raise AnswerError("where no label of the step is known you divide by zero; any finite weights will do, such as zeros")
 
 
 class Walk:
     """A training in small: momentum SGD with dropout on a quadratic. All that it depends on is in its attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 0) -> None:
         self.weights, self.momentum, self.step = np.full(6, 5.0), np.zeros(6), 0
         self.rng = np.random.default_rng(0)
+        self.advance(steps)
 
     def advance(self, steps: int) -> None:
         """Take steps; the rate falls with the step's number, dropout comes from ``rng``. Arrays change in place."""
@@ -82,29 +72,22 @@ def snapshot(answer: tuple[Callable[[Walk], object], Callable[[Walk, object], No
     except (TypeError, ValueError):
         raise AnswerError("give two functions: (save, load)") from None
     for before, after in ((4, 6), (1, 3)):
-        straight, first, second = Walk(), Walk(), Walk()
-        straight.advance(before + after)
-        first.advance(before)
-        state = save(first)
+        saved, killed, resumed, straight = Walk(before), Walk(before), Walk(), Walk(before + after)
+        state = save(killed)
         if state is None:
             raise AnswerError("save returns nothing; return what load needs")
-        second.rng.random(11)  # a new process has drawn other numbers
-        first.advance(2)  # the run goes on after it was saved, and is killed then
-        load(second, state)
-        if second.step != before:
-            at = " (the state has moved on with the run: copy what changes in place)" if second.step == before + 2 else ""
-            raise AnswerError(f"after load the walk is at step {second.step}, and it was saved at {before}{at}")
-        second.advance(after)
-        if np.array_equal(second.weights, straight.weights) and np.array_equal(second.momentum, straight.momentum):
-            continue
-        reference = Walk()
-        reference.advance(before)
-        fresh = Walk()
-        load(fresh, state)
-        if not np.array_equal(fresh.weights, reference.weights):
-            raise AnswerError("the weights are not those of the moment of saving; arrays change in place, so save a copy")
-        if not np.array_equal(fresh.momentum, reference.momentum):
-            missing = "missing" if not fresh.momentum.any() else "not that of the moment of saving: save a copy"
-            raise AnswerError(f"the optimiser's momentum is {missing}")
-        raise AnswerError("the random numbers after load are others than in the undisturbed run: save rng.bit_generator.state, a "
-                          "copy of its value and not the generator itself")
+        resumed.rng.random(11)  # a new process has drawn other numbers
+        killed.advance(2)  # the run goes on after it was saved, and is killed then
+        load(resumed, state)
+        moved = " (the state has moved on with the run: copy what changes in place)" if resumed.step == before + 2 else ""
+        missing = "not that of the moment of saving: save a copy" if resumed.momentum.any() else "missing"
+        refuse([
+            (resumed.step != before, f"after load the walk is at step {resumed.step}, and it was saved at {before}{moved}"),
+            (not np.array_equal(resumed.weights, saved.weights),
+             "the weights are not those of the moment of saving; arrays change in place, so save a copy"),
+            (not np.array_equal(resumed.momentum, saved.momentum), f"the optimiser's momentum is {missing}"),
+        ])
+        resumed.advance(after)
+        if not np.array_equal(resumed.weights, straight.weights):
+            raise AnswerError("the random numbers after load are others than in the undisturbed run: save "
+                              "rng.bit_generator.state, a copy of its value and not the generator itself")

@@ -1,39 +1,9 @@
-"""Checks of the exercises of notebook 08: right answers pass, typical mistakes get their own hint."""
-
-import re
-from pathlib import Path
+"""Cases of the exercises of notebook 08."""
 
 import numpy as np
-import pytest
 import torch
 
-from medbridge.course import check
-
-SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "sources" / "08_baselines.py"
-ANSWERS = {"8.1": "tip_logits", "8.2": "lora_parameters", "8.3": "leaking", "8.4": "honest_score"}
-
-
-def test_printed_solutions_are_right_and_those_of_the_solution_notebook(capsys):
-    blocks = re.findall(r"^# ```python\n(.*?)^# ```$", SOURCE.read_text(encoding="utf-8"), re.S | re.M)
-    solved = (SOURCE.parent / "solutions" / SOURCE.name).read_text(encoding="utf-8")
-    scope = {"np": np, "torch": torch}
-    assert len(blocks) == 4
-    for block in blocks:
-        code = "\n".join(line.removeprefix("#").removeprefix(" ") for line in block.splitlines())
-        exec(code, scope)
-        assert code in solved
-    for number, name in ANSWERS.items():
-        check(number, scope[name])
-        assert capsys.readouterr().out == f"Exercise {number}: right\n"
-
-
-@pytest.mark.parametrize("number", ANSWERS)
-def test_stub_is_not_begun(number, capsys):
-    def stub(*_):
-        raise NotImplementedError
-
-    check(number, None if number == "8.3" else stub)
-    assert capsys.readouterr().out == f"Exercise {number}: not begun yet\n"
+NAMES = {"8.1": "tip_logits", "8.2": "lora_parameters", "8.3": "leaking", "8.4": "honest_score"}
 
 
 def _tip(f, keys, y, mask, zero, alpha, beta, known=True, share="each", sides=True, safe=True, power=-1, add=True, loud=True,
@@ -56,7 +26,7 @@ def _tip_with(**kw):
 WRONG = [
     ("8.1", _tip_with(add=False), "zero-shot scores are missing"),
     ("8.1", _tip_with(loud=False), "alpha weighs the cache"),
-    ("8.1", _tip_with(share="none"), "a rare label is always told absent"),
+    ("8.1", _tip_with(share="none"), "a rare label is always predicted absent"),
     ("8.1", _tip_with(share="all"), "not both by all known"),
     ("8.1", _tip_with(sides=False), "absent films speak against the label"),
     ("8.1", _tip_with(known=False), "unknown label counts as absent"),
@@ -64,8 +34,8 @@ WRONG = [
     ("8.1", _tip_with(power=0), "not the similarity"),
     ("8.1", _tip_with(sign=-1), "sign of the cache"),
     ("8.1", _tip_with(safe=False), "gives NaN"),
-    ("8.1", lambda *a: _tip(*a).T, "return logits of shape (5, 3)"),
-    ("8.1", lambda *a: None, "returns no tensor"),
+    ("8.1", lambda *a: _tip(*a).T, "give logits of shape (5, 3)"),
+    ("8.1", lambda *a: None, "returns nothing"),
     ("8.1", lambda *a: 2 * _tip(*a), "the first logit is"),
     ("8.2", lambda s, r: int(np.prod(s)), "the frozen weight itself"),
     ("8.2", lambda s, r: r * int(np.prod(s)), "A and B are thin"),
@@ -99,15 +69,7 @@ WRONG = [
     ("8.4", lambda v, t: 0.5, "in each row take the column"),
 ]
 
-
-@pytest.mark.parametrize("number, answer, hint", WRONG)
-def test_typical_mistakes_get_their_own_hint(number, answer, hint, capsys):
-    check(number, answer)
-    told = capsys.readouterr().out
-    assert told.startswith(f"Exercise {number}: not yet right: ") and hint in told, told
-
-
-def test_other_ways_to_be_right(capsys):
-    check("8.3", ["g", "e", "d", "b"])
-    check("8.4", lambda v, t: sum(row[np.argmax(score)] for score, row in zip(v, t, strict=True)) / len(v))
-    assert capsys.readouterr().out == "Exercise 8.3: right\nExercise 8.4: right\n"
+RIGHT = [
+    ("8.3", ["g", "e", "d", "b"]),
+    ("8.4", lambda v, t: sum(row[np.argmax(score)] for score, row in zip(v, t, strict=True)) / len(v)),
+]
