@@ -111,6 +111,6 @@ def judge_interval(
          "your interval is as narrow as if every film were a patient; draw patients, with all their films"),
         (not 0.75 < by_patient < 1.35,
          f"your interval is {by_patient:.2f} times as long as it should be, too {'wide' if by_patient > 1 else 'narrow'}; "
-         "draw as many patients as there are, with replacement; one drawn twice brings its films twice; percentiles 2.5 and 97.5"),
+         "draw as many patients as there are, with replacement, one drawn twice with its films twice; percentiles 2.5 and 97.5"),
         (not np.isfinite(few).all(), "a resample without a positive film has no AUC; leave such resamples out"),
     ])
