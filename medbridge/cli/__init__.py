@@ -1,4 +1,4 @@
-"""The command line: one thin file a command; :mod:`medbridge.cli.app` dispatches."""
+"""The command line: one file per command, called by :mod:`medbridge.cli.app`."""
 
 from medbridge.cli.app import main
 

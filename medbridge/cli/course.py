@@ -1,28 +1,24 @@
 """``medbridge course progress``: which exercises are solved."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from dataclasses import asdict
 
+from medbridge.cli.options import add_options
 from medbridge.course.progress import progress_file, summary
 
-__all__ = ["register"]
 
-
-def register(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    group = commands.add_parser("course", help="the exercises of the notebooks").add_subparsers(dest="action", required=True)
-    one = group.add_parser("progress", help="which exercises are solved, how far each notebook is")
-    one.add_argument("--json", action="store_true", help="print JSON")
+def register(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    one = actions.add_parser("progress", help="which exercises are solved, how far each notebook is")
+    add_options(one, "json")
     one.set_defaults(run=_progress)
 
 
 def _progress(args: argparse.Namespace) -> None:
     notebooks = summary()
-    solved, total = (sum(len(getattr(n, part)) for n in notebooks for part in parts)
-                     for parts in (("solved",), ("solved", "tried", "open")))
+    solved = sum(len(n.solved) for n in notebooks)
+    total = sum(len([*n.solved, *n.tried, *n.open]) for n in notebooks)
     ahead = next((number for n in notebooks for number in sorted((*n.tried, *n.open), key=_order)), None)
     if args.json:
         print(json.dumps({"solved": solved, "exercises": total, "next": ahead, "file": str(progress_file()),

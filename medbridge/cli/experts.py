@@ -1,28 +1,21 @@
-"""``medbridge experts list | info | fetch | profile | add | drop``, and the option ``--weights NAME=FILE`` of other commands."""
-
-from __future__ import annotations
+"""``medbridge experts list | info | fetch | profile | add | drop``."""
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from medbridge.errors import AdapterError, ExpertError
-from medbridge.experts import ALIASES, PRECISIONS, Expert, create_expert
+from medbridge.adapter import save_adapter, with_expert, without_expert
+from medbridge.cli.options import add_options, build_experts, load_model
+from medbridge.experts import ALIASES
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
 from medbridge.features.cost import cost_table, expert_cost
 from medbridge.model import MedBridge
+from medbridge.support.text import text_table
 
-__all__ = ["add_precision", "add_weights", "build_experts", "load_model", "register"]
 
-
-def register(commands: argparse._SubParsersAction) -> None:
-    """Add the command group."""
-    group = commands.add_parser("experts", help="foundation models by name, and the experts of a mixture")
-    group.set_defaults(run=_list)
-    actions = group.add_subparsers(dest="action")
-    actions.add_parser("list", help="the experts that have a short name").set_defaults(run=_list)
+def register(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_list)
+    actions = parser.add_subparsers(dest="action")
+    actions.add_parser("list", help="the experts that have a short name")
     one = actions.add_parser("info", help="licence, size, input resolution, depth, width, and whether the weights are here")
     one.add_argument("name", metavar="NAME")
     one.set_defaults(run=_info)
@@ -34,74 +27,19 @@ def register(commands: argparse._SubParsersAction) -> None:
                               ("drop", "drop an expert from a saved adapter's mixture", _drop)):
         one = actions.add_parser(action, help=text)
         one.add_argument("name", metavar="NAME")
-        one.add_argument("--adapter", required=True, help="folder that adapt wrote; it is not changed")
-        one.add_argument("--out", required=True, help="folder of the new adapter")
-        add_weights(one)
+        add_options(one, "adapter out weights", adapter={"help": "folder that adapt wrote; it is not changed"},
+                    out={"required": True, "help": "folder of the new adapter"})
         one.set_defaults(run=run)
-    one = actions.add_parser("profile", help="seconds and memory a view on this machine, and bytes in the cache")
+    one = actions.add_parser("profile", help="seconds and memory per view on this machine, and bytes in the cache")
     one.add_argument("names", nargs="+", metavar="NAME")
     one.add_argument("--views", type=int, default=4, help="views of a batch")
     one.add_argument("--device", default="cpu")
-    add_weights(one)
+    add_options(one, "weights")
     one.set_defaults(run=_profile)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """The option that names weights files by expert."""
-    parser.add_argument("--weights", action="append", default=[], metavar="NAME=FILE",
-                        help="file (or folder) of an expert's weights; repeat for more than one")
-
-
-def add_precision(parser: argparse.ArgumentParser, trained: bool = False) -> None:
-    """The option that says what the frozen towers compute in; ``trained``: by default what the adapter was trained with."""
-    parser.add_argument("--precision", choices=PRECISIONS, default=None if trained else "float32",
-                        help="what the frozen towers compute in; such features have a place of their own in the cache "
-                             f"(default: {'as in training' if trained else 'float32'})")
-
-
-def build_experts(
-    names: Sequence[str], given: Sequence[str] = (), device: str = "cpu", precision: str | Sequence[str] = "float32",
-) -> list[Expert]:
-    """Experts by name, some of them with weights from ``NAME=FILE``; ``precision``: of all, or one each.
-
-    Raises:
-        ExpertError: an entry without ``=``, or of an expert that is not asked for.
-    """
-    files = _files(names, given)
-    kinds = [precision] * len(names) if isinstance(precision, str) else precision
-    return [create_expert(name, device, weights=files.get(name), precision=p) for name, p in zip(names, kinds, strict=True)]
-
-
-def load_model(folder: str | Path, given: Sequence[str] = (), precision: str | None = None) -> MedBridge:
-    """A saved adapter, with the weights of some of its experts from ``NAME=FILE``; ``precision``: another than in training."""
-    if not given:
-        return MedBridge.load(folder, precision=precision)
-    path = Path(folder) / "adapter.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["experts"]
-        names, kinds = [e["name"] for e in entries], [precision or e.get("precision", "float32") for e in entries]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterError(f"{path}: names no experts ({error}); give the folder that `medbridge adapt` wrote") from error
-    return MedBridge.load(folder, build_experts(names, given, precision=kinds), precision)
-
-
-def _files(names: Sequence[str], given: Sequence[str]) -> Mapping[str, str]:
-    files = {}
-    for entry in given:
-        name, equals, file = entry.partition("=")
-        if not equals or not file:
-            raise ExpertError(f"--weights {entry}: write NAME=FILE, the expert's name and its file")
-        if name not in names:
-            raise ExpertError(f"--weights {entry}: no expert {name!r} here; the experts are {', '.join(names)}")
-        files[name] = file
-    return files
-
-
 def _list(_: argparse.Namespace) -> None:
-    width = max(map(len, ALIASES))
-    licence = max(len(alias.licence) for alias in ALIASES.values())
-    for name, alias in ALIASES.items():
-        print(f"{name:<{width}}  {alias.licence:<{licence}}  {alias.note}")
+    print(text_table([[name, alias.licence, alias.note] for name, alias in ALIASES.items()]))
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -122,10 +60,10 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    found = fetch_expert(args.name, args.to)
-    for file in found:
+    files = fetch_expert(args.name, args.to)
+    for file in files:
         print(f"{file.path}  {'was here' if file.was_here else f'checksum {file.checksum} as the hub states it'}")
-    if not found:
+    if not files:
         print(f"{args.name} is shipped; nothing to fetch")
 
 
@@ -137,13 +75,13 @@ def _profile(args: argparse.Namespace) -> None:
 def _add(args: argparse.Namespace) -> None:
     own = [entry for entry in args.weights if entry.partition("=")[0] == args.name]
     model = load_model(args.adapter, [entry for entry in args.weights if entry not in own])
-    _edited(model.with_expert(build_experts([args.name], own)[0]), args.out)
+    _save(with_expert(model, build_experts([args.name], own)[0]), args.out)
 
 
 def _drop(args: argparse.Namespace) -> None:
-    _edited(load_model(args.adapter, args.weights).without_expert(args.name), args.out)
+    _save(without_expert(load_model(args.adapter, args.weights), args.name), args.out)
 
 
-def _edited(model: MedBridge, out: str) -> None:
-    model.save(out)
+def _save(model: MedBridge, out: str) -> None:
+    save_adapter(model, out)
     print(f"{model.card['edited'][-1]}\nadapter of {', '.join(e.name for e in model.experts)} is in {out}/")

@@ -1,4 +1,4 @@
-"""Options that several commands share: which benchmark, options of its loader, and the fields of settings."""
+"""What several commands share: options, and the benchmarks, experts, adapters and settings that they name."""
 
 from __future__ import annotations
 
@@ -6,23 +6,91 @@ import argparse
 import ast
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
+from medbridge.adapter import load_adapter, read_adapter
 from medbridge.data import list_benchmarks
 from medbridge.data.tasks import BenchmarkRef
-from medbridge.errors import BenchmarkError, MedBridgeError
+from medbridge.errors import BenchmarkError, ExpertError, MedBridgeError
+from medbridge.experts import PRECISIONS, Expert, create_expert
+from medbridge.model import MedBridge
+from medbridge.support.settings import read_text
 
-__all__ = ["add_benchmark", "add_option", "add_settings", "benchmark_ref", "named_benchmark", "parse_options", "settings_of",
-           "source_ref"]
+NOTICE = "For research and education, not for clinical use."
+_REPEATED = {"action": "append", "metavar": "NAME"}
+_SHARED: dict[str, dict[str, Any]] = {
+    "train": {"metavar": "NAME[=ROOT]", "help": "train on it; without --test, its own test split is scored"},
+    "benchmark": {"metavar": "NAME", "help": f"one of {', '.join(list_benchmarks())}"},
+    "root": {"help": "folder that holds --benchmark"},
+    "test": {"action": "append", "metavar": "NAME[=ROOT]",
+             "help": "score the test split of this benchmark over the labels that it shares; repeat for more. "
+                     "Without ROOT: $MEDBRIDGE_DATA/NAME"},
+    "option": {"action": "append", "default": [], "metavar": "[BENCHMARK:]NAME=VALUE",
+               "help": "option of a loader, e.g. uncertain=ones or chexpert:uncertain=ones; without BENCHMARK it is for all "
+                       "that are named"},
+    "cache": {"help": "folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)"},
+    "workers": {"type": int, "help": "threads that decode films ahead"},
+    "expert": {**_REPEATED, "required": True, "help": "repeat for a mixture; see `medbridge experts`"},
+    "weights": {"action": "append", "default": [], "metavar": "NAME=FILE",
+                "help": "file (or folder) of an expert's weights; repeat for more than one"},
+    "precision": {"choices": PRECISIONS, "default": "float32",
+                  "help": "what the frozen towers compute in; such features have a place of their own in the cache "
+                          "(default: float32, or as the adapter was trained)"},
+    "adapter": {"required": True, "help": "folder that adapt wrote"},
+    "out": {"help": "folder of the run"},
+    "label-fraction": {"type": float, "default": 1.0, "help": "share of the training patients that is used, in (0, 1]"},
+    "seeds": {"type": int, "default": 3, "help": "training seeds 0, 1, ... (default 3)"},
+    "json": {"action": "store_true", "help": "print JSON"},
+}
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--option``, repeatable."""
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="[BENCHMARK:]NAME=VALUE",
-        help="option of a loader, e.g. uncertain=ones or chexpert:uncertain=ones; without BENCHMARK it is for all that are named")
+def add_options(parser: argparse.ArgumentParser, names: str, **changes: dict[str, Any]) -> None:
+    """Add the shared options of these names, separated by blanks; ``out={"help": ...}`` changes one of them."""
+    for name in names.split():
+        parser.add_argument(f"--{name}", **_SHARED[name] | changes.get(name, {}))
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = (), only: Sequence[str] | None = None,
+) -> None:
+    """One option for each field of a settings dataclass (or ``only`` these), so that the command line can never lag behind."""
+    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
+    hints = typing.get_type_hints(cls)
+    for f in fields(cls):
+        if f.name in skip or (only and f.name not in only):
+            continue
+        hint = hints[f.name]
+        if isinstance(hint, types.UnionType):
+            hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
+        default = None if f.default is MISSING else f.default
+        kind = {"action": argparse.BooleanOptionalAction} if hint is bool else {
+            "type": _reader(hint), "metavar": hint.__name__.upper()}
+        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=default, help=f"default {default}", **kind)
+
+
+def _reader(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return read_text(kind, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def settings_of(cls: type, args: argparse.Namespace) -> Any:
+    """The settings dataclass ``cls`` with what the command line says; defaults where it has no such option."""
+    return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
+
+
+def seeds_of(args: argparse.Namespace) -> range:
+    """The training seeds. ValueError for fewer than one."""
+    if args.seeds < 1:
+        raise ValueError(f"--seeds {args.seeds} must be at least 1")
+    return range(args.seeds)
 
 
 def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:
@@ -46,41 +114,6 @@ def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:
     return options
 
 
-def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
-    """One option for each field of a settings dataclass, so that the command line can never lag behind."""
-    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
-    hints = typing.get_type_hints(cls)
-    for f in fields(cls):
-        if f.name in skip:
-            continue
-        hint = hints[f.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(t for t in typing.get_args(hint) if t is not type(None))
-        default = None if f.default is MISSING else f.default
-        option: dict[str, Any] = {"dest": f.name, "default": default, "help": f"default {default}"}
-        if hint is bool:
-            group.add_argument(f"--{f.name.replace('_', '-')}", action=argparse.BooleanOptionalAction, **option)
-        else:
-            group.add_argument(f"--{f.name.replace('_', '-')}", type=hint, metavar=hint.__name__.upper(), **option)
-
-
-def settings_of(cls: type, args: argparse.Namespace) -> Any:
-    """The settings dataclass ``cls`` with what the command line says; defaults where it has no such option."""
-    return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
-
-
-def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name what is scored, and how films are read."""
-    parser.add_argument("--benchmark", metavar="NAME", help=f"one of {', '.join(list_benchmarks())}")
-    parser.add_argument("--root", help="folder that holds --benchmark")
-    parser.add_argument("--test", action="append", metavar="NAME[=ROOT]",
-                        help="score the test split of this benchmark over the labels that it shares; repeat for more. "
-                             "Without ROOT: $MEDBRIDGE_DATA/NAME")
-    add_option(parser)
-    parser.add_argument("--cache", help="folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)")
-    parser.add_argument("--workers", type=int, help="threads that decode films ahead")
-
-
 def benchmark_ref(text: str, args: argparse.Namespace) -> BenchmarkRef:
     """The benchmark of ``NAME[=ROOT]``, with its options."""
     return BenchmarkRef.parse(text, parse_options(args.option, text.partition("=")[0].strip()))
@@ -96,3 +129,32 @@ def source_ref(args: argparse.Namespace) -> BenchmarkRef:
     if (args.train is None) == (args.benchmark is None) or (args.root is not None and args.benchmark is None):
         raise MedBridgeError("name the source once: --train NAME[=ROOT], or --benchmark NAME with --root ROOT")
     return benchmark_ref(args.train, args) if args.train else named_benchmark(args)
+
+
+def build_experts(
+    names: Sequence[str], weights: Sequence[str] = (), device: str = "cpu", precision: str | Sequence[str] = "float32",
+) -> list[Expert]:
+    """Experts by name, some of them with weights from ``NAME=FILE``; ``precision``: of all, or one each.
+
+    Raises:
+        ExpertError: an entry without ``=``, or of an expert that is not asked for.
+    """
+    files = {}
+    for entry in weights:
+        name, _, file = entry.partition("=")
+        if not file:
+            raise ExpertError(f"--weights {entry}: write NAME=FILE, the expert's name and its file")
+        if name not in names:
+            raise ExpertError(f"--weights {entry}: no expert {name!r} here; the experts are {', '.join(names)}")
+        files[name] = file
+    kinds = [precision] * len(names) if isinstance(precision, str) else precision
+    return [create_expert(name, device, weights=files.get(name), precision=p) for name, p in zip(names, kinds, strict=True)]
+
+
+def load_model(folder: str | Path, weights: Sequence[str] = (), precision: str | None = None) -> MedBridge:
+    """A saved adapter, with the weights of some of its experts from ``NAME=FILE``; ``precision``: another than in training."""
+    if not weights:
+        return load_adapter(folder, precision=precision)
+    saved = read_adapter(folder)
+    kinds = [precision or e.precision for e in saved.experts]
+    return load_adapter(folder, build_experts([e.name for e in saved.experts], weights, precision=kinds), precision)

@@ -1,26 +1,19 @@
 """``medbridge published``: what others report on a benchmark, where it was read, and how their protocol differs."""
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np
 
 from medbridge.studies.published import HEADING, published_benchmarks, published_results, published_table
 
-__all__ = ["register"]
+
+def register(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--benchmark", metavar="NAME", help=f"one of {', '.join(published_benchmarks())}; default all")
+    parser.add_argument("--labels", action="store_true", help="the AUC of each label too")
+    parser.add_argument("--csv", action="store_true", help="print CSV, with one column per label")
 
 
-def register(commands: argparse._SubParsersAction) -> None:
-    """Add the command ``published``."""
-    one = commands.add_parser("published", help="published results as context, with their sources; not measured here")
-    one.add_argument("--benchmark", metavar="NAME", help=f"one of {', '.join(published_benchmarks())}; default all")
-    one.add_argument("--labels", action="store_true", help="the AUC of each label too")
-    one.add_argument("--csv", action="store_true", help="print CSV, with one column a label")
-    one.set_defaults(run=_published)
-
-
-def _published(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     if args.csv:
         print(published_table(args.benchmark, labels=True).to_csv(index=False), end="")
         return

@@ -1,0 +1,56 @@
+"""``medbridge adapt``: train MedBridge on a benchmark, and compare it with its baselines there or on others."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medbridge.cli.options import NOTICE, add_options, add_settings, benchmark_ref, build_experts, settings_of, source_ref
+from medbridge.data import Benchmark
+from medbridge.data.tasks import same_films, thin_training
+from medbridge.focal import FocalSampler
+from medbridge.model import AdapterConfig
+from medbridge.studies.adapt import adapt
+from medbridge.studies.comparison import comparison_table
+from medbridge.support.processes import is_main
+from medbridge.train import TrainConfig
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, "train benchmark root test option cache workers expert weights precision out label-fraction",
+                out={"help": "folder of the run (default: runs/BENCHMARK, with the label fraction)"})
+    parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard; needs medbridge[log]")
+    add_settings(parser, AdapterConfig)
+    add_settings(parser, TrainConfig)
+    add_settings(parser, FocalSampler, skip=["seed"])
+
+
+def run(args: argparse.Namespace) -> None:
+    settings = [settings_of(cls, args) for cls in (AdapterConfig, TrainConfig, FocalSampler)]
+    source = source_ref(args)
+    tests = [benchmark_ref(text, args) for text in args.test or ()]
+    for test in tests:
+        if overlap := same_films(source, test):
+            print(f"note: {overlap}; a score across the two may be too good", file=sys.stderr)
+    loaded = source.load()
+    others = [loaded if test == source else test.load() for test in tests]
+    benchmark = thin_training(loaded, args.label_fraction, args.seed)
+    experts = build_experts(args.expert, args.weights, precision=args.precision)
+    budget = f"-{args.label_fraction:g}" if args.label_fraction != 1 else ""
+    out = args.out or f"runs/{benchmark.name.split()[0].lower()}{budget}"
+    adapt_and_report(benchmark, experts, Path(out), *settings, args.cache, args.workers, tests=others,
+                     tensorboard=args.tensorboard)
+
+
+def adapt_and_report(
+    benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = (), tensorboard: bool = False,
+) -> None:
+    """Adapt, write ``report.html``, and print the comparison; ``settings`` as :func:`medbridge.studies.adapt.adapt` takes them."""
+    from medbridge.viz.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
+
+    result = adapt(benchmark, experts, out, *settings, tests=tests, tensorboard=tensorboard)
+    if is_main():
+        write_report(result, out / "report.html")
+        print(f"\n{comparison_table(result)}\n")
+        print(f"adapter, metrics.json and report.html are in {out}/ . {NOTICE}")

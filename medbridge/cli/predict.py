@@ -1,0 +1,117 @@
+"""``medbridge predict``: probabilities of film files, streamed: as fast as the experts are, in the memory of a few films. [ours]"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medbridge.cli.options import add_options, load_model
+from medbridge.data.images import probe_film, read_film
+from medbridge.errors import ImageError, MedBridgeError
+from medbridge.features.batch import collate
+from medbridge.features.cache import FilmFeatures
+from medbridge.features.encode import encode_views, film_views, view_groups
+from medbridge.focal import relative_boxes
+from medbridge.model import MedBridge
+from medbridge.support.processes import ranks
+from medbridge.support.threads import ahead, decode_threads, prefetch
+
+FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, "adapter weights precision json workers", precision={"default": None},
+                json={"help": "print JSON, one object per film in a list"})
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a film, or a folder of films")
+
+
+def run(args: argparse.Namespace) -> None:
+    if ranks()[1] > 1:
+        raise MedBridgeError("predict runs in one process; start it once, or once for each folder of films")
+    paths = film_paths(args.images)
+    for path in args.images:
+        if not Path(path).is_dir():
+            probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
+    model = load_model(args.adapter, args.weights, args.precision)
+    rows, bad = [], []
+    width = max(len("image"), *(len(str(p)) for p in paths))
+    if not args.json:
+        print("  ".join([f"{'image':<{width}}", *model.labels]))
+    for path, row in predict_files(model, paths, args.workers):
+        if isinstance(row, ImageError):
+            bad.append(row)
+        elif args.json:
+            scores = dict(zip(model.labels, (round(float(p), 6) for p in row), strict=True))
+            rows.append({"image": str(path), "probabilities": scores})
+        else:
+            scores = (f"{p:>{len(label)}.3f}" for p, label in zip(row, model.labels, strict=True))
+            print("  ".join([f"{path!s:<{width}}", *scores]))
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    if bad:
+        raise MedBridgeError(f"{len(bad)} of {len(paths)} films could not be read:\n" + "\n".join(map(str, bad)))
+
+
+def film_paths(names: Iterable[str | Path]) -> list[Path]:
+    """Files as they are named; a folder stands for all film files below it, by name.
+
+    Raises:
+        ImageError: a folder without a film.
+    """
+    paths: list[Path] = []
+    for name in map(Path, names):
+        inside = [name] if not name.is_dir() else sorted(
+            p for p in name.rglob("*") if p.suffix.lower() in FILM_SUFFIXES and p.is_file())
+        if not inside:
+            raise ImageError(f"{name}: a folder without a film ({', '.join(FILM_SUFFIXES)}); name another one")
+        paths += inside
+    return paths
+
+
+def predict_files(
+    model: MedBridge, paths: Iterable[str | Path], workers: int | None = None, least: int = 64,
+) -> Iterator[tuple[Path, np.ndarray | ImageError]]:
+    """Score film files one after the other, without the cache: ``workers`` threads decode and cut ahead of the experts, which
+    get ``least`` views at a time.
+
+    Yields:
+        In the order of ``paths``: the path with its probabilities ``(C,)`` float64, or with the error that says why it has none.
+    """
+    kinds = {e.view_kind for e in model.experts}
+
+    def cut(path: str | Path) -> tuple[tuple, dict]:
+        try:
+            pixels = read_film(path)
+        except ImageError as error:  # one bad film of a thousand is reported, not the end
+            return (path, error), {}
+        boxes = model.sampler.inference_boxes(*pixels.shape)
+        return (path, relative_boxes(boxes, *pixels.shape)), film_views(lambda: pixels, boxes, kinds)
+
+    threads = decode_threads(workers)
+    groups = view_groups(ahead(cut, paths, threads), least)
+    model.eval()
+    for group in prefetch(groups) if threads else groups:
+        scores = iter(_scores(model, [(boxes, views) for (_, boxes), views in group if views]))
+        for (path, error), views in group:
+            yield Path(path), next(scores) if views else error
+
+
+def _scores(model: MedBridge, films: list[tuple[np.ndarray, dict[Any, torch.Tensor]]]) -> Iterable[np.ndarray]:
+    """Relative boxes and views of films -> probabilities ``(B, C)``."""
+    if not films:
+        return []
+    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=True)
+            for e, depths in zip(model.experts, model.depths, strict=True)]
+    features, start = [], 0
+    for boxes, _ in films:
+        rows = slice(start, start + len(boxes))
+        start = rows.stop
+        maps = [[o.maps[d][rows] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
+        at = torch.from_numpy(boxes).to(model.device)
+        features.append(FilmFeatures(maps, [o.summary[rows] for o in outs], at, len(boxes)))
+    with torch.inference_mode():
+        return model(collate(features).to(model.device)).logits.sigmoid().double().cpu().numpy()

@@ -1,0 +1,23 @@
+"""``medbridge quickstart``: synthetic films, the shipped tiny experts, an AUC table and a report."""
+
+import argparse
+from pathlib import Path
+
+from medbridge.cli.adapt import adapt_and_report
+from medbridge.cli.options import build_experts
+from medbridge.data import load_benchmark
+from medbridge.train import TrainConfig
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/quickstart")
+    parser.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> None:
+    print("MedBridge quickstart: SYNTHETIC films (PhantomCXR) and the shipped tiny experts; nothing is downloaded.", flush=True)
+    benchmark = load_benchmark("phantom", n_films=args.films, seed=args.seed)
+    experts = build_experts(["tiny-resnet", "tiny-resnet-scenes"])
+    adapt_and_report(benchmark, experts, Path(args.out), None, TrainConfig(seed=args.seed))
+    print("next: `make lab` opens the course in JupyterLab; start with notebooks/00_start_here.ipynb")
