@@ -28,7 +28,7 @@ from race import full_size, tiny
 from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
 
 from medbridge import MedBridge, create_expert
-from medbridge.cli.stream import predict_files
+from medbridge.cli.predict import predict_files
 from medbridge.data import Benchmark
 from medbridge.data.images import read_film
 from medbridge.experts import Expert

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -30,11 +29,40 @@ from medbridge.model import AdapterConfig, MedBridge
 from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts
 from medbridge.support.files import write_atomic
+from medbridge.support.settings import Listed, Settings, as_settings, check_settings
 
-__all__ = ["load_adapter", "save_adapter", "with_expert", "without_expert"]
+__all__ = ["AdapterFile", "load_adapter", "read_adapter", "save_adapter", "with_expert", "without_expert"]
 
 FORMAT = "medbridge-adapter/1"
-_PARTS = {"labels": list, "experts": list, "config": dict, "sampler": dict, "prompts": dict, "card": dict}
+
+
+class _SavedExpert(Settings):
+    name: str
+    fingerprint: str
+    precision: Literal[PRECISIONS] = "float32"
+
+
+class _SavedPrompts(Settings):
+    positive: Listed[str]
+    negative: Listed[str]
+
+
+class AdapterFile(Settings):
+    """The content of ``adapter.json``."""
+
+    format: Literal[FORMAT]
+    labels: Listed[str]
+    experts: Listed[_SavedExpert]
+    config: as_settings(AdapterConfig)
+    sampler: as_settings(FocalSampler)
+    prompts: dict[str, _SavedPrompts]
+    card: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if len(set(self.labels)) < len(self.labels) or set(self.prompts) != set(self.labels):
+            raise ValueError("labels need distinct names, and positive and negative prompts each")
+        return self
 
 
 def save_adapter(model: MedBridge, folder: str | Path) -> Path:
@@ -78,9 +106,9 @@ def load_adapter(
         ExpertError: an expert that it names cannot be created.
     """
     folder = Path(folder)
-    saved = _read_json(folder)
-    names = [e["name"] for e in saved["experts"]]
-    wanted = [precision or e.get("precision", "float32") for e in saved["experts"]]
+    saved = read_adapter(folder)
+    names = [e.name for e in saved.experts]
+    wanted = [precision or e.precision for e in saved.experts]
     given = [e if isinstance(e, str) else e.name for e in experts or names]
     if given != names:
         raise AdapterError(
@@ -88,22 +116,21 @@ def load_adapter(
             f"not for {', '.join(given)}; pass those, in that order")
     built = [create_expert(e, precision=p) if isinstance(e, str) else e
              for e, p in zip(experts or names, wanted, strict=True)]
-    for expert, entry, kind in zip(built, saved["experts"], wanted, strict=True):
+    for expert, entry, kind in zip(built, saved.experts, wanted, strict=True):
         if expert.precision != kind:
             raise AdapterError(
                 f"{folder}: expert {expert.name!r} computes in {expert.precision}, and {kind} is asked for; set "
                 f"expert.precision = {kind!r}, or load with precision={expert.precision!r}")
-        if expert.fingerprint() != entry["fingerprint"]:
+        if expert.fingerprint() != entry.fingerprint:
             raise AdapterError(
                 f"{folder}: expert {expert.name!r} has other weights than those that this adapter was trained on "
-                f"(sha256 {entry['fingerprint'][:12]}...); use the same weights file, or train again")
+                f"(sha256 {entry.fingerprint[:12]}...); use the same weights file, or train again")
+    prompts = {label: ClassPrompts(p.positive, p.negative) for label, p in saved.prompts.items()}
     try:
-        model = MedBridge(
-            built, saved["labels"], AdapterConfig(**saved["config"]), FocalSampler(**saved["sampler"]),
-            {label: ClassPrompts(tuple(p["positive"]), tuple(p["negative"])) for label, p in saved["prompts"].items()})
-        model.card = saved["card"]
+        model = MedBridge(built, saved.labels, saved.config, saved.sampler, prompts)
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
+    model.card = saved.card
     _load_weights(model, folder / "adapter.safetensors")
     return model.eval()
 
@@ -124,68 +151,33 @@ def _load_weights(model: MedBridge, path: Path) -> None:
             parameter.copy_(tensors[name])
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
-    """The checked content of ``folder/adapter.json``."""
-    path = folder / "adapter.json"
+def read_adapter(folder: str | Path) -> AdapterFile:
+    """The checked content of ``folder/adapter.json``; of ``adapter.safetensors`` beside it the header alone is read.
+
+    Raises:
+        AdapterError: a file is missing or damaged, or a value is not what :func:`save_adapter` writes.
+    """
+    path = Path(folder) / "adapter.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(f"{path}: missing; give the folder that save_adapter or `medbridge adapt` wrote") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
         raise AdapterError(f"{path}: not readable as JSON ({error}); copy it again, or train again") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        found = saved.get("format") if isinstance(saved, dict) else type(saved).__name__
-        raise AdapterError(f"{path}: format is {found!r}, expected {FORMAT!r}; train again with this version")
-    missing = set(_PARTS) - set(saved)
-    if missing:
-        raise AdapterError(f"{path}: lacks {', '.join(sorted(missing))}; copy it again, or train again")
-    fault = _fault(saved)
-    if fault is None:
-        fault = _too_large(saved["config"], folder / "adapter.safetensors")
-    if fault is not None:
-        raise AdapterError(f"{path}: not an adapter of this version ({fault}); copy it again, or train again")
+    if isinstance(given, dict) and given.get("format") != FORMAT:
+        raise AdapterError(f"{path}: format is {given.get('format')!r}, expected {FORMAT!r}; train again with this version")
+    try:
+        saved = check_settings(AdapterFile, given)
+        _check_size(saved.config, path.with_name("adapter.safetensors"))
+    except AdapterError:
+        raise
+    except ValueError as error:
+        raise AdapterError(f"{path}: not an adapter of this version ({error}); copy it again, or train again") from error
     return saved
 
 
-def _fault(saved: dict[str, Any]) -> str | None:
-    for part, kind in _PARTS.items():
-        if not isinstance(saved[part], kind):
-            return f"{part} is no {kind.__name__}"
-    labels = saved["labels"]
-    if not labels or not _texts(labels) or len(set(labels)) < len(labels):
-        return "labels are no distinct names"
-    if not saved["experts"] or not all(
-            isinstance(e, dict) and _texts([e.get("name"), e.get("fingerprint")]) for e in saved["experts"]):
-        return "experts need a name and a fingerprint each"
-    if odd := [e["precision"] for e in saved["experts"] if e.get("precision", "float32") not in PRECISIONS]:
-        return f"an expert has the precision {odd[0]!r}"
-    if set(saved["prompts"]) != set(labels) or not all(
-            isinstance(p, dict) and set(p) == {"positive", "negative"} and all(isinstance(t, list) and t and _texts(t)
-                                                                              for t in p.values())
-            for p in saved["prompts"].values()):
-        return "prompts need positive and negative sentences for each label"
-    return _settings_fault("config", saved["config"], AdapterConfig) or _settings_fault("sampler", saved["sampler"], FocalSampler)
-
-
-def _texts(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _settings_fault(part: str, values: dict[str, Any], cls: type) -> str | None:
-    hints = typing.get_type_hints(cls)
-    unknown = set(values) - {f.name for f in fields(cls)}
-    if unknown:
-        return f"{part} has an unknown {min(unknown)!r}"
-    for name, value in values.items():
-        kinds = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
-        plain = float if isinstance(value, int) and not isinstance(value, bool) and float in kinds else type(value)
-        if plain not in kinds or (isinstance(value, float) and not math.isfinite(value)):
-            return f"{part}: {name} is {value!r}"
-    return None
-
-
-def _too_large(config: dict[str, Any], path: Path) -> str | None:
-    """A size in the settings that the weights cannot account for: building it would only fill the memory."""
+def _check_size(config: AdapterConfig, path: Path) -> None:
+    """ValueError for a size in the settings that the weights cannot account for: building it would only fill the memory."""
     try:
         with safe_open(path, framework="pt") as file:
             held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
@@ -193,13 +185,12 @@ def _too_large(config: dict[str, Any], path: Path) -> str | None:
         raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
-    size = {name: max(config.get(name, 1), 1) for name in ("queries", "query_layers", "width", "heads", "rank")}
-    size["width"] = size["width"] if config.get("query_kind") == "cross" else 1
-    size["rank"] = size["rank"] if config.get("query_kind") == "lora" else 1
+    size = {name: max(getattr(config, name), 1) for name in ("queries", "query_layers", "width", "heads", "rank")}
+    size["width"] = size["width"] if config.query_kind == "cross" else 1
+    size["rank"] = size["rank"] if config.query_kind == "lora" else 1
     for names in (("queries", "width"), ("query_layers", "width", "width"), ("query_layers", "rank"), ("heads",)):
         if math.prod(size[name] for name in names) > held:
-            return f"{' x '.join(names)} is more than the {held:,} numbers of adapter.safetensors"
-    return None
+            raise ValueError(f"{' x '.join(names)} is more than the {held:,} numbers of adapter.safetensors")
 
 
 def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:

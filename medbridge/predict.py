@@ -1,4 +1,4 @@
-"""Scores of films: of a benchmark through the cache, or of one film without it. Streams of files: :mod:`medbridge.cli.stream`."""
+"""Scores of films, of a benchmark through the cache, or of one film without it. Files: :mod:`medbridge.cli.predict`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def experts(vit, resnet):
 def named(monkeypatch, experts):
     """``create_expert`` finds the small experts by name."""
     known = {e.name: e for e in experts}
-    for module in ("medbridge.cli.experts", "medbridge.model", "medbridge.adapter"):
+    for module in ("medbridge.cli.options", "medbridge.model", "medbridge.adapter"):
         monkeypatch.setattr(f"{module}.create_expert", lambda name, *_, **__: known[name])
 
 

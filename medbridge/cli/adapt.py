@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 def adapt_and_report(
     benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = (), tensorboard: bool = False,
 ) -> None:
-    """Adapt, write ``report.html``, and print the comparison; ``settings`` as :func:`medbridge.studies.adapt.adapt` takes them."""
+    """Adapt, write ``report.html``, print the comparison; ``settings`` as :func:`medbridge.studies.adapt.adapt` takes them."""
     from medbridge.viz.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
 
     result = adapt(benchmark, experts, out, *settings, tests=tests, tensorboard=tensorboard)

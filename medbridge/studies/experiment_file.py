@@ -30,17 +30,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import MedBridgeError
 from medbridge.experts import PRECISIONS
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
-from medbridge.support.settings import Settings, as_settings, check_settings, distinct
+from medbridge.support.settings import Listed, Settings, as_settings, check_settings, distinct
 from medbridge.train import TrainConfig
 
 __all__ = ["Experiment", "ExperimentError", "Task", "parse_experiment", "read_experiment"]
@@ -62,10 +62,10 @@ def _without_seed(given: Any) -> Any:
     return given
 
 
-Item = TypeVar("Item")
-Listed = Annotated[tuple[Item, ...], Strict(False), Field(min_length=1), AfterValidator(distinct)]
 Text = Annotated[str, Field(min_length=1)]
-Shares = Annotated[Listed[Annotated[float, AfterValidator(_share)]], AfterValidator(lambda shares: tuple(sorted(shares)))]
+Names = Annotated[Listed[Text], AfterValidator(distinct)]
+Shares = Annotated[Listed[Annotated[float, AfterValidator(_share)]], AfterValidator(distinct), AfterValidator(sorted),
+                   AfterValidator(tuple)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -82,8 +82,8 @@ class Task(Settings):
 
     name: Text
     kind: Literal["cross-domain", "multi-label", "binary"]
-    train: Listed[Text]
-    test: Listed[Text] | None = Field(None, validate_default=True)
+    train: Names
+    test: Names | None = Field(None, validate_default=True)
     label: Text | None = Field(None, validate_default=True)
     label_fractions: Shares = ()
 
@@ -123,12 +123,12 @@ class Experiment(Settings):
     """A checked experiment file; see the module's docstring for its keys."""
 
     name: Text
-    experts: Listed[Text]
+    experts: Names
     entries: dict[str, _Entry] = Field({}, alias="benchmarks")
     label_fractions: Shares = (0.01, 0.1, 1.0)
-    tasks: Annotated[tuple[Task, ...], Strict(False), Field(min_length=1)]
-    methods: Listed[Text] = ("zero-shot", "linear probe", "MedBridge")
-    seeds: Listed[Count] = (0,)
+    tasks: Listed[Task]
+    methods: Names = ("zero-shot", "linear probe", "MedBridge")
+    seeds: Annotated[Listed[Count], AfterValidator(distinct)] = (0,)
     n_boot: Count = 1000
     adapter: as_settings(AdapterConfig) = AdapterConfig()
     train: Annotated[as_settings(TrainConfig), BeforeValidator(_without_seed)] = TrainConfig()

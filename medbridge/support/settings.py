@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, WrapValidator, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, model_validator
 
 from medbridge.support.text import did_you_mean
 
-__all__ = ["Settings", "as_settings", "check_settings", "distinct", "read_text"]
+__all__ = ["Listed", "Settings", "as_settings", "check_settings", "distinct", "read_text"]
 
 T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
+"""A list with at least one entry."""
 
 _A_LIST = "{value}: write a list with at least one entry"
 _REASONS = {

@@ -147,6 +147,6 @@ def test_ctrl_c_says_that_nothing_is_lost(named, folder, tmp_path, capsys, monke
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medbridge.cli.app.adapt", stop)
+    monkeypatch.setattr("medbridge.cli.adapt.adapt", stop)
     assert _run("adapt", "--benchmark", "folder", "--root", folder, "--expert", "small-vit", "--out", tmp_path) == 130
     assert "goes on from there" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medbridge import cli
-from medbridge.cli.stream import film_paths, predict_files
+from medbridge.cli.predict import film_paths, predict_files
 from medbridge.errors import ImageError
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge

@@ -183,11 +183,13 @@ def test_an_adapter_runs_no_code(tmp_path):
 
 
 @pytest.mark.parametrize(("part", "value", "message"), [
-    ("labels", "Mass", "labels is no list"), ("labels", ["Mass", "Mass"], "labels are no distinct names"),
-    ("experts", [{"name": "tiny-resnet"}], "experts need a name and a fingerprint"), ("experts", [1], "experts need"),
-    ("prompts", {}, "prompts need positive and negative"), ("card", [], "card is no dict"),
-    ("config", {"width": "__import__('os')"}, "config: width is"), ("config", {"cross_view": 1}, "config: cross_view is 1"),
-    ("config", {"__class__": 1}, "unknown '__class__'"), ("sampler", {"crop": 10**400}, "crop="),
+    ("labels", "Mass", "labels: 'Mass': write a list"), ("labels", ["Mass", "Mass"], "labels need distinct names"),
+    ("experts", [{"name": "tiny-resnet"}], r"experts\[0\]: key 'fingerprint' is missing"),
+    ("experts", [1], r"experts\[0\]: 1: write it as key: value"), ("prompts", {}, "positive and negative prompts"),
+    ("card", [], r"card: \[\]: write it as name: value"),
+    ("config", {"width": "__import__('os')"}, r"config.width: \"__import__.*write a whole number"),
+    ("config", {"cross_view": 1}, "config.cross_view: 1: write true or false"),
+    ("config", {"__class__": 1}, "config: unknown key '__class__'"), ("sampler", {"crop": 10**400}, "sampler.crop: 1000.*number"),
     ("config", {"queries": 2**40}, "queries x width is more than"), ("config", {"width": 2**20}, "is more than the"),
     ("config", {"heads": 2**40}, "heads is more than"), ("sampler", {"crop": 1e-5}, "windows"),
     ("sampler", {"extra": 2**40}, "extra="), ("sampler", {"overlap": 0.9999999}, "windows")])
