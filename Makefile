@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# a worker per processor, each with one thread and whole files; PARALLEL= runs the tests one after the other
+PARALLEL ?= -n logical --dist loadfile
 
 .PHONY: help install quickstart lab test lint bench notebooks stamp student solutions book clean
 
@@ -23,7 +25,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,course,dev,hf,log,shards]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,course,dev,hf,log]"
 	@touch $(STAMP)
 
 quickstart: install
@@ -32,10 +34,11 @@ quickstart: install
 lab: install
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+test: export OMP_NUM_THREADS ?= 1
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) --nbval notebooks
 
 lint: install
 	$(BIN)/ruff check --fix .
