@@ -1,4 +1,5 @@
-# Two commands do everything: `make quickstart` and `make test`. PYTHON chooses the interpreter of the environment.
+# Two commands do everything: `make quickstart` and `make test`. PYTHON chooses the interpreter of the environment;
+# TORCH=cpu, TORCH=cuda or TORCH_INDEX=URL the build of PyTorch, which scripts/install.py otherwise chooses by the machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,11 +25,11 @@ install: $(STAMP)
 # constraints.txt names the releases that the stored outputs were made with; pyproject.toml says what else works
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,course,dev,hf,log]"
+	$(BIN)/python scripts/install.py --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
 	@touch $(STAMP)
 
 quickstart: install
+	@echo "MedBridge starts: loading PyTorch takes some seconds"
 	$(BIN)/medbridge quickstart
 
 lab: install
