@@ -1,31 +1,74 @@
-"""One film of PhantomCXR (synthetic): a chest, its findings, and how a hospital takes and prints the picture. [ours]
+"""One film of PhantomCXR (synthetic): a patient of a hospital, the chest and its findings, and how the hospital prints it. [ours]
 
-The steps follow a radiograph's own: densities add up along the ray, quanta bring noise that grows where few get
-through, the detector blurs, a characteristic curve turns exposure into grey values, and the room leaves its
-collimator's edges and its side marker.
+The steps follow a radiograph's own: densities add up along the ray, quanta bring noise that grows where few get through, the
+detector blurs, a characteristic curve turns exposure into grey values, and the room leaves its collimator's edges and its marker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import norm
 
-from medbridge.data.phantom.anatomy import SIZE, Thorax, blur
+from medbridge.data.phantom.anatomy import Thorax
 from medbridge.data.phantom.detail import bones, devices, shadows, vessels
-from medbridge.data.phantom.findings import FINDINGS, Box, Scene, draw_finding, heart_ratio, volume_loss
+from medbridge.data.phantom.findings import DRAW, Scene, draw_side
+from medbridge.data.phantom.shapes import SIZE, blur
+from medbridge.errors import BenchmarkError
 
-__all__ = ["HOSPITALS", "Film", "Hospital", "draw_film"]
+__all__ = ["HOSPITALS", "LABELS", "Film", "age_and_sex", "check_whole_number", "draw_labels", "make_film"]
+
+# A: a teaching hospital, balanced and well exposed. B: an outpatient clinic, younger, hard contrast, edge enhancement, tight
+# collimation. C: intensive care, portable AP films, noisy and flat, many devices.
+_PREVALENCE = {
+    "Atelectasis": (0.18, 0.12, 0.30), "Cardiomegaly": (0.16, 0.12, 0.24), "Effusion": (0.20, 0.13, 0.34),
+    "Infiltration": (0.22, 0.20, 0.24), "Mass": (0.13, 0.16, 0.09), "Nodule": (0.20, 0.26, 0.10),
+    "Pneumonia": (0.14, 0.15, 0.20), "Pneumothorax": (0.11, 0.09, 0.17),
+}
+_DEVICES = ({"ecg": 0.08, "line": 0.08, "pacemaker": 0.06, "buttons": 0.03},
+            {"ecg": 0.01, "line": 0.02, "pacemaker": 0.04, "buttons": 0.08},
+            {"ecg": 0.85, "line": 0.60, "tube": 0.35, "pacemaker": 0.12})
+_SITES = {
+    "ap": (0.15, 0.03, 0.96),  # share of AP films
+    "female": (0.48, 0.56, 0.42),  # share of women
+    "age": ((56, 16), (46, 15), (65, 14)),  # mean and standard deviation in years
+    "noise": (0.022, 0.016, 0.058),  # quantum noise (density) in the open lung
+    "blur": (0.9, 0.75, 1.15),  # of the detector, sigma in pixels
+    "sharpen": (0.0, 0.7, 0.0),  # strength of edge enhancement
+    "center": (0.60, 0.55, 0.56),  # of the characteristic curve, as is the slope
+    "slope": (4.6, 6.2, 3.7),
+    "exposure": (0.025, 0.03, 0.06),  # film-to-film spread of the centre
+    "tilt": (1.0, 0.8, 2.0),  # spread of poses, 1 = standing
+    "collimated": (0.25, 0.75, 0.10),  # share of films with visible collimator edges
+    "marker": ("R", "L", "AP PORT"),
+    "devices": _DEVICES,  # probability of each, in drawing order
+    "prevalence": [dict(zip(_PREVALENCE, column, strict=True)) for column in zip(*_PREVALENCE.values(), strict=True)],
+}
+LABELS = tuple(_PREVALENCE)
+HOSPITALS = {name: SimpleNamespace(**{key: row[i] for key, row in _SITES.items()}) for i, name in enumerate("ABC")}
+
+# Correlations of the labels' latent severities, after the co-occurrence table of NIH ChestX-ray14 (Wang et al. 2017).
+_TOGETHER = {
+    ("Atelectasis", "Effusion"): 0.50, ("Cardiomegaly", "Effusion"): 0.40, ("Infiltration", "Pneumonia"): 0.45,
+    ("Atelectasis", "Infiltration"): 0.20, ("Effusion", "Infiltration"): 0.20, ("Mass", "Nodule"): 0.35,
+    ("Atelectasis", "Cardiomegaly"): 0.15, ("Effusion", "Pneumonia"): 0.20, ("Atelectasis", "Pneumothorax"): 0.15,
+    ("Effusion", "Mass"): 0.10, ("Infiltration", "Nodule"): 0.10, ("Atelectasis", "Pneumonia"): 0.15,
+}
+_CORRELATION = [[1.0 if a == b else _TOGETHER.get((a, b), _TOGETHER.get((b, a), 0.0)) for b in LABELS] for a in LABELS]
+_SEVERITY = np.linalg.cholesky(_CORRELATION)
+_PRESENT = {name: norm.isf(list(site.prevalence.values())) for name, site in HOSPITALS.items()}
 
 
 @dataclass(frozen=True)
 class Film:
     """One synthetic film: image uint8 ``(1024, 1024)``, white = dense.
 
-    ``labels`` maps each of the eight names to 0 or 1; ``boxes`` holds ``(label, x0, y0, x1, y1)`` in pixels;
-    ``meta`` holds hospital, age (years), sex ('F' or 'M') and view ('PA' or 'AP').
+    ``labels`` maps each of the eight names to 0 or 1; ``boxes`` holds ``(label, x0, y0, x1, y1)`` in pixels; ``meta`` holds
+    hospital, age (years), sex ('F' or 'M') and view ('PA' or 'AP').
     """
 
     image: np.ndarray
@@ -34,118 +77,90 @@ class Film:
     meta: dict[str, str | int]
 
 
-@dataclass(frozen=True)
-class Hospital:
-    """How one synthetic hospital works.
+def age_and_sex(patient_seed: int, hospital: str) -> tuple[int, bool]:
+    """Age in years, and whether the patient is a woman."""
+    site, rng = HOSPITALS[hospital], np.random.default_rng([patient_seed, 0])
+    return int(np.clip(rng.normal(*site.age), 18, 95)), bool(rng.random() < site.female)
 
-    Attributes:
-        ap, female: shares of AP films and of women; age: mean and standard deviation in years.
-        noise: quantum noise (density) in the open lung; blur: detector blur in pixels (sigma).
-        sharpen: strength of edge enhancement; center, slope: of the characteristic curve.
-        exposure: film-to-film spread of ``center``; tilt: spread of poses, 1 = standing.
-        collimated: share of films with visible collimator edges; marker: the side marker's text.
-        devices: probability of each device; prevalence: of each label.
+
+def draw_labels(seed: int, hospital: str, patient_seed: int) -> list[str]:
+    """A film's findings: a multivariate probit, correlated severities cut where each label's prevalence says."""
+    patient = np.random.default_rng([patient_seed, 6]).standard_normal(len(LABELS))
+    film = np.random.default_rng([seed, 7]).standard_normal(len(LABELS))
+    severity = _SEVERITY @ (np.sqrt(0.75) * patient + np.sqrt(0.25) * film)
+    return [label for label, present in zip(LABELS, severity > _PRESENT[hospital], strict=True) if present]
+
+
+def check_whole_number(name: str, value: object, least: int) -> None:
+    """Raise BenchmarkError unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise BenchmarkError(f"{name}={value!r}; give a whole number >= {least}")
+
+
+def make_film(seed: int, hospital: str = "A", findings: Sequence[str] | None = None, patient_seed: int | None = None,
+              subtlety: float | None = None) -> Film:
+    """Draw one synthetic film; the same arguments give the same pixels.
+
+    Args:
+        seed: the film (>= 0): pose, noise, devices and how its findings look.
+        hospital: 'A' (teaching), 'B' (outpatient) or 'C' (intensive care).
+        findings: exactly these labels; an empty list is a normal film; None draws them by the hospital's prevalence.
+        patient_seed: the patient (>= 0): anatomy, and what and where the findings tend to be; None follows ``seed``.
+        subtlety: of every finding, 0 = plain to 1 = at the limit of sight; None draws one for each finding.
+
+    Raises:
+        BenchmarkError: unknown hospital or finding, subtlety outside [0, 1], or a seed that is no whole number >= 0.
     """
+    patient_seed = seed if patient_seed is None else patient_seed
+    check_whole_number("make_film: seed", seed, 0)
+    check_whole_number("make_film: patient_seed", patient_seed, 0)
+    if hospital not in HOSPITALS:
+        raise BenchmarkError(f"make_film: unknown hospital={hospital!r}; choose from {', '.join(HOSPITALS)}")
+    if subtlety is not None and not 0 <= subtlety <= 1:
+        raise BenchmarkError(f"make_film: subtlety={subtlety!r}; give a number from 0 (plain) to 1 (limit of sight)")
+    if isinstance(findings, str):
+        raise BenchmarkError(f"make_film: findings={findings!r} is a string; give a list, e.g. [{findings!r}]")
+    findings = draw_labels(seed, hospital, patient_seed) if findings is None else findings
+    if unknown := [name for name in findings if name not in LABELS]:
+        raise BenchmarkError(f"make_film: unknown findings {unknown!r}; choose from {', '.join(LABELS)}")
 
-    ap: float
-    female: float
-    age: tuple[float, float]
-    noise: float
-    blur: float
-    sharpen: float
-    center: float
-    slope: float
-    exposure: float
-    tilt: float
-    collimated: float
-    marker: str
-    devices: Mapping[str, float] = field(default_factory=dict)
-    prevalence: Mapping[str, float] = field(default_factory=dict)
-
-
-HOSPITALS: dict[str, Hospital] = {
-    # A teaching hospital: balanced, well exposed.
-    "A": Hospital(
-        ap=0.15, female=0.48, age=(56, 16), noise=0.022, blur=0.9, sharpen=0.0, center=0.60, slope=4.6, exposure=0.025,
-        tilt=1.0, collimated=0.25, marker="R",
-        devices={"ecg": 0.08, "line": 0.08, "pacemaker": 0.06, "buttons": 0.03},
-        prevalence={"Atelectasis": 0.18, "Cardiomegaly": 0.16, "Effusion": 0.20, "Infiltration": 0.22, "Mass": 0.13,
-                    "Nodule": 0.20, "Pneumonia": 0.14, "Pneumothorax": 0.11},
-    ),
-    # An outpatient clinic: younger, hard contrast, edge enhancement, tight collimation.
-    "B": Hospital(
-        ap=0.03, female=0.56, age=(46, 15), noise=0.016, blur=0.75, sharpen=0.7, center=0.55, slope=6.2, exposure=0.03,
-        tilt=0.8, collimated=0.75, marker="L",
-        devices={"ecg": 0.01, "line": 0.02, "pacemaker": 0.04, "buttons": 0.08},
-        prevalence={"Atelectasis": 0.12, "Cardiomegaly": 0.12, "Effusion": 0.13, "Infiltration": 0.20, "Mass": 0.16,
-                    "Nodule": 0.26, "Pneumonia": 0.15, "Pneumothorax": 0.09},
-    ),
-    # Intensive care: portable AP films, noisy and flat, many devices.
-    "C": Hospital(
-        ap=0.96, female=0.42, age=(65, 14), noise=0.058, blur=1.15, sharpen=0.0, center=0.56, slope=3.7, exposure=0.06,
-        tilt=2.0, collimated=0.10, marker="AP PORT",
-        devices={"ecg": 0.85, "line": 0.60, "tube": 0.35, "pacemaker": 0.12},
-        prevalence={"Atelectasis": 0.30, "Cardiomegaly": 0.24, "Effusion": 0.34, "Infiltration": 0.24, "Mass": 0.09,
-                    "Nodule": 0.10, "Pneumonia": 0.20, "Pneumothorax": 0.17},
-    ),
-}  # fmt: skip
-
-
-def draw_film(
-    seed: int,
-    patient_seed: int,
-    hospital: str,
-    findings: tuple[str, ...],
-    subtlety: float | None,
-    age: int,
-    female: bool,
-) -> Film:
-    """Draw one film. Arguments are taken as checked; :func:`medbridge.data.phantom.benchmark.make_film` checks them."""
-    site = HOSPITALS[hospital]
-    rng = np.random.default_rng([seed, 10])
+    site, (age, female), rng = HOSPITALS[hospital], age_and_sex(patient_seed, hospital), np.random.default_rng([seed, 10])
     ap = bool(rng.random() < site.ap)
-    looks = {name: np.random.default_rng([seed, 20 + i]) for i, name in enumerate(FINDINGS)}
-    degree = {name: subtlety if subtlety is not None else float(looks[name].random()) for name in FINDINGS}
-    thorax = Thorax(
-        patient_seed, rng, site.tilt, ap, female, age,
-        ctr=heart_ratio(looks["Cardiomegaly"], degree["Cardiomegaly"]) if "Cardiomegaly" in findings else None,
-        raised=volume_loss(_place(patient_seed, "Atelectasis"), looks["Atelectasis"], degree["Atelectasis"])
-        if "Atelectasis" in findings else None,
-    )  # fmt: skip
+    looks = {name: np.random.default_rng([seed, 20 + i]) for i, name in enumerate(DRAW)}
+    degree = {name: subtlety if subtlety is not None else float(looks[name].random()) for name in DRAW}
+    places = {name: [patient_seed, 40 + i] for i, name in enumerate(DRAW)}
+    ctr, raised = None, {}
+    if "Cardiomegaly" in findings:
+        ratio = 0.66 - 0.115 * degree["Cardiomegaly"] ** 0.6 + looks["Cardiomegaly"].uniform(-0.02, 0.02)
+        ctr = float(np.clip(ratio, 0.54, 0.68))
+    if "Atelectasis" in findings:
+        lift = (0.075 - 0.06 * degree["Atelectasis"]) * looks["Atelectasis"].uniform(0.6, 1.2)
+        raised = {draw_side(np.random.default_rng(places["Atelectasis"])): lift}
+    thorax = Thorax(patient_seed, rng, site.tilt, ap, female, age, ctr, raised)
     mask = thorax.lung_mask()
     markings = vessels(thorax, mask)
     density = thorax.soft_tissue(rng, mask) + bones(thorax)
     density += markings
-    scene = Scene(thorax, density, markings, np.asarray(mask) * np.float32(1 / 255))
-    shadows(scene.density, thorax, rng)
-    boxes: list[tuple[str, float, float, float, float]] = []
-    for name in FINDINGS:
+    shadows(density, thorax, rng)
+    lung, boxes = np.asarray(mask) * np.float32(1 / 255), []
+    for name, draw in DRAW.items():
         if name in findings:
-            drawn = draw_finding(name, scene, _place(patient_seed, name), looks[name], degree[name])
-            boxes += [(name, *_inside(box)) for box in drawn]
-    devices(scene.density, thorax, rng, site.devices)
-    image = _expose(scene.density, site, rng)
+            place = np.random.default_rng(places[name])
+            drawn = draw(Scene(thorax, density, markings, lung, place, looks[name], degree[name]))
+            boxes += [(name, *np.clip(box, 0.0, SIZE).tolist()) for box in drawn]
+    devices(density, thorax, rng, site.devices)
+    image = _expose(density, site, rng)
     _print(image, site, rng)
-    meta: dict[str, str | int] = {
-        "hospital": hospital, "age": age, "sex": "F" if female else "M", "view": "AP" if ap else "PA"
-    }  # fmt: skip
-    return Film(image, {name: int(name in findings) for name in sorted(FINDINGS)}, boxes, meta)
+    meta = {"hospital": hospital, "age": age, "sex": "F" if female else "M", "view": "AP" if ap else "PA"}
+    return Film(image, {name: int(name in findings) for name in LABELS}, boxes, meta)
 
 
-def _place(patient_seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([patient_seed, 40 + FINDINGS.index(name)])
-
-
-def _inside(box: Box) -> Box:
-    return tuple(float(np.clip(value, 0, SIZE)) for value in box)
-
-
-def _expose(density: np.ndarray, site: Hospital, rng: np.random.Generator) -> np.ndarray:
+def _expose(density: np.ndarray, site: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
     """Density to grey values: noise, blur, edge enhancement, characteristic curve; uint8 (1024, 1024)."""
     center = site.center + rng.normal(0, site.exposure)
     slope = site.slope * rng.uniform(0.92, 1.08)
-    # Quanta fall by e per unit of density: in density, the noise of few quanta grows by the root of that. The even
-    # noise drawn here turns normal in the blur.
+    # Quanta fall by e per unit of density: in density, the noise of few quanta grows by the root of that. The even noise drawn
+    # here turns normal in the blur.
     gain = np.clip(density, 0, 1.4)
     gain *= 0.9
     gain += 0.75
@@ -154,9 +169,9 @@ def _expose(density: np.ndarray, site: Hospital, rng: np.random.Generator) -> np
     gain += density
     seen = blur(gain, site.blur)
     if site.sharpen:
-        coarse = Image.fromarray(seen).reduce(4).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        coarse = np.asarray(Image.fromarray(seen).reduce(4).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
         seen *= np.float32(1 + site.sharpen)
-        seen -= np.float32(site.sharpen) * np.asarray(coarse)
+        seen -= np.float32(site.sharpen) * coarse
     levels = np.arange(-512, 1537) / 1024 * 1.6
     curve = 1 / (1 + np.exp(-slope * (levels - center)))
     floor = 1 / (1 + np.exp(slope * center))
@@ -167,7 +182,7 @@ def _expose(density: np.ndarray, site: Hospital, rng: np.random.Generator) -> np
     return table.take(seen.astype(np.int16))
 
 
-def _print(image: np.ndarray, site: Hospital, rng: np.random.Generator) -> None:
+def _print(image: np.ndarray, site: SimpleNamespace, rng: np.random.Generator) -> None:
     """Collimator edges and the side marker, in place."""
     top, bottom, left, right = (rng.integers(12, 70, 4) * (rng.random(4) < site.collimated)).tolist()
     image[:top] = image[SIZE - bottom :] = 4
@@ -176,8 +191,6 @@ def _print(image: np.ndarray, site: Hospital, rng: np.random.Generator) -> None:
     marker = Image.new("L", (height * len(site.marker) + 20, height + 20))
     ImageDraw.Draw(marker).text((10, 4), site.marker, fill=255, font=ImageFont.load_default(height))
     marker = np.asarray(marker.rotate(rng.normal(0, 6 * site.tilt), expand=True))
-    x = 80 if site.marker == "R" else 930 if site.marker == "L" else 150
-    x, y = int(x + rng.normal(0, 14)), int(86 + rng.normal(0, 18))
-    y0, x0 = max(0, y - marker.shape[0] // 2), max(0, x - marker.shape[1] // 2)
-    window = image[y0 : y0 + marker.shape[0], x0 : x0 + marker.shape[1]]
+    x, y = int({"R": 80, "L": 930}.get(site.marker, 150) + rng.normal(0, 14)), int(86 + rng.normal(0, 18))
+    window = image[max(0, y - marker.shape[0] // 2) :, max(0, x - marker.shape[1] // 2) :][: marker.shape[0], : marker.shape[1]]
     np.maximum(window, marker[: window.shape[0], : window.shape[1]], out=window)
