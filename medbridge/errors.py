@@ -6,7 +6,10 @@ Each message names the file, row or argument at fault and says how to mend it. C
 
 from __future__ import annotations
 
-__all__ = ["AdapterError", "BenchmarkError", "BenchmarkWarning", "CacheError", "ExpertError", "ImageError", "MedBridgeError"]
+__all__ = [
+    "AdapterError", "BenchmarkError", "BenchmarkWarning", "CacheError", "EvaluationError", "ExpertError", "ImageError",
+    "MedBridgeError",
+]
 
 
 class MedBridgeError(Exception):
@@ -31,6 +34,10 @@ class ExpertError(MedBridgeError, ValueError):
 
 class AdapterError(MedBridgeError, ValueError):
     """A saved adapter that is corrupt or belongs to other experts; the message names the difference."""
+
+
+class EvaluationError(MedBridgeError, ValueError):
+    """Scores and targets that do not fit together; the message names the argument."""
 
 
 class CacheError(MedBridgeError, RuntimeError):

@@ -21,13 +21,7 @@ _EDGE = 1 / 510  # half a grey level of 8 bits: black and white have no finite l
 def shift_film(film: np.ndarray, exposure: float = 0.0, contrast: float = 1.0, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     """A film ``(H, W)`` in [0, 1] as another room would have printed it: float32, same shape.
 
-    Args:
-        exposure: added to the logit of every grey value; above 0 is whiter.
-        contrast: factor on the logits, above 0; below 1 is flatter.
-        noise: standard deviation of the grain, in logits. seed: of the grain.
-
-    Raises:
-        ValueError: a contrast of 0 or less, or a negative noise.
+    An exposure above 0 is whiter, a contrast below 1 is flatter; ``noise`` is the standard deviation of the grain, in logits.
     """
     if contrast <= 0 or noise < 0:
         raise ValueError(f"contrast={contrast}, noise={noise}; give a contrast above 0 and a noise of 0 or more")

@@ -1,60 +1,56 @@
 """The bootstrap behind every interval: patients are drawn, and the AUC of each resample is counted, not sorted, anew. [ours]
 
-Arrays: y (n, C) of 0 / 1 (NaN = unknown), scores (n, C), mask (n, C) True where known.
+Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)``, mask ``(n, C)`` True where known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medbridge.errors import MedBridgeError
+from medbridge.errors import EvaluationError
 
-__all__ = ["EvaluationError", "bootstrap_aucs", "bootstrap_means", "checked_arrays", "defined_mean", "group_codes", "percentiles"]
+__all__ = ["bootstrap_aucs", "bootstrap_means", "bootstrap_sums", "by_label", "checked_arrays", "defined_mean", "group_codes",
+           "mean_intervals", "percentiles"]
 
-# Resamples weighed at once: 64 x 25,596 counts are 6 MB, small enough to stay near the processor.
-_CHUNK = 64
-
-
-class EvaluationError(MedBridgeError, ValueError):
-    """Scores and targets that do not fit together; the message names the argument."""
+_CHUNK = 64  # resamples weighed at once: 64 x 25,596 counts are 6 MB, small enough to stay near the processor
 
 
 def checked_arrays(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, name: str = "scores"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """float64 (n, C) y and scores and bool (n, C) mask, with NaN targets masked."""
+    """float64 ``(n, C)`` y and scores and bool ``(n, C)`` mask, with NaN targets masked; ``(n,)`` stands for one label."""
     y, scores = np.asarray(y, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    known = None if mask is None else np.asarray(mask, dtype=bool)
-    y, scores = (a[:, None] if a.ndim == 1 else a for a in (y, scores))
-    known = known[:, None] if known is not None and known.ndim == 1 else known
+    known = np.ones(y.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    y, scores, known = (a[:, None] if a.ndim == 1 else a for a in (y, scores, known))
     if y.ndim != 2 or 0 in y.shape:
         raise EvaluationError(f"y has shape {y.shape}; give (films, labels) with at least one of each")
     for what, array in ((name, scores), ("mask", known)):
-        if array is not None and array.shape != y.shape:
+        if array.shape != y.shape:
             raise EvaluationError(f"{what} has shape {array.shape}, y has {y.shape}; they must be the same")
-    known = ~np.isnan(y) if known is None else known & ~np.isnan(y)
+    known = known & ~np.isnan(y)
     if not np.isin(y[known], (0, 1)).all():
-        raise EvaluationError(
-            "y holds known values other than 0 and 1; apply an uncertainty policy, or mask them"
-        )
+        raise EvaluationError("y holds known values other than 0 and 1; apply an uncertainty policy, or mask them")
     if not np.isfinite(scores[known]).all():
         columns = np.flatnonzero((known & ~np.isfinite(scores)).any(axis=0)).tolist()
-        raise EvaluationError(
-            f"{name} holds NaN or infinite values for known films, label column(s) {columns}"
-        )
+        raise EvaluationError(f"{name} holds NaN or infinite values for known films, label column(s) {columns}")
     return y, scores, known
 
 
-def group_codes(groups: Sequence[Any] | None, n: int) -> np.ndarray:
-    """The patient of each of n films as a number from 0; every film its own where ``groups`` is None.
+def by_label(metric: Callable[..., float], y: np.ndarray, scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """``metric(truth, scores)`` of each label over its known films: float64 ``(C,)``, NaN where these are of one class alone."""
+    values = np.full(y.shape[1], np.nan)
+    for c, known in enumerate(mask.T):
+        if len(np.unique(y[known, c])) == 2:
+            values[c] = metric(y[known, c], scores[known, c])
+    return values
 
-    Raises:
-        EvaluationError: a wrong count, or a blank patient.
-    """
+
+def group_codes(groups: Sequence[Any] | None, n: int) -> np.ndarray:
+    """The patient of each of n films as a number from 0; every film its own where ``groups`` is None. None may be blank."""
     if groups is None:
         return np.arange(n)
     if len(groups) != n:
@@ -80,11 +76,11 @@ def _resample_counts(codes: np.ndarray, n_boot: int, seed: int) -> Iterator[np.n
 def bootstrap_aucs(
     y: np.ndarray, runs: Sequence[np.ndarray], mask: np.ndarray, codes: np.ndarray, n_boot: int, seed: int
 ) -> np.ndarray:
-    """AUCs on common resamples: float64 (runs, n_boot, C).
+    """AUCs on common resamples: float64 ``(runs, n_boot, C)``.
 
-    A resample is a set of counts w. With the negatives in order of score, the AUC is the weighted share of
-    (positive, negative) pairs in the right order, ties counting half:  sum_i w_i (below_i + tied_i / 2) /
-    (W_pos W_neg). Sorting happens once a label; each resample then costs one cumulative sum.
+    A resample is a set of counts w. With the negatives in order of score, the AUC is the weighted share of (positive, negative)
+    pairs in the right order, ties counting half:  sum_i w_i (below_i + tied_i / 2) / (W_pos W_neg). Sorting happens once per
+    label; each resample then costs one cumulative sum.
     """
     n_labels = y.shape[1]
     plans = []
@@ -93,10 +89,8 @@ def bootstrap_aucs(
             positive = np.flatnonzero(mask[:, label] & (y[:, label] == 1))
             negative = np.flatnonzero(mask[:, label] & (y[:, label] == 0))
             negative = negative[np.argsort(scores[negative, label], kind="stable")]
-            ordered = scores[negative, label]
-            # Row k of the cumulative counts is the weight of the k lowest negatives.
-            below = np.searchsorted(ordered, scores[positive, label], side="left")
-            upto = np.searchsorted(ordered, scores[positive, label], side="right")
+            # row k of the cumulative counts is the weight of the k lowest negatives
+            below, upto = (np.searchsorted(scores[negative, label], scores[positive, label], side) for side in ("left", "right"))
             plans.append((positive, negative, below, upto))
     out = np.full((len(runs) * n_labels, n_boot), np.nan)
     start = 0
@@ -115,26 +109,36 @@ def bootstrap_aucs(
     return out.reshape(len(runs), n_labels, n_boot).transpose(0, 2, 1)
 
 
-def bootstrap_means(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
-    """Column means of values ``(n, C)`` over resampled patients (codes of :func:`group_codes`): float64 ``(n_boot, C)``."""
-    parts = [(counts.T @ values) / counts.sum(axis=0)[:, None] for counts in _resample_counts(codes, n_boot, seed)]
+def bootstrap_sums(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
+    """Column sums of values ``(n, C)`` over resampled patients (codes of :func:`group_codes`): ``(n_boot, C)``."""
+    parts = [counts.T @ values for counts in _resample_counts(codes, n_boot, seed)]
     return np.concatenate(parts) if parts else np.empty((0, values.shape[1]))
 
 
-def percentiles(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """(n_boot, C) -> lower and upper (C,), over the draws that are defined; NaN where none is."""
+def bootstrap_means(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
+    """The same for column means: float64 ``(n_boot, C)``."""
+    return bootstrap_sums(values, codes, n_boot, seed) / bootstrap_sums(np.ones((len(values), 1)), codes, n_boot, seed)
+
+
+def mean_intervals(
+    columns: Sequence[np.ndarray], patients: Sequence[Any], n_boot: int, seed: int, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bound ``(k,)`` of the means of k columns ``(n,)``, over resampled patients ``(n,)``."""
+    values = np.stack(columns, axis=1)
+    return percentiles(bootstrap_means(values, group_codes(patients, len(values)), n_boot, seed), level)
+
+
+def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """``(n_boot, C)`` -> lower and upper ``(C,)``, over the draws that are defined; NaN where none is."""
     bounds = np.full((2, draws.shape[1]), np.nan)
-    tails = (50 * (1 - level), 50 * (1 + level))
-    for column in range(draws.shape[1]):
-        values = draws[~np.isnan(draws[:, column]), column]
+    for column, values in enumerate(draws.T):
+        values = values[~np.isnan(values)]
         if len(values):
-            bounds[:, column] = np.percentile(values, tails)
+            bounds[:, column] = np.percentile(values, (50 * (1 - level), 50 * (1 + level)))
     return bounds[0], bounds[1]
 
 
 def defined_mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is defined; NaN (without numpy's warning) where nothing is."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=-1)
-    total = np.where(defined, values, 0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+    count = np.sum(~np.isnan(values), axis=-1)
+    return np.nansum(values, axis=-1) / np.where(count > 0, count, np.nan)

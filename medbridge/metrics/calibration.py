@@ -1,48 +1,63 @@
-"""Do probabilities mean what they say? The table behind a reliability plot, and one number that mends a part of it. [ours]
+"""Do probabilities mean what they say? Brier score, ECE, the table behind a reliability plot, and a temperature. [ours]
 
-Of the films that were told 0.3, three in ten should have the finding (DeGroot and Fienberg, The Statistician 1983).
+Of the films that get a probability of 0.3, three in ten should have the finding (DeGroot and Fienberg, The Statistician 1983).
+Arrays and errors are those of :mod:`medbridge.metrics.evaluate`; all known film-label pairs count alike.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from medbridge.metrics.bootstrap import EvaluationError, checked_arrays
+from medbridge.errors import EvaluationError
+from medbridge.metrics.bootstrap import checked_arrays
 
-__all__ = ["fit_temperature", "reliability"]
+__all__ = ["brier", "ece", "fit_temperature", "reliability"]
 
 
-def reliability(
-    y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15, level: float = 0.95
-) -> pd.DataFrame:
-    """One row a bin of equal width that holds any known film-label pair; the bins are those of :func:`.evaluate.ece`.
-
-    Args:
-        y, p, mask: ``(n, C)`` or ``(n,)``; p probabilities. level: of the interval.
-
-    Returns:
-        lo, hi (edges), n, predicted (mean p), observed (share of positives), observed_lo, observed_hi (Wilson's interval, which
-        takes every pair as independent).
-
-    Raises:
-        EvaluationError: arrays that do not fit, p outside [0, 1], or fewer than one bin.
-    """
+def _known_probabilities(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     y, p, known = checked_arrays(y, p, mask, "p")
-    y, p = y[known], p[known]
-    if ((p < 0) | (p > 1)).any():
+    if ((p[known] < 0) | (p[known] > 1)).any():
         raise EvaluationError("p holds values outside [0, 1]; give probabilities, not logits")
+    return y[known], p[known]
+
+
+def _binned(y: np.ndarray, p: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per bin of equal width: number of pairs, sum of p, number of positives."""
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    return tuple(np.bincount(which, weights=weights, minlength=bins) for weights in (None, p, y))
+
+
+def brier(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean squared error of probabilities p; NaN where nothing is known."""
+    y, p = _known_probabilities(y, p, mask)
+    return float(np.mean((p - y) ** 2)) if len(p) else math.nan
+
+
+def ece(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15) -> float:
+    """Expected calibration error of probabilities p: bins of equal width, weighted by count; NaN where nothing is known."""
+    y, p = _known_probabilities(y, p, mask)
+    _, predicted, positive = _binned(y, p, bins)
+    return float(np.abs(predicted - positive).sum() / len(p)) if len(p) else math.nan
+
+
+def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15) -> pd.DataFrame:
+    """One row per bin of :func:`ece` that holds any known film-label pair.
+
+    Columns: lo, hi (edges), n, predicted (mean p), observed (share of positives), observed_lo, observed_hi (Wilson's 95 %
+    interval, which takes every pair as independent).
+    """
+    y, p = _known_probabilities(y, p, mask)
     if bins < 1:
         raise EvaluationError(f"bins={bins}; give at least one")
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    n = np.bincount(which, minlength=bins)
+    n, total, positive = _binned(y, p, bins)
     held = np.flatnonzero(n)
-    count = n[held]
-    observed = np.bincount(which, weights=y, minlength=bins)[held] / count
-    predicted = np.bincount(which, weights=p, minlength=bins)[held] / count
-    z = norm.isf((1 - level) / 2)
+    count, predicted, observed = n[held], total[held] / n[held], positive[held] / n[held]
+    z = norm.isf((1 - 0.95) / 2)
     centre = (observed + z**2 / (2 * count)) / (1 + z**2 / count)
     reach = z / (1 + z**2 / count) * np.sqrt(observed * (1 - observed) / count + z**2 / (4 * count**2))
     # at shares of 0 and 1 a rounding error would put the bound past the share itself
@@ -52,19 +67,10 @@ def reliability(
 
 
 def fit_temperature(y: np.ndarray, logits: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """The temperature T for which sigmoid(logits / T) has the least cross-entropy on these (validation) films.
+    """The T in 0.01 to 100 for which sigmoid(logits / T) has the least cross-entropy on validation films; one for all labels.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with a sigmoid for each label and one T for
-    all of them. T above 1 makes probabilities less sure. The order of films, and so every AUC, stays.
-
-    Args:
-        y, logits, mask: ``(n, C)`` or ``(n,)``.
-
-    Returns:
-        T, between 0.01 and 100.
-
-    Raises:
-        EvaluationError: arrays that do not fit, or known films of one class alone, which no temperature suits.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with a sigmoid for each label. T above 1
+    makes probabilities less sure. The order of films, and so every AUC, stays.
     """
     y, logits, mask = checked_arrays(y, logits, mask, "logits")
     y, logits = y[mask], logits[mask]

@@ -16,9 +16,9 @@ from sklearn.metrics import roc_curve
 from medbridge.data import Benchmark
 from medbridge.data.audit import Audit
 from medbridge.explain.attention import Explanation
-from medbridge.extras.retrieve import FilmIndex, Found
-from medbridge.metrics.calibration import reliability
-from medbridge.metrics.evaluate import Evaluation, brier, ece
+from medbridge.extras.retrieve import FilmIndex, Neighbours
+from medbridge.metrics.calibration import brier, ece, reliability
+from medbridge.metrics.evaluate import Evaluation
 from medbridge.metrics.thresholds import operating_points
 
 __all__ = [
@@ -227,7 +227,7 @@ def query_attention(e: Explanation, label: str, boxes: np.ndarray | None = None,
     return fig
 
 
-def evidence_strip(index: FilmIndex, found: Found, queries: Benchmark, query: int) -> Figure:
+def evidence_strip(index: FilmIndex, found: Neighbours, queries: Benchmark, query: int) -> Figure:
     """A query film and the films that it found, each under its labels."""
     row = queries.table.iloc[query]
     names = ", ".join(c for c in queries.labels if row[c] == 1) or "no finding"

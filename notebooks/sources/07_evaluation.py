@@ -33,9 +33,9 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from medbridge import MedBridge, load_benchmark, paired_difference, plots, widgets
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.metrics.bootstrap import bootstrap_aucs
-from medbridge.metrics.calibration import fit_temperature, reliability
+from medbridge.metrics.calibration import brier, ece, fit_temperature, reliability
 from medbridge.metrics.delong import delong_auc, delong_difference
-from medbridge.metrics.evaluate import auc, bootstrap_auc, brier, ece, evaluate
+from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate
 from medbridge.metrics.subgroups import subgroup_table
 from medbridge.metrics.thresholds import f1_at, f1_thresholds, operating_points, sensitivity_at_specificity
 from medbridge.predict import predict

@@ -38,6 +38,7 @@ from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
 from medbridge.experts.info import expert_info
 from medbridge.explain.attention import explain
+from medbridge.explain.localisation import film_scores
 from medbridge.extras.change import change_report, film_pairs, fit_threshold, tell_change
 from medbridge.extras.regions import prompt_attention, prompt_boxes, prompt_maps
 from medbridge.extras.retrieve import FilmIndex, precision_at_k, query_vectors, summary_vectors, with_memory
@@ -45,7 +46,6 @@ from medbridge.features.cache import compute_features
 from medbridge.losses import label_overlap, triplet_loss
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.evaluate import evaluate
-from medbridge.metrics.localise import film_scores
 from medbridge.moe import RetrievalRouter, Router, joint_vectors
 from medbridge.predict import predict
 from medbridge.prompts import class_prompts

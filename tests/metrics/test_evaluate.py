@@ -1,42 +1,14 @@
-"""Metrics against scikit-learn, the bootstrap against a plain loop, and the cases without an answer."""
-
-from __future__ import annotations
+"""Evaluation and paired difference against scikit-learn and common resamples, and the cases without an answer."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from samples import draw
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import MedBridgeError
-from medbridge.metrics.evaluate import auc, bootstrap_auc, brier, ece, evaluate, paired_difference
-
-
-def draw(n=200, c=3, seed=0, ties=False, unknown=0.2):
-    rng = np.random.default_rng(seed)
-    y = (rng.random((n, c)) < 0.3).astype(float)
-    scores = rng.random((n, c)) + 0.4 * y
-    if ties:
-        scores = np.round(scores * 4) / 4
-    return y, scores, rng.random((n, c)) >= unknown, rng.integers(0, n // 3, n)
-
-
-def plain_loop(y, scores, mask, groups, n_boot, seed):
-    """The same resamples, each film repeated as often as its patient is drawn, scored by scikit-learn."""
-    codes = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(y))
-    order = dict.fromkeys(codes.tolist())  # patients in order of first appearance
-    members = [np.flatnonzero(codes == code) for code in order]
-    rng = np.random.default_rng(seed)
-    out = np.full((n_boot, y.shape[1]), np.nan)
-    for b in range(n_boot):
-        rows = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
-        for c in range(y.shape[1]):
-            known = rows[mask[rows, c]]
-            if len(set(y[known, c])) == 2:
-                out[b, c] = roc_auc_score(y[known, c], scores[known, c])
-    return out
+from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate, paired_difference
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -54,33 +26,6 @@ def test_point_estimates_equal_scikit_learn(ties):
     assert result.macro["auc"] == pytest.approx(result.per_label["auc"].mean())
     assert result.macro["n_defined"] == 3 and result.macro["lo"] < result.macro["auc"] < result.macro["hi"]
     assert np.array_equal(auc(y, scores, mask), result.per_label["auc"])
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_bootstrap_equals_a_plain_loop_on_the_same_resamples(ties, grouped):
-    y, scores, mask, groups = draw(n=90, ties=ties, seed=3)
-    groups = groups if grouped else None
-    fast = bootstrap_auc(y, scores, mask, groups, n_boot=100, seed=7)  # more than one chunk
-    assert np.allclose(fast, plain_loop(y, scores, mask, groups, 100, 7), atol=1e-9, rtol=0)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    n=st.integers(2, 25),
-    levels=st.integers(1, 6),
-    prevalence=st.floats(0.05, 0.95),
-    seed=st.integers(0, 10_000),
-)
-def test_bootstrap_equals_a_plain_loop_on_tiny_tied_samples(n, levels, prevalence, seed):
-    rng = np.random.default_rng(seed)
-    y = (rng.random((n, 2)) < prevalence).astype(float)
-    scores = rng.integers(0, levels, (n, 2)).astype(float)
-    mask, groups = rng.random((n, 2)) < 0.8, rng.integers(0, 5, n)
-    fast = bootstrap_auc(y, scores, mask, groups, n_boot=20, seed=seed)
-    slow = plain_loop(y, scores, mask, groups, 20, seed)
-    assert np.array_equal(np.isnan(fast), np.isnan(slow))
-    assert np.allclose(fast, slow, atol=1e-9, rtol=0, equal_nan=True)
 
 
 def test_a_label_of_one_class_is_undefined_and_left_out():
@@ -188,19 +133,6 @@ def test_several_training_runs_are_averaged_by_their_auc():
     twice = paired_difference(y, [a0, a0], [b0, b0], mask, groups, n_boot=80)
     once = paired_difference(y, a0, b0, mask, groups, n_boot=80)
     assert (twice.diff, twice.lo, twice.hi) == pytest.approx((once.diff, once.lo, once.hi))
-
-
-def test_calibration():
-    y, _, mask, _ = draw()
-    p = np.random.default_rng(0).random(y.shape)
-    assert brier(y, p, mask) == pytest.approx(brier_score_loss(y[mask], p[mask]))
-    assert ece(y, y) == 0 and ece(y, 1 - y) == 1
-    assert ece(np.array([0, 1, 0, 1]), np.full(4, 0.7)) == pytest.approx(0.2)
-    edges = np.array([0.05, 0.05, 0.95, 1.0])
-    assert ece(np.array([0, 1, 1, 1]), edges, bins=10) == pytest.approx((0.9 + 0.05) / 4)
-    assert np.isnan(ece(y, p, np.zeros_like(mask))) and np.isnan(brier(y, p, np.zeros_like(mask)))
-    with pytest.raises(MedBridgeError, match="probabilities"):
-        ece(y, p * 3)
 
 
 @pytest.mark.parametrize(

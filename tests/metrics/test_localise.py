@@ -1,63 +1,39 @@
-"""Localisation against other patients' maps, and on a benchmark as distributed; the rest by hand is in test_metrics.py."""
-
-from dataclasses import replace
-from pathlib import Path
+"""The scores of one map against boxes, counted by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from medbridge.data.nih import load_nih
-from medbridge.metrics.localise import localisation_table
-from medbridge.model import MedBridge
+from medbridge.errors import MedBridgeError
+from medbridge.metrics.localise import box_mask, localise_film
 
 
-def _spot(row, column):
-    heat = np.zeros((4, 4), dtype=np.float32)
-    heat[row, column] = 1.0
-    return heat
+def test_localisation_by_hand():
+    """A 4 x 4 map over a film of 40 x 80; the box holds 2 x 2 cells; 3 cells are predicted positive, 2 of them in the box."""
+    heat = np.zeros((4, 4))
+    heat[0, 0], heat[1, 0], heat[3, 3] = 1.0, 0.6, 0.5
+    box = np.array([[0.0, 0.0, 40.0, 20.0]])
+    assert box_mask(box, (40, 80), (4, 4)).sum() == 4 and box_mask(box, (40, 80), (4, 4))[:2, :2].all()
+    scores = localise_film(heat, box, (40, 80))
+    assert scores["hit"] == 1 and scores["hit_chance"] == 4 / 16 and scores["iou"] == pytest.approx(2 / 5)
+    predicted, truth, ious = heat >= 0.5, box_mask(box, (40, 80), (4, 4)), []
+    for dy in range(4):
+        for dx in range(4):
+            moved = np.roll(predicted, (dy, dx), (0, 1))
+            ious.append((moved & truth).sum() / (moved | truth).sum())
+    assert scores["iou_chance"] == pytest.approx(np.mean(ious))
+    assert localise_film(heat, box, (40, 80), share=0.9)["iou"] == 1 / 4
+    flat = localise_film(np.ones((4, 4)), box, (40, 80))
+    assert flat["hit"] == flat["hit_chance"] == flat["iou"] == flat["iou_chance"] == 0.25, "a map of nothing is chance"
 
 
-def test_a_map_that_is_the_same_on_every_film_gains_nothing_over_other_films(monkeypatch, squares):
-    """Boxes in four corners: a map that always points at one corner beats chance there, and other patients' maps as little."""
-    part = squares.split("test").take(range(8))
-    corners = [(16 * (i % 2) * 6, 12 * (i // 2 % 2) * 6) for i in range(8)]
-    boxes = pd.DataFrame([{"image": image, "label": "wide", "x0": x, "y0": y, "x1": x + 32, "y1": y + 24}
-                          for image, (x, y) in zip(part.image_ids(), corners, strict=True)])
-    benchmark = replace(part, boxes=boxes, table=part.table.assign(patient_id=[f"p{i}" for i in range(8)]))
-    films = [part.read(i) for i in range(8)]
-
-    class Seen:
-        def __init__(self, film, spot):
-            self.film, self.spot = film, spot
-
-        def heatmap(self, label):
-            return _spot(*self.spot)
-
-    def table(spot_of):
-        def see(model, film):
-            i = next(i for i, f in enumerate(films) if np.array_equal(f, film))
-            return Seen(film, spot_of(i))
-
-        monkeypatch.setattr("medbridge.metrics.localise.explain", see)
-        return localisation_table(None, benchmark, ["wide"], n_boot=100, progress=False).iloc[0]
-
-    same, own = table(lambda i: (0, 0)), table(lambda i: (corners[i][1] // 24, corners[i][0] // 32))
-    assert same["hit"] == 2 / 8 and same["hit_chance"] == 1 / 16 and same["hit_other"] == same["hit"]
-    assert same["hit_other_gain_lo"] == same["hit_other_gain_hi"] == 0
-    assert own["hit"] == own["iou"] == 1 and own["hit_other"] == own["iou_other"] == pytest.approx(1 / 7)
-    assert own["hit_other_gain_lo"] == pytest.approx(6 / 7)
-    one = replace(benchmark, table=benchmark.table.assign(patient_id="p"))
-    assert np.isnan(localisation_table(None, one, ["wide"], n_boot=10, progress=False)["hit_other"][0])
+def test_boxes_smaller_than_a_cell_and_several_boxes():
+    assert np.argwhere(box_mask([[41, 31, 43, 33]], (40, 80), (4, 4))).tolist() == [[3, 2]]
+    assert box_mask([[0, 0, 20, 10], [60, 30, 80, 40], [0, 0, 20, 10]], (40, 80), (4, 4)).sum() == 2
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot be learned")
-def test_localisation_on_nih_as_distributed(vit):
-    """The real code path on the miniature: 3 boxes, of which 2 are of labels that the model has."""
-    nih = load_nih(Path(__file__).parents[2] / "data" / "fixtures" / "nih")
-    model = MedBridge([vit], ("Atelectasis", "Mass", "Cardiomegaly"), seed=0)
-    table = localisation_table(model, nih, n_boot=20, progress=False)
-    assert table["label"].tolist() == ["Atelectasis", "Mass"] and table["films"].tolist() == [1, 1]
-    # boxes of 160 x 120 and 90 x 90 pixels on films of 1024 x 1024
-    assert table["hit_chance"].tolist() == pytest.approx([160 * 120 / 1024**2, 90 * 90 / 1024**2], rel=0.1)
-    assert table["hit_other"].isna().all()
+@pytest.mark.parametrize("change, words", [({"share": 0}, "share=0"), ({"boxes": np.zeros((0, 4))}, "at least one box"),
+                                           ({"heat": np.full((2, 2), np.nan)}, "finite")])
+def test_maps_that_cannot_be_compared(change, words):
+    arguments = {"heat": np.ones((2, 2)), "boxes": np.array([[0, 0, 1, 1]]), "film": (4, 4)} | change
+    with pytest.raises(MedBridgeError, match=words):
+        localise_film(**arguments)

@@ -13,7 +13,8 @@ from medbridge.data.labels import FINDINGS, canonical, shared_labels
 from medbridge.errors import BenchmarkError
 from medbridge.focal import MAX_WINDOWS, FocalSampler, extract_views, relative_boxes, whole_box
 from medbridge.losses import LOSSES
-from medbridge.metrics.evaluate import auc, brier, ece
+from medbridge.metrics.calibration import brier, ece
+from medbridge.metrics.evaluate import auc
 
 sides = st.integers(1, 90)
 unit = st.floats(0, 1, width=32)

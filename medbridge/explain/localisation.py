@@ -1,0 +1,100 @@
+"""Do the queries look where the finding is? The scores of :mod:`medbridge.metrics.localise` over all films with boxes. [ours]
+
+A map is only worth looking at where it beats chance; and it says where information was read, not why. A heart is always in the
+same place, and a map that points there on every film beats the chance of random shifts without having looked at any. So there is
+a stricter comparison: what the maps of the same label on other patients' films score on this film's boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from medbridge.data import Benchmark
+from medbridge.errors import EvaluationError
+from medbridge.explain.attention import explain
+from medbridge.metrics.bootstrap import mean_intervals
+from medbridge.metrics.localise import box_mask, localise_film
+from medbridge.model import MedBridge
+
+__all__ = ["Maps", "film_scores", "localisation_table"]
+
+Maps = Callable[[np.ndarray], Callable[[str], np.ndarray]]
+"""A film ``(H, W)`` in [0, 1] -> (label -> map ``(rows, columns)``)."""
+
+
+def film_scores(maps: Maps, benchmark: Benchmark, labels: Sequence[str], seed: int = 0, progress: bool = True) -> pd.DataFrame:
+    """Scores of maps of any source, one row per film and label, so that two sources can be compared film by film.
+
+    Columns: label, image, patient, those of :func:`medbridge.metrics.localise.localise_film`, and hit_other and iou_other: the
+    mean over up to 20 maps of the label from other patients' films; NaN where no other patient has the label.
+    """
+    boxes = benchmark.boxes
+    if boxes is None or not boxes["label"].isin(labels).any():
+        raise EvaluationError(f"benchmark {benchmark.name!r} has no boxes of {', '.join(labels)}; choose one with boxes")
+    row_of = {image: i for i, image in enumerate(benchmark.image_ids())}
+    boxes = boxes[boxes["label"].isin(labels) & boxes["image"].isin(row_of)]
+    rows = []
+    for image, part in tqdm(boxes.groupby("image", sort=False), f"maps on {benchmark.name}", unit="film", disable=not progress):
+        film = benchmark.read(row_of[image])
+        heat_of = maps(film)
+        for label, own in part.groupby("label", sort=False):
+            corners = own[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64)
+            centre = (corners[:, :2] + corners[:, 2:]) / 2
+            if ((centre < 0) | (centre >= film.shape[::-1])).any():
+                raise EvaluationError(
+                    f"{benchmark.root / image}: the box of {label} lies outside the film of {film.shape[1]} x {film.shape[0]} "
+                    f"pixels; boxes must be in pixels of the film that is read: where films were resized, scale their boxes too")
+            heat = heat_of(label)
+            rows.append({"label": label, "image": image, "patient": benchmark.table["patient_id"].iloc[row_of[image]],
+                         **localise_film(heat, corners, film.shape),
+                         "heat": heat, "truth": box_mask(corners, film.shape, heat.shape)})
+    rng = np.random.default_rng(seed)
+    for row in rows:
+        pool = [other["heat"] for other in rows if other["label"] == row["label"] and other["patient"] != row["patient"]]
+        scores = [_score(pool[i], row["truth"]) for i in rng.permutation(len(pool))[:20]]
+        row["hit_other"], row["iou_other"] = np.mean(scores, axis=0) if scores else (np.nan, np.nan)
+    return pd.DataFrame(rows).drop(columns=["heat", "truth"], errors="ignore")
+
+
+def _score(heat: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Hit and IoU of a map with the cells that are in a box of another film."""
+    if heat.shape != truth.shape:  # films of another shape: the map is stretched over this one
+        heat = F.interpolate(torch.from_numpy(heat)[None, None], truth.shape, mode="bilinear")[0, 0].numpy()
+    predicted = heat >= 0.5 * heat.max()
+    return truth[heat == heat.max()].mean(), (truth & predicted).sum() / (truth | predicted).sum()
+
+
+def localisation_table(
+    source: MedBridge | Maps, benchmark: Benchmark, labels: Sequence[str] | None = None, n_boot: int = 1000, seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Pointing game and IoU of a trained model's query attention, or of maps of any source, on all films that have boxes.
+
+    Returns:
+        One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean
+        with its interval (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it (hit_gain_lo
+        ...); what other patients' maps score (hit_other) and the interval of the gain over them (hit_other_gain_lo ...),
+        NaN for a label of one patient. Intervals are over patients; other patients' maps are taken as given.
+    """
+    maps = (lambda film: explain(source, film).heatmap) if isinstance(source, MedBridge) else source
+    labels = tuple(source.labels if labels is None else labels)
+    films = film_scores(maps, benchmark, labels, seed, progress)
+    rows = []
+    for label, own in ((label, films[films["label"] == label]) for label in labels):
+        if own.empty:
+            continue
+        row = {"label": label, "films": len(own), "patients": own["patient"].nunique()}
+        for name in ("hit", "iou"):
+            score, chance, other = own[name], own[f"{name}_chance"], own[f"{name}_other"]
+            lo, hi = mean_intervals([score, score - chance, score - other], own["patient"], n_boot, seed)
+            row |= {name: score.mean(), f"{name}_lo": lo[0], f"{name}_hi": hi[0],
+                    f"{name}_chance": chance.mean(), f"{name}_gain_lo": lo[1], f"{name}_gain_hi": hi[1],
+                    f"{name}_other": other.mean(), f"{name}_other_gain_lo": lo[2], f"{name}_other_gain_hi": hi[2]}
+        rows.append(row)
+    return pd.DataFrame(rows)
