@@ -2,10 +2,14 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import torch
 
+from medbridge.adapter import load_adapter, save_adapter, without_expert
 from medbridge.errors import AdapterError, ExpertError
+from medbridge.experts.timm_vision import TimmExpert
 from medbridge.features.batch import Batch
+from medbridge.features.cost import cost_table, expert_cost
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.prompts import ClassPrompts
@@ -161,3 +165,31 @@ def test_bad_arguments(vit):
         MedBridge([vit], LABELS, querys=3)
     with pytest.raises(ValueError, match="prompts name Hernia"):
         MedBridge([vit], LABELS, prompts={"Hernia": ClassPrompts(("a",), ("b",))})
+
+
+def test_router_options_reach_the_model_and_survive_saving_and_editing(experts, tmp_path):
+    model = MedBridge(experts, LABELS, width=32, top_k=1, shared_expert="small-resnet", router_noise=0.5)
+    assert (model.router.shared, model.router.noise) == (1, 0.5)
+    again = load_adapter(save_adapter(model, tmp_path), experts)
+    assert again.config == model.config
+    assert without_expert(model, "small-resnet").config.shared_expert is None
+    kept = without_expert(model, "small-vit")
+    assert kept.config.shared_expert == "small-resnet" and kept.router.shared == 0
+    with pytest.raises(ValueError, match="shared_expert='x' is none of the experts small-vit, small-resnet"):
+        MedBridge(experts, LABELS, shared_expert="x")
+
+
+def test_experts_of_other_kinds_sizes_widths_and_depths_mix(experts, tiny):
+    text = torch.nn.Embedding(1, 20)
+    text.text_dim = 20
+    text.forward = lambda texts: torch.nn.functional.normalize(torch.ones(len(texts), 20) + torch.arange(20) % 3, dim=-1)
+    more = [TimmExpert("timm-vit", timm.create_model("test_vit", num_classes=0, img_size=96), text, 96),
+            TimmExpert("timm-convnext", timm.create_model("test_convnext", num_classes=0), text, 160), tiny]
+    model = _perturbed(MedBridge([*experts, *more], LABELS, width=32))
+    shapes = {(e.size, e.depth, e.widths[-1], e.text_dim) for e in model.experts}
+    assert len({s[0] for s in shapes}) >= 4 and len({s[1] for s in shapes}) >= 3 and len({s[2] for s in shapes}) >= 4
+    out = model(_batch(model))
+    assert out.logits.shape == (3, 3) and out.weights.shape == (3, 5, 3) and torch.isfinite(out.logits).all()
+    torch.testing.assert_close(out.logits, (out.weights * out.expert_logits).sum(1))
+    table = cost_table([expert_cost(e, views=1, repeats=1) for e in model.experts])
+    assert all(e.name in table for e in model.experts)

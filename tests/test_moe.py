@@ -51,3 +51,33 @@ def test_bad_arguments():
         Router([4], 2, "soft")
     with pytest.raises(ValueError, match="top_k=3"):
         Router([4, 4], 2, top_k=3)
+
+
+def _random(router):
+    torch.manual_seed(1)
+    for p in router.parameters():
+        torch.nn.init.normal_(p, std=0.5)  # larger weights would let the softmax underflow to zero
+    return router.eval()
+
+
+def test_a_shared_expert_is_kept_beside_the_top_k_of_the_others():
+    torch.manual_seed(0)
+    q = [torch.randn(9, 4) for _ in range(4)]
+    weights = _random(Router([4] * 4, 3, top_k=1, shared=2))(q)
+    full = _random(Router([4] * 4, 3))(q)
+    assert ((weights > 0).sum(1) == 2).all() and (weights[:, 2] > 0).all()
+    others = full.clone()
+    others[:, 2] = 0  # of the others the strongest is kept
+    assert (weights.gather(1, others.argmax(1, keepdim=True)) > 0).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(9, 3))
+    with pytest.raises(ValueError, match=r"top_k=4 must be in 1\.\.3"):
+        Router([4] * 4, 3, top_k=4, shared=0)
+
+
+def test_noise_is_for_training_alone():
+    q = [torch.randn(5, 4) for _ in range(3)]
+    router = _random(Router([4] * 3, 2, noise=1.0))
+    torch.testing.assert_close(router(q), router(q))
+    assert (router.train()(q) - router(q)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="noise=-1"):
+        Router([4], 1, noise=-1)

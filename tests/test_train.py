@@ -8,6 +8,7 @@ from medbridge import train as train_module
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
@@ -210,3 +211,14 @@ def test_tensorboard_shows_every_epoch(experts, squares, cache, tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([r["loss"] for r in history.rows])
     assert [e.step for e in events.Scalars("val_auc")] == [4, 8]
+
+
+def test_the_triplet_term_counts_only_where_it_is_asked_for(squares, vit, cache):
+    losses = []
+    for weight in (0.0, 5.0):
+        model = MedBridge([vit], squares.labels, queries=2, query_layers=1, width=16, sampler=FocalSampler(local=False))
+        films = [FeatureCache(cache, progress=False).of(model, squares.split(s), s == "train") for s in ("train", "val")]
+        losses.append(fit(model, *films, TrainConfig(epochs=1, triplet=weight), progress=False).rows[0]["loss"])
+    assert losses[1] > losses[0] + 0.1
+    with pytest.raises(ValueError, match="triplet=-1"):
+        TrainConfig(triplet=-1)

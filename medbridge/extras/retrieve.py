@@ -35,7 +35,7 @@ def query_vectors(model: MedBridge, films: CachedFilms) -> np.ndarray:
 
 def summary_vectors(films: CachedFilms) -> np.ndarray:
     """One unit vector per film from the frozen summaries, experts side by side: float32 ``(n, sum d)``; nothing was trained."""
-    parts = [torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.located))]
+    parts = [torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.depths))]
     # what all films share would drown what tells them apart; the index centres by its own mean
     return torch.cat([F.normalize(p, dim=1) for p in parts], dim=1).div(len(parts) ** 0.5).numpy()
 

@@ -1,7 +1,7 @@
 import pytest
 from test_model import _perturbed
 
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 
@@ -10,7 +10,5 @@ from medbridge.model import MedBridge
 def scored(squares, experts, tmp_path_factory):
     """A trained-like model, and the cached films of each split."""
     model = _perturbed(MedBridge(experts, squares.labels, width=32, queries=4, sampler=FocalSampler(local=False)))
-    cache = tmp_path_factory.mktemp("cache")
-    films = {s: compute_features(squares.split(s), list(model.experts), model.depths, model.sampler, False, cache, progress=False)
-             for s in ("train", "val", "test")}
-    return model, films
+    cache = FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
+    return model, {split: cache.of(model, squares.split(split)) for split in ("train", "val", "test")}
