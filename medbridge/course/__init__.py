@@ -1,7 +1,6 @@
 """What the notebooks share: the profile, seeds, and the checker of exercises. [ours]
 
-A check is a function that raises :class:`AnswerError` with a hint; it is registered under the exercise's number, and
-:func:`check` prints what it found. An exercise that was not begun is no failure, so that notebooks run from top to bottom.
+An exercise that was not begun is no failure, so that notebooks run from top to bottom.
 """
 
 from __future__ import annotations
@@ -40,11 +39,7 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
 
 
 def check(exercise: str, answer: Any) -> None:
-    """Check an answer, print the verdict, and keep it for ``medbridge course progress``.
-
-    Args:
-        exercise: its number, such as '3.1'.
-        answer: what the exercise asks for, a function or a value.
+    """Check the answer to an exercise, such as '3.1', print the verdict, and keep it for ``medbridge course progress``.
 
     Raises:
         ValueError: there is no such exercise.

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from medbridge.course.exercises import CHECKS
 from medbridge.errors import MedBridgeError
 from medbridge.features.cache import cache_folder
+from medbridge.support.files import write_atomic
 
 __all__ = ["NotebookProgress", "progress_file", "read", "record", "summary"]
 
@@ -26,14 +27,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class NotebookProgress:
-    """How far one notebook is.
-
-    Attributes:
-        notebook: its number, such as '03'.
-        solved: exercises whose check has said "right" once, such as '3.1'.
-        tried: those with a try and no right answer yet.
-        open: those without a try.
-    """
+    """How far one notebook, such as '03', is: exercises, such as '3.1', that were right once, were tried, were not begun."""
 
     notebook: str
     solved: tuple[str, ...]
@@ -46,13 +40,13 @@ def progress_file() -> Path:
     return cache_folder() / "course" / "progress.json"
 
 
-def read(path: Path | None = None) -> dict[str, dict[str, Any]]:
+def read() -> dict[str, dict[str, Any]]:
     """Exercise number -> ``{"tries": int, "solved": ISO time or None}``; empty where nothing was kept.
 
     Raises:
         MedBridgeError: the file is there and is no progress file of this version.
     """
-    path = path or progress_file()
+    path = progress_file()
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["format"] != FORMAT:
@@ -71,31 +65,23 @@ def record(exercise: str, solved: bool) -> None:
     if os.environ.get("MEDBRIDGE_PROGRESS", "").lower() in ("off", "0", "no"):
         return
     try:
-        path = progress_file()
-        entries = read(path)
+        entries = read()
         entry = entries.setdefault(exercise, {"tries": 0, "solved": None})
         entry["tries"] += 1
         if solved and entry["solved"] is None:
             entry["solved"] = datetime.now(UTC).isoformat(timespec="seconds")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")  # renamed when whole: two notebooks may run at once
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "exercises": entries}, file, indent=1)
-        os.replace(name, path)
+        write_atomic(progress_file(), json.dumps({"format": FORMAT, "exercises": entries}, indent=1))
     except (OSError, RuntimeError, MedBridgeError):  # RuntimeError: no home folder
         return
 
 
 def summary() -> list[NotebookProgress]:
-    """One entry a notebook that has exercises, in order. MedBridgeError as :func:`read`."""
-    entries = read()
-    notebooks: dict[int, list[str]] = {}
-    for number in CHECKS:
-        notebooks.setdefault(int(number.split(".")[0]), []).append(number)
-    found = []
-    for notebook, numbers in sorted(notebooks.items()):
-        numbers.sort(key=lambda number: int(number.split(".")[1]))
-        solved = tuple(n for n in numbers if entries.get(n, {}).get("solved"))
-        tried = tuple(n for n in numbers if n in entries and n not in solved)
-        found.append(NotebookProgress(f"{notebook:02d}", solved, tried, tuple(n for n in numbers if n not in (*solved, *tried))))
-    return found
+    """One entry per notebook that has exercises, in order. MedBridgeError as :func:`read`."""
+    entries, rows = read(), []
+    numbers = sorted(CHECKS, key=lambda number: [int(part) for part in number.split(".")])
+    for notebook, group in groupby(numbers, lambda number: number.split(".")[0]):
+        groups: dict[str, list[str]] = {"solved": [], "tried": [], "open": []}
+        for number in group:
+            groups["open" if number not in entries else "solved" if entries[number]["solved"] else "tried"].append(number)
+        rows.append(NotebookProgress(f"{int(notebook):02d}", *map(tuple, groups.values())))
+    return rows

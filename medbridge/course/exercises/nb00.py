@@ -1,15 +1,13 @@
 """Checks of notebook 00, "Start here". [ours]"""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from medbridge.course.exercises.register import ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge
 
 
 @exercise("0.1")
-def numbers_per_film(answer: Callable) -> None:
+def numbers_per_film(answer: Answer) -> None:
     """``answer(views, rows, columns, prefix, width, depths)``: how many numbers are in the maps of one film."""
     views, rows, columns, prefix, width, depths = 10, 8, 6, 1, 16, 2
     got = ask(answer, views, rows, columns, prefix, width, depths)
@@ -25,7 +23,7 @@ def numbers_per_film(answer: Callable) -> None:
 
 
 @exercise("0.2")
-def two_expert_mixture(answer: Callable) -> None:
+def two_expert_mixture(answer: Answer) -> None:
     """``answer(expert_logits, weights)``: the mixture's probabilities ``(B, C)`` from two ``(B, K, C)`` tensors."""
     logits = torch.tensor([[[2.0, -3.0, 0.5], [-1.0, 1.0, 4.0]], [[0.0, -2.0, 3.0], [-4.0, 2.5, 1.0]]])
     weights = torch.tensor([[[0.9, 0.3, 0.5], [0.1, 0.7, 0.5]], [[0.2, 0.6, 0.7], [0.8, 0.4, 0.3]]])
@@ -41,7 +39,7 @@ def two_expert_mixture(answer: Callable) -> None:
 
 
 @exercise("0.3")
-def trainable_share(answer: Callable) -> None:
+def trainable_share(answer: Answer) -> None:
     """``answer(model)``: trainable parameters as a share of all parameters, in [0, 1]."""
     model = nn.Sequential(nn.Linear(10, 10).requires_grad_(False), nn.Linear(10, 2))  # 110 and 22 numbers
     got, trained, total = ask(answer, model), 22, 132

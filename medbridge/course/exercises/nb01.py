@@ -1,14 +1,12 @@
 """Checks of notebook 01, "Vision-language models and zero-shot". [ours]"""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
-from medbridge.course.exercises.register import AnswerError, ask, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge, refuse
 from medbridge.prompts import ClassPrompts
 
 
@@ -17,7 +15,7 @@ def _directions(rows: int, width: int, seed: int) -> Tensor:
 
 
 @exercise("1.1")
-def info_nce_repeats(answer: Callable) -> None:
+def info_nce_repeats(answer: Answer) -> None:
     """``answer(image, text, scale, same)``: symmetric InfoNCE that ignores other rows with the same caption."""
     images, texts, scale, pairs = _directions(6, 8, 1), _directions(6, 8, 2), 5.0, torch.arange(6)
 
@@ -50,7 +48,7 @@ def info_nce_repeats(answer: Callable) -> None:
 
 
 @exercise("1.2")
-def all_prompts_score(answer: Callable) -> None:
+def all_prompts_score(answer: Answer) -> None:
     """``answer(image, positive, negative, scale)``: probabilities ``(n,)`` with every prompt a class of its own."""
     images, positive, negative, scale = _directions(5, 8, 3), _directions(4, 8, 4), _directions(2, 8, 5), 10.0
     got = ask(answer, images, positive, negative, scale, shape=(5,), kind=Tensor,

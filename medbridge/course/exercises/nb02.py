@@ -1,16 +1,14 @@
 """Checks of notebook 02: labels with holes, patients in two splits, AUC by pairs. [ours]"""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from medbridge.course.exercises.register import AnswerError, ask, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge, refuse
 from medbridge.metrics.evaluate import auc
 
 
 @exercise("2.1")
-def masked_prevalence(answer: Callable) -> None:
+def masked_prevalence(answer: Answer) -> None:
     """``answer(values)``: share of positives among the known films of each label, ``(n, C)`` of 0, 1, NaN -> ``(C,)``."""
     nan = np.nan
     values = np.array([[1, 0, nan], [nan, 0, nan], [0, 1, nan], [1, 0, nan]], dtype=np.float32)
@@ -25,7 +23,7 @@ def masked_prevalence(answer: Callable) -> None:
 
 
 @exercise("2.2")
-def patients_in_two_splits(answer: Callable) -> None:
+def patients_in_two_splits(answer: Answer) -> None:
     """``answer(table)``: sorted names of the patients with films in more than one split."""
     # Eve has two films in one split and is fine; Di comes before Bo, and lies in all three splits.
     rows = [("Di", "train"), ("Eve", "val"), ("Bo", "train"), ("Di", "test"), ("Eve", "val"), ("Ann", "test"),
@@ -48,7 +46,7 @@ def patients_in_two_splits(answer: Callable) -> None:
 
 
 @exercise("2.3")
-def auc_by_pairs(answer: Callable) -> None:
+def auc_by_pairs(answer: Answer) -> None:
     """``answer(y, scores)``: share of (positive, negative) pairs in order, a tie for one half."""
     y, scores = np.array([1, 0, 1, 0, 0]), np.array([0.7, 0.7, 0.9, 0.1, 0.8])  # 6 pairs: 4 won, 1 lost, 1 tied
     got = ask(answer, y, scores, give="one number for one label")

@@ -1,16 +1,15 @@
 """Checks of notebook 03: number of windows, relative boxes, the largest crop. [ours]"""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from medbridge.course.exercises.register import ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge
 from medbridge.focal import grid_boxes, relative_boxes
 
 
 @exercise("3.1")
-def number_of_windows(answer: Callable) -> None:
+def number_of_windows(answer: Answer) -> None:
     """``answer(height, width, crop, overlap)``: how many windows Focal Sampling lays over a film."""
     # 2 whole steps first: there, rounding down is right, so that a count that is wrong lacks the + 1
     cases = [(1024, 1024, 0.5, 0.5), (1024, 1024, 0.5, 0.25), (1024, 1024, 0.3, 0.25), (600, 1000, 0.5, 0.2),
@@ -35,7 +34,7 @@ def number_of_windows(answer: Callable) -> None:
 
 
 @exercise("3.2")
-def relative(answer: Callable) -> None:
+def relative(answer: Answer) -> None:
     """``answer(boxes, height, width)``: boxes ``(N, 4)`` in pixels relative to the whole view, the first of them."""
     square = np.array([[0, 0, 400, 400], [100, 50, 300, 250]], dtype=np.float32)
     wide = np.array([[0, -200, 1000, 800], [250, 0, 550, 300]], dtype=np.float32)
@@ -53,7 +52,7 @@ def relative(answer: Callable) -> None:
 
 
 @exercise("3.3")
-def largest_crop(answer: Callable) -> None:
+def largest_crop(answer: Answer) -> None:
     """``answer(d, p, size, short)``: largest crop at which a finding of d film pixels spans p pixels of a view of ``size``."""
     for d, p, size, short in ((20, 5, 128, 1024), (20, 8, 224, 1024), (12, 4, 224, 2048), (60, 4, 128, 1024)):
         got, exact = ask(answer, d, p, size, short, give="one number: the crop"), d * size / (p * short)

@@ -1,15 +1,13 @@
 """Checks of notebook 04: one softmax over two kinds of tokens, values that are never formed, pooling of padded views. [ours]"""
 
-from collections.abc import Callable
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge.course.exercises.register import AnswerError, ask, exercise, judge
+from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge
 
 
 @exercise("4.1")
-def joint_attention(answer: Callable) -> None:
+def joint_attention(answer: Answer) -> None:
     """``answer(q, k_own, v_own, k_map, v_map)``: (Q, e) from one softmax over Q own and P frozen tokens, one head."""
     rng = torch.Generator().manual_seed(0)
     q, k_own, v_own = (torch.randn(3, 4, generator=rng) for _ in range(3))
@@ -32,7 +30,7 @@ def joint_attention(answer: Callable) -> None:
 
 
 @exercise("4.2")
-def folded_values(answer: Callable) -> None:
+def folded_values(answer: Answer) -> None:
     """``answer(a, x, weight, bias)``: A (X W^T + b) as (Q, w), without forming the P x w values."""
     rng = torch.Generator().manual_seed(1)
     queries, tokens, dim, width = 4, 512, 32, 64
@@ -55,7 +53,7 @@ def folded_values(answer: Callable) -> None:
 
 
 @exercise("4.3")
-def pool_views(answer: Callable) -> None:
+def pool_views(answer: Answer) -> None:
     """``answer(tokens, view_mask)``: maximum over the real views, (B, N, Q, w) and bool (B, N) -> (B, Q, w)."""
     tokens = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(2)) - 3.0  # nearly all negative
     mask = torch.tensor([[True, True, True, True], [True, True, False, False]])

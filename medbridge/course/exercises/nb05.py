@@ -1,15 +1,13 @@
 """Checks of notebook 05: the best weight of two experts, the gradient that reaches an expert, dropping an expert. [ours]"""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 
-from medbridge.course.exercises.register import ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge
 
 
 @exercise("5.1")
-def best_weight(answer: Callable) -> None:
+def best_weight(answer: Answer) -> None:
     """``answer(s1, s2, rho)``: weight of expert 1 in [0, 1] that makes the error of the weighted mean least."""
     # equal experts first: there, every careful formula says one half
     for s1, s2, rho in ((1.0, 1.0, 0.3), (1.0, 2.0, 0.0), (2.0, 1.0, 0.25), (1.0, 1.2, 0.5), (1.0, 2.0, 0.9), (3.0, 1.0, 0.8)):
@@ -28,7 +26,7 @@ def best_weight(answer: Callable) -> None:
 
 
 @exercise("5.2")
-def expert_gradient(answer: Callable) -> None:
+def expert_gradient(answer: Answer) -> None:
     """``answer(expert_logits, weights, targets)``: gradient of the mixture's mean BCE by each expert's logits, (B, K, C)."""
     rng = torch.Generator().manual_seed(0)
     logits, weights = torch.randn(3, 2, 4, generator=rng), torch.randn(3, 2, 4, generator=rng).softmax(1)
@@ -51,7 +49,7 @@ def expert_gradient(answer: Callable) -> None:
 
 
 @exercise("5.3")
-def drop(answer: Callable) -> None:
+def drop(answer: Answer) -> None:
     """``answer(weights, k)``: weights of the remaining experts, (B, K, C) -> (B, K - 1, C); each column sums to 1."""
     weights = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
     give = "the weights of the remaining experts, (B, K - 1, C); the expert is to go, not to get weight 0"

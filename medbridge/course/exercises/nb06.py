@@ -1,18 +1,18 @@
 """Checks of notebook 06: gradient of the masked loss, schedule of the learning rate, early stopping. [ours]"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from medbridge.course.exercises.register import ask, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, ask, exercise, judge, refuse
 from medbridge.losses import masked_bce
 from medbridge.train import cosine_schedule
 
 
 @exercise("6.1")
-def gradient(answer: Callable) -> None:
+def gradient(answer: Answer) -> None:
     """``answer(z, y, mask)``: derivative of the masked cross-entropy by each logit."""
     rng = np.random.default_rng(0)
     z, y, mask = rng.normal(0, 1.5, (5, 4)), (rng.random((5, 4)) < 0.4).astype(float), rng.random((5, 4)) < 0.6
@@ -36,7 +36,7 @@ def gradient(answer: Callable) -> None:
 
 
 @exercise("6.2")
-def schedule(answer: Callable) -> None:
+def schedule(answer: Answer) -> None:
     """``answer(t, S, u)``: the factor of the learning rate in step t of S, with warm-up share u."""
     for steps, share in ((100, 0.1), (57, 0.25), (40, 0.0), (8, 1.0)):
         rise = max(1, int(share * steps))
@@ -65,7 +65,7 @@ def _stop(aucs: Sequence[float], patience: int) -> tuple[int, int]:
 
 
 @exercise("6.3")
-def stopping(answer: Callable) -> None:
+def stopping(answer: Answer) -> None:
     """``answer(aucs, patience)``: the epoch that is kept, and how many were run."""
     cases = [
         ([0.6, 0.7, 0.65, 0.66, 0.6, 0.6], 2),  # a plain stop

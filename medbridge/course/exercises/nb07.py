@@ -1,18 +1,17 @@
 """Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates. [ours]"""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from medbridge.course.exercises.register import AnswerError, ask, close, exercise, judge, refuse, shaped
+from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse, shaped
 from medbridge.metrics.bootstrap import defined_mean
 from medbridge.metrics.evaluate import auc
 from medbridge.studies.ablate import holm
 
 
 @exercise("7.1")
-def macro(answer: Callable) -> None:
+def macro(answer: Answer) -> None:
     """``answer(y, scores, mask)``: mean AUC over the labels that have one, and their number."""
     rng = np.random.default_rng(0)
     y = (rng.random((40, 4)) < 0.4).astype(float)
@@ -40,7 +39,7 @@ def _lowest(y: np.ndarray, scores: np.ndarray, specificity: float) -> float:
 
 
 @exercise("7.2")
-def threshold(answer: Callable) -> None:
+def threshold(answer: Answer) -> None:
     """``answer(y, scores, specificity)``: the lowest observed score that reaches the specificity as a threshold."""
     ten = np.r_[np.zeros(10), np.ones(5)], np.r_[np.arange(10) / 10, 0.35, 0.55, 0.85, 0.95, 0.97]
     tied = np.r_[np.zeros(8), np.ones(4)], np.array([0.1, 0.2, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.3, 0.5, 0.6, 0.9])
@@ -62,7 +61,7 @@ def threshold(answer: Callable) -> None:
 
 
 @exercise("7.3")
-def holm_adjusted(answer: Callable) -> None:
+def holm_adjusted(answer: Answer) -> None:
     """``answer(p_values)``: Holm's adjusted p-values, in the order that they came in. Exercise 10.2 is checked by it too."""
     for p in ([0.01, 0.02, 0.3], [0.04, 0.001, 0.03, 0.035], [0.6, 0.2, 0.9, 0.5], [0.03, 0.005, 0.9, 0.011, 0.012]):
         p, m = np.array(p), len(p)
@@ -84,7 +83,7 @@ def holm_adjusted(answer: Callable) -> None:
 
 
 @exercise("7.4")
-def miss_rates(answer: Callable) -> None:
+def miss_rates(answer: Answer) -> None:
     """``answer(y, p, mask, group, threshold)``: group -> share of its known positive films with a score below the threshold."""
     y = np.array([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1], dtype=float)
     p = np.array([0.9, 0.5, 0.4, 0.6, 0.1, 0.7, 0.2, 0.3, 0.2, 0.1, 0.7, 0.3, 0.1, 0.8, 0.2, 0.4, 0.6, 0.1])

@@ -1,18 +1,18 @@
 """Checks of notebook 08: Tip-Adapter for many labels, LoRA's parameters, choices that leak test films, an honest score. [ours]"""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
-from medbridge.course.exercises.register import AnswerError, ask, exercise, judge
+from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge
 
 
 @exercise("8.1")
-def tip_logits(answer: Callable) -> None:
+def tip_logits(answer: Answer) -> None:
     """``answer(f, keys, y, mask, zero_shot, alpha, beta)``: Tip-Adapter's logits ``(B, C)``; labels may be unknown."""
     generator = torch.Generator().manual_seed(3)
     keys, f = (F.normalize(torch.randn(n, 6, generator=generator), dim=1) for n in (40, 5))
@@ -48,7 +48,7 @@ def tip_logits(answer: Callable) -> None:
 
 
 @exercise("8.2")
-def lora_parameters(answer: Callable) -> None:
+def lora_parameters(answer: Answer) -> None:
     """``answer(shape, rank)``: numbers that LoRA trains beside a weight of this shape, linear or convolution."""
     for shape, rank in (((12, 5), 2), ((768, 768), 8), ((64, 16, 3, 3), 4), ((32, 32, 1, 1), 1)):
         got = ask(answer, shape, rank, give="one whole number: how many numbers A and B hold together")
@@ -94,7 +94,7 @@ def leaks(answer: Iterable[str]) -> None:
 
 
 @exercise("8.4")
-def honest_score(answer: Callable) -> None:
+def honest_score(answer: Answer) -> None:
     """``answer(val, test)``, both (seeds, settings): mean test AUC over seeds, each seed's setting chosen on its validation."""
     val = np.array([[0.70, 0.74, 0.72], [0.69, 0.66, 0.71], [0.73, 0.73, 0.60]])
     test = np.array([[0.68, 0.65, 0.75], [0.71, 0.70, 0.62], [0.64, 0.72, 0.73]])

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from medbridge.course.exercises.register import AnswerError, ask, close, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse
 from medbridge.metrics.bootstrap import bootstrap_aucs
 from medbridge.metrics.evaluate import auc
 
 
 @exercise("9.1")
-def pairs(answer: Callable) -> None:
+def pairs(answer: Answer) -> None:
     """``answer(train, test, same)``: (train name, test name) of each finding that both name, in the order of train."""
     train, test = ["Mass", "Effusion", "Pneumonia", "Nodule"], ["Pneumonia", "Lung Opacity", "Pleural Effusion", "Fracture"]
     want = [("Effusion", "Pleural Effusion"), ("Pneumonia", "Pneumonia")]
@@ -44,7 +44,7 @@ def pairs(answer: Callable) -> None:
 
 
 @exercise("9.2")
-def patients_needed(answer: Callable) -> None:
+def patients_needed(answer: Answer) -> None:
     """``answer(prevalence, sure)``: fewest patients so that one with the finding is drawn with this probability."""
     for prevalence, sure in ((0.1, 0.8), (0.01, 0.95), (0.5, 0.9), (0.5, 0.75), (0.002, 0.99)):
         got = ask(answer, prevalence, sure, give="one whole number: how many patients")
@@ -63,7 +63,7 @@ def patients_needed(answer: Callable) -> None:
 
 
 @exercise("9.3")
-def paired_gap(answer: Callable) -> None:
+def paired_gap(answer: Answer) -> None:
     """``answer(y, home, away, patients, n_boot, rng)``: AUC of home minus away, and its 95 % interval, paired by patient."""
     judge_interval(lambda y, scores, *rest: answer(y, *scores, *rest), "gap", 5, np.array([1.2, 0.4]), lambda a: a[0] - a[1],
                    lambda a: [(a[1] - a[0], "the wrong sign: take home minus away, so that a loss by moving is positive")],

@@ -1,17 +1,16 @@
 """Checks of notebook 10: the number of trainings, Holm's correction, an interaction with its interval. [ours]"""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from medbridge.course.exercises.nb07 import holm_adjusted
 from medbridge.course.exercises.nb09 import judge_interval
-from medbridge.course.exercises.register import ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge
 
 
 @exercise("10.1")
-def trainings(answer: Callable) -> None:
+def trainings(answer: Answer) -> None:
     """``answer(levels, seeds)``: how many trainings one factor at a time takes, and how many a full factorial."""
     for levels, seeds in (((3, 2, 4), 2), ((2, 2), 1), ((5,), 3), ((4, 3, 5, 3, 2, 4, 4, 2, 3), 2)):
         got = ask(answer, levels, seeds, shape=(2,), give="two numbers: one factor at a time, and the full factorial")
@@ -34,7 +33,7 @@ exercise("10.2")(holm_adjusted)
 
 
 @exercise("10.3")
-def interaction(answer: Callable) -> None:
+def interaction(answer: Answer) -> None:
     """``answer(y, scores, patients, n_boot, rng)``: what two factors do together beyond each alone, and its 95 % interval."""
 
     def effect(a: np.ndarray) -> np.ndarray:

@@ -1,14 +1,12 @@
 """Checks of notebook 11: heat inside the boxes, other patients' maps, an expert taken out of a mixture. [ours]"""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from medbridge.course.exercises.register import ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge
 
 
 @exercise("11.1")
-def heat_inside(answer: Callable) -> None:
+def heat_inside(answer: Answer) -> None:
     """``answer(heat, inside)``: share of the heat of a map where the mask is True."""
     rng = np.random.default_rng(0)
     heat, left = np.array([[0.0, 0.4, 0.8], [2.0, 1.6, 0.0]]), np.array([[True, False, False], [True, True, False]])
@@ -36,7 +34,7 @@ def _hits(heats: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 @exercise("11.2")
-def others_hits(answer: Callable) -> None:
+def others_hits(answer: Answer) -> None:
     """``answer(heats, masks, patients)``: mean hit of other patients' maps on each film's boxes, ``(n,)``."""
     rng = np.random.default_rng(0)
     heats, masks = rng.random((6, 4, 5)), rng.random((6, 4, 5)) < 0.4
@@ -63,7 +61,7 @@ def others_hits(answer: Callable) -> None:
 
 
 @exercise("11.3")
-def without_expert(answer: Callable) -> None:
+def without_expert(answer: Answer) -> None:
     """``answer(weights, logits, k)``: the mixture's logits ``(C,)`` without expert k, from two ``(K, C)``."""
     weights, logits = np.array([[0.5, 0.2], [0.3, 0.2], [0.2, 0.6]]), np.array([[2.0, -1.0], [-1.0, 3.0], [0.5, 1.0]])
     whole = (weights * logits).sum(0)

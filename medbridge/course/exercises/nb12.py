@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medbridge.course.exercises.register import AnswerError, ask, close, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse
 
 
 @exercise("12.1")
-def cache_gigabytes(answer: Callable) -> None:
+def cache_gigabytes(answer: Answer) -> None:
     """``answer(films, views, maps)``: gigabytes of float16 maps, ``maps`` the (tokens, width) of each depth that is kept."""
     for films, views, maps in ((1000, 10, [(197, 768)]), (112_120, 14, [(257, 384), (257, 192)]), (5, 1, [(50, 64), (10, 128)])):
         got, sizes = ask(answer, films, views, maps, give="one number: gigabytes"), [t * w for t, w in maps]
@@ -25,7 +25,7 @@ def cache_gigabytes(answer: Callable) -> None:
 
 
 @exercise("12.2")
-def part_weights(answer: Callable) -> None:
+def part_weights(answer: Answer) -> None:
     """``answer(mask, parts)``: weight of each part's masked mean, so that the weighted sum is the masked mean of all."""
     rng = np.random.default_rng(0)
     mask = rng.random((7, 5)) < 0.5

@@ -1,15 +1,13 @@
 """Checks of notebook 13: overlap of findings, nearest films of other patients, a threshold for change. [ours]"""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from medbridge.course.exercises.register import AnswerError, ask, close, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse
 from medbridge.extras.change import balanced_accuracy, tell_change
 
 
 @exercise("13.1")
-def overlap(answer: Callable) -> None:
+def overlap(answer: Answer) -> None:
     """``answer(a, b)``: Jaccard index of two films' labels, 1 / 0 / NaN, over the labels known of both."""
     nan = np.nan
     cases = [([1, 1, 0], [1, 0, 0], 1 / 2), ([1, 0, 0], [0, 1, 0], 0.0), ([0, 0, 0], [0, 0, 0], 1.0),
@@ -29,7 +27,7 @@ def overlap(answer: Callable) -> None:
 
 
 @exercise("13.2")
-def nearest(answer: Callable) -> None:
+def nearest(answer: Answer) -> None:
     """``answer(query, patient, vectors, patients, k)``: rows of other patients' k nearest films by cosine, nearest first."""
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(40, 6)) * rng.uniform(0.2, 5, (40, 1))
@@ -57,7 +55,7 @@ def nearest(answer: Callable) -> None:
 
 
 @exercise("13.3")
-def threshold(answer: Callable) -> None:
+def threshold(answer: Answer) -> None:
     """``answer(d, change)``: t for which |d| > t tells new (+1), resolved (-1), unchanged (0) with the best mean recall."""
     for seed, shift in ((0, 2.0), (1, 1.2)):
         rng = np.random.default_rng(seed)

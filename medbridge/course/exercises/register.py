@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["CHECKS", "AnswerError", "ask", "close", "exercise", "judge", "refuse", "shaped"]
+__all__ = ["CHECKS", "Answer", "AnswerError", "ask", "close", "exercise", "judge", "refuse", "shaped"]
+
+
+Answer = Callable[..., Any]  # the function that an exercise asks for
 
 
 class AnswerError(Exception):
