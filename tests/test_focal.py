@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medbridge.data.resize import row_weights
 from medbridge.focal import FocalSampler, extract_views, grid_boxes, random_boxes, relative_boxes, whole_box
 
 sizes = st.integers(16, 300)
@@ -114,10 +113,3 @@ def test_views_are_those_of_interpolate(height, width, size, interpolation, seed
 def test_a_box_beside_the_film_is_dark():
     views = extract_views(np.ones((40, 50), np.float32), np.array([[60, 0, 80, 20], [0, -30, 20, -10], [0, 0, 20, 20]]), 16)
     assert views[:2].abs().max() == 0 and views[2].min() == pytest.approx(1)
-
-
-def test_row_weights_are_a_mean():
-    for length, size in ((1000, 30), (30, 100), (7, 7), (2048, 224)):
-        for interpolation in ("bilinear", "bicubic"):
-            weights = row_weights(length, size, interpolation)
-            assert weights.shape == (size, length) and np.abs(weights.sum(axis=1) - 1).max() < 1e-5

@@ -16,11 +16,9 @@ from medbridge.errors import ImageError
 
 __all__ = ["dicom_size", "open_dicom", "read_dicom"]
 
-# Compressed DICOM that pydicom decodes only with further plugins (one of them GPL); imagecodecs (BSD) reads
-# them.
+# Compressed DICOM that pydicom decodes only with further plugins (one of them GPL); imagecodecs (BSD) reads them.
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (51, 57, 70, 80, 81)}  # 12-bit, lossless, JPEG-LS
 _HTJ2K_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203)}
-
 
 MAX_DEFLATED = 2**30
 """Most bytes that a deflated DICOM may unpack to: beyond the largest film in any bit depth."""
@@ -47,23 +45,17 @@ def _check_deflated(path: Path) -> None:
 
 def open_dicom(path: Path, header_only: bool = False) -> pydicom.Dataset:
     _check_deflated(path)
-    dataset = pydicom.dcmread(
-        path, force=path.suffix.lower() in (".dcm", ".dicom"), stop_before_pixels=header_only
-    )
+    dataset = pydicom.dcmread(path, force=path.suffix.lower() in (".dcm", ".dicom"), stop_before_pixels=header_only)
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise ImageError(
-            f"{path}: holds no image (no Rows and Columns): cut short while copied, or no DICOM film at all; "
-            f"copy it again, or give the film's own file"
-        )
+        raise ImageError(f"{path}: holds no image (no Rows and Columns): cut short while copied, or no DICOM film at all; copy "
+                         "it again, or give the film's own file")
     return dataset
 
 
 def dicom_size(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise ImageError(
-            f"{path}: holds {frames} frames; MedBridge reads single films, export one frame as its own file"
-        )
+        raise ImageError(f"{path}: holds {frames} frames; MedBridge reads single films, export one frame as its own file")
     return int(dataset.Rows), int(dataset.Columns)
 
 
@@ -71,10 +63,8 @@ def _dicom_pixels(dataset: pydicom.Dataset, path: Path) -> np.ndarray:
     """(H, W) stored values, or (H, W, 3) colour."""
     if not dataset.file_meta.get("TransferSyntaxUID"):  # a bare dataset, without the file header
         implicit, little = dataset.original_encoding
-        uids = (pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian)
-        dataset.file_meta.TransferSyntaxUID = (
-            uids[not implicit] if little else pydicom.uid.ExplicitVRBigEndian
-        )
+        by_order = pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if little and implicit else by_order
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in _JPEG_SYNTAXES | _HTJ2K_SYNTAXES:
         stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
@@ -95,10 +85,8 @@ def _dicom_pixels(dataset: pydicom.Dataset, path: Path) -> np.ndarray:
     except NotImplementedError:
         readable = False
     if not readable:
-        raise ImageError(
-            f"{path}: no decoder for transfer syntax {syntax.name}; decompress the file first "
-            f"(e.g. `gdcmconv --raw`), or install one of pydicom's decoder plugins that reads it"
-        )
+        raise ImageError(f"{path}: no decoder for transfer syntax {syntax.name}; decompress the file first (e.g. `gdcmconv "
+                         "--raw`), or install one of pydicom's decoder plugins that reads it")
     return dataset.pixel_array
 
 
@@ -107,17 +95,13 @@ def read_dicom(path: Path) -> np.ndarray:
     size = dicom_size(dataset, path)
     check_size(path, *size)
     if not dataset.get("PixelData"):
-        raise ImageError(
-            f"{path}: a DICOM file without PixelData (a report, or a header alone); give the film itself"
-        )
+        raise ImageError(f"{path}: a DICOM file without PixelData (a report, or a header alone); give the film itself")
     photometric = str(dataset.get("PhotometricInterpretation", "")).strip()
     if photometric == "PALETTE COLOR":
         raise ImageError(f"{path}: a palette-colour DICOM is no radiograph; export it as MONOCHROME2")
     pixels = _dicom_pixels(dataset, path)
     if pixels.shape[:2] != size:
-        raise ImageError(
-            f"{path}: the pixels are {pixels.shape}, the header says {size}; export the file again"
-        )
+        raise ImageError(f"{path}: the pixels are {pixels.shape}, the header says {size}; export the file again")
     if pixels.ndim == 3:
         return (luma(pixels) / np.iinfo(pixels.dtype).max).astype(np.float32)
     film = _windowed(pixels, dataset, path)
@@ -125,7 +109,7 @@ def read_dicom(path: Path) -> np.ndarray:
 
 
 def _windowed(pixels: np.ndarray, dataset: pydicom.Dataset, path: Path) -> np.ndarray:
-    """Stored values -> [0, 1] by the file's own VOI LUT or window, else by percentiles."""
+    """Stored values -> [0, 1] by the file's own VOI LUT or window, or by percentiles where it has none that shows anything."""
     values = apply_modality_lut(pixels, dataset)
     table, window = dataset.get("VOILUTSequence"), (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
     if table or None not in window:

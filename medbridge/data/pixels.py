@@ -1,7 +1,4 @@
-"""From stored values to a film in [0, 1]: size limit, luma, intensity scale, and JPEG of any depth. [ours]
-
-Shared by :mod:`medbridge.data.images` (PNG, JPEG, TIFF, BMP) and :mod:`medbridge.data.dicom`.
-"""
+"""From stored values to a film in [0, 1]: size limit, luma, intensity scale, and JPEG of any depth. [ours]"""
 
 from __future__ import annotations
 
@@ -23,32 +20,23 @@ MAX_SCANS = 200
 
 def check_size(path: Path, height: int, width: int) -> None:
     if height < 1 or width < 1:
-        raise ImageError(
-            f"{path}: the header says {height} x {width} pixels; the file is damaged, export it again"
-        )
+        raise ImageError(f"{path}: the header says {height} x {width} pixels; the file is damaged, export it again")
     if height * width > MAX_PIXELS:
-        raise ImageError(
-            f"{path}: {height} x {width} pixels is beyond the limit of {MAX_PIXELS:,}, which guards against "
-            f"files that unpack without end; shrink the film first"
-        )
+        raise ImageError(f"{path}: {height} x {width} pixels is beyond the limit of {MAX_PIXELS:,}, which guards against files "
+                         "that unpack without end; shrink the film first")
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 1 to 4) -> float (H, W): ITU-R 601 luma as Pillow's 'L', transparency over black."""
     if pixels.ndim == 2:
         return pixels
-    top = np.iinfo(pixels.dtype).max
     channels = pixels.shape[-1]
-    grey = (
-        pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
-        if channels >= 3
-        else pixels[..., 0].astype(np.float64)
-    )
-    return grey * (pixels[..., -1] / top) if channels in (2, 4) else grey
+    grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) if channels >= 3 else pixels[..., 0].astype(np.float64)
+    return grey * (pixels[..., -1] / np.iinfo(pixels.dtype).max) if channels in (2, 4) else grey
 
 
 def scale(pixels: np.ndarray, path: Path, counted: np.ndarray | None = None) -> np.ndarray:
-    """Percentile scaling of data beyond 8 bits, set by the `counted` pixels (see the module's docstring)."""
+    """Beyond 8 bits: the 0.5th to 99.5th percentile of the ``counted`` pixels becomes 0 to 1; a constant film becomes zeros."""
     pixels = pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
         raise ImageError(f"{path}: holds NaN or infinite pixels; export it again as integers")
@@ -65,19 +53,18 @@ def jpeg_header(data: bytes, path: Path) -> tuple[int, int, int, int, int]:
     """``(SOF marker, bits, H, W, offset of the scan)`` of a JPEG or JPEG-LS stream."""
     at, frame = 2, None
     while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
             continue
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            bits, *sides = data[at + 4 : at + 9]
-            frame = (marker, bits, sides[0] << 8 | sides[1], sides[2] << 8 | sides[3])
+            frame = (marker, data[at + 4], *(int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7)))
         if marker == 0xDA and frame:
             # 0xFF in the data of a scan is followed by 0, so that its marker cannot be data
             if (scans := data.count(b"\xff\xda", at)) > MAX_SCANS:
                 raise ImageError(f"{path}: a JPEG of {scans} scans, which would be decoded without end; export it again")
             return (*frame, at)
-        at += 2 + max(length, 2)
+        at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
     raise ImageError(f"{path}: a JPEG that ends before its first scan; copy or export the file again")
 
 

@@ -1,8 +1,7 @@
 """Antialiased resizing along the rows of a film as one sparse matrix product. [ours]
 
-PyTorch's antialiased ``F.interpolate`` goes over the columns first, and does so one number at a time: it reads a whole film for
-every view. A matrix that holds the same weights mixes whole rows instead, which processors do many numbers at a time, and all
-windows that lie side by side share the result. What is left is small, and PyTorch's.
+PyTorch's antialiased ``F.interpolate`` reads a whole film, column by column, for every view. A matrix of the same weights mixes
+whole rows instead, and all windows that lie side by side share the result. What is left is small, and PyTorch's.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ __all__ = ["resize_rows", "row_weights"]
 
 @lru_cache(maxsize=256)
 def row_weights(length: int, size: int, interpolation: str) -> csr_matrix:
-    """Sparse float32 ``(size, length)``: what each of ``size`` new rows takes of ``length`` old ones.
+    """Sparse float32 ``(size, length)``: what each of ``size`` new rows takes of ``length`` old ones, asked of ``F.interpolate``.
 
-    The weights are those of ``F.interpolate(..., mode=interpolation, antialias=True)``, asked of it: unit rows go in, weights
-    come out. No new row sees more than ``taps`` neighbours, so that unit rows ``taps`` apart can share a column.
+    Unit rows go in, weights come out. No new row sees more than ``taps`` neighbours, so unit rows ``taps`` apart share a column.
     """
     support = (1 if interpolation == "bilinear" else 2) * max(1.0, length / size)
     taps = min(length, 2 * math.ceil(support) + 1)
@@ -41,6 +39,4 @@ def row_weights(length: int, size: int, interpolation: str) -> csr_matrix:
 def resize_rows(pixels: np.ndarray, size: int, interpolation: str, before: int = 0, after: int = 0) -> np.ndarray:
     """``(H, W)`` float32, contiguous -> ``(size, W)``, as if ``before`` rows of zeros lay above and ``after`` below."""
     weights = row_weights(before + len(pixels) + after, size, interpolation)
-    if before or after:
-        weights = weights[:, before : before + len(pixels)]
-    return weights @ pixels
+    return (weights[:, before : before + len(pixels)] if before or after else weights) @ pixels
