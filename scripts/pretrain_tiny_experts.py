@@ -57,8 +57,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from medbridge.experts.clip import OpenClipExpert
-from medbridge.experts.clip_load import load_open_clip_folder
+from medbridge.experts.clip import OpenClipExpert, load_open_clip_folder
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "tiny_experts"
 TEST_SEED = 990_001

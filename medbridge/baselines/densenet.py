@@ -21,7 +21,7 @@ from medbridge.baselines.base import TrainedBaseline
 from medbridge.baselines.loop import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
-from medbridge.experts.weights import find_weights, load_state, missing_weights
+from medbridge.experts.weights import asking, find_weights, load_state
 from medbridge.features.cache import CachedFilms
 from medbridge.method import TRIES
 from medbridge.train import TrainConfig
@@ -45,10 +45,8 @@ class DenseScores(nn.Module):
         super().__init__()
         files = [f"{_WEIGHTS}.safetensors", f"{_WEIGHTS}.pth"]
         path = find_weights(files) if pretrained else None
-        try:
+        with asking("densenet121", files, "timm's hub"):
             self.net = timm.create_model(_WEIGHTS, pretrained=pretrained and path is None, num_classes=0)
-        except Exception as error:  # hub clients raise many types; all mean the same to the user
-            raise missing_weights("densenet121", files, "timm's hub", error) from error
         if path is not None:
             state = load_state(path)
             self.net.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})

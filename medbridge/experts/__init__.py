@@ -1,25 +1,15 @@
 """Experts by name: ``create_expert("tiny-vit")``.
 
-A name is a short alias (:func:`list_experts`), or written out:
-
-- ``open_clip:MODEL/PRETRAINED`` and ``open_clip:hf-hub:ORG/REPO``: every model that open_clip can name or load;
-- ``timm:MODEL+TEXT``: a vision-only timm tower with a borrowed text space;
-- ``hf:ORG/REPO``: a transformers CLIP or SigLIP; ``hf:ORG/REPO+TEXT``: the vision tower of any other, LLaVA, Qwen-VL and
-  MedGemma among them, without its language model.
-
-TEXT is a sentence encoder (:data:`SENTENCE_ENCODERS`) or the name of an open_clip expert, whose text tower is taken. Every name
-may end in ``@SIZE``, another input resolution than the pre-training one.
-
-Without a network: ``MEDBRIDGE_WEIGHTS`` names a folder in which the weights are looked for by model name, and
-``create_expert(name, weights=FILE)`` takes them from one file. ``medbridge experts fetch NAME`` fills such a folder, and the
-error about a missing file says how it must be called.
+A name is a short alias (:func:`list_experts`), or written out: ``open_clip:MODEL/PRETRAINED`` or ``open_clip:hf-hub:ORG/REPO``
+(all that open_clip can name or load), ``timm:MODEL+TEXT`` (a vision-only tower with a borrowed text space), ``hf:ORG/REPO`` (a
+transformers CLIP or SigLIP) or ``hf:ORG/REPO+TEXT`` (the vision tower of any other, without its language model). TEXT is a key of
+:data:`SENTENCE_ENCODERS` or the name of an open_clip expert. ``@SIZE`` at the end asks for another input resolution.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,19 +17,16 @@ from torch import nn
 
 from medbridge.errors import ExpertError
 from medbridge.experts.base import PRECISIONS, BlockWeights, Expert, FrozenMaps
-from medbridge.experts.clip import OpenClipExpert
-from medbridge.experts.clip_load import load_open_clip, load_open_clip_folder, load_unimed
+from medbridge.experts.clip import OpenClipExpert, load_open_clip, load_open_clip_folder, load_unimed
 from medbridge.experts.hf_vision import HfVisionExpert, load_hf
-from medbridge.experts.registry import ALIASES, ExpertAlias, list_experts, split_size
+from medbridge.experts.registry import ALIASES, ExpertAlias, ExpertName, list_experts
 from medbridge.experts.text import SENTENCE_ENCODERS, OpenClipText, SentenceEncoder
 from medbridge.experts.timm_vision import TimmExpert, load_timm
-from medbridge.experts.weights import alias_files, find_weights, missing_checkpoint
+from medbridge.experts.weights import find_weights, weights_place
+from medbridge.support.text import did_you_mean
 
-__all__ = [
-    "ALIASES", "PRECISIONS", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert",
-    "OpenClipExpert", "OpenClipText", "SentenceEncoder", "TimmExpert", "create_expert", "list_experts", "split_size",
-    "tiny_experts_folder",
-]
+__all__ = ["ALIASES", "PRECISIONS", "SENTENCE_ENCODERS", "BlockWeights", "Expert", "ExpertAlias", "FrozenMaps", "HfVisionExpert",
+           "OpenClipExpert", "TimmExpert", "create_expert", "list_experts", "tiny_experts_folder"]
 
 
 def tiny_experts_folder() -> Path:
@@ -52,10 +39,8 @@ def tiny_experts_folder() -> Path:
     for folder in (os.environ.get("MEDBRIDGE_TINY_EXPERTS"), here.parent / "data" / "tiny_experts", here / "_tiny_experts"):
         if folder and Path(folder).is_dir():
             return Path(folder)
-    raise ExpertError(
-        "the shipped tiny experts were not found; they lie in data/tiny_experts of the repository: "
-        "install with `pip install -e .` from a clone, or set MEDBRIDGE_TINY_EXPERTS to that folder"
-    )
+    raise ExpertError("the shipped tiny experts were not found; they lie in data/tiny_experts of the repository: "
+                      "install with `pip install -e .` from a clone, or set MEDBRIDGE_TINY_EXPERTS to that folder")
 
 
 def create_expert(
@@ -69,82 +54,68 @@ def create_expert(
         device: where to put it.
         size: input resolution R; default the pre-training one. Position embeddings are interpolated. The expert is then
             called ``NAME@SIZE``, a name that builds it again.
-        weights: file, or folder where the model's hub has a folder, to load instead of looking for it. An adapter does not
-            store the path: pass the expert itself to :meth:`medbridge.MedBridge.load`.
+        weights: file, or folder where the model's hub has a folder, to load instead of looking in the folder that
+            ``MEDBRIDGE_WEIGHTS`` names and on the hub. An adapter does not store the path: load it with the expert itself.
         precision: what the frozen tower computes in: 'float32', 'bfloat16' or 'float16'. An adapter records it.
 
     Returns:
         The expert, in eval mode, with ``requires_grad`` off everywhere.
 
     Raises:
-        ExpertError: unknown name (with the nearest known ones), weights missing (with the file and its place) or of another
+        ExpertError: unknown name (with the nearest known one), weights missing (with the file and its place) or of another
             model, a size that the tower cannot take, or an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ExpertError(f"precision={precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
-    plain, named_size = split_size(name)
-    if size is not None and named_size is not None and size != named_size:
+    parts = ExpertName.of(name)
+    kind, model, text = parts.kind, parts.model, parts.text
+    if size is not None and parts.size is not None and size != parts.size:
         raise ExpertError(f"{name!r} names another size than size={size}; give one of them")
-    size = size or named_size
-    called = f"{plain}@{size}" if size else plain
-    alias = ALIASES.get(plain)
-    target, default_size = split_size(alias.target if alias else plain)
-    size = size or default_size
-    path = _given(plain, alias, weights)
-    kind, _, rest = target.partition(":")
-    model, plus, text = rest.partition("+")
+    size = size or parts.size
+    called = f"{parts.plain}@{size}" if size else parts.plain
+    size = size or parts.default_size
+    path = _own_weights(parts, weights)
     if kind == "tiny":
-        expert: Expert = load_open_clip_folder(called, path or tiny_experts_folder() / rest, size)
-    elif kind == "open_clip" and rest:
-        expert = load_open_clip(called, rest, size, path)
+        expert: Expert = load_open_clip_folder(called, path or tiny_experts_folder() / model, size)
+    elif kind == "open_clip" and model:
+        expert = load_open_clip(called, parts.target.removeprefix("open_clip:"), size, path)
     elif kind == "unimed":
-        expert = load_unimed(called, rest, size, path)
-    elif kind == "timm" and plus:
-        expert = load_timm(called, model, _text(text), size, path)
+        expert = load_unimed(called, model, size, path)
+    elif kind == "timm" and text is not None:
+        expert = load_timm(called, model, partial(_text, text), size, path)
     elif kind == "hf" and "/" in model:
-        expert = load_hf(called, model, _text(text) if plus else None, size, path)
+        expert = load_hf(called, model, None if text is None else partial(_text, text), size, path)
     else:
-        raise ExpertError(_unknown(name))
+        raise ExpertError(
+            f"unknown expert {name!r}; {did_you_mean(name, ALIASES)}Known: {', '.join(ALIASES)}; or write "
+            "open_clip:MODEL/PRETRAINED, open_clip:hf-hub:ORG/REPO, timm:MODEL+TEXT, hf:ORG/REPO or hf:ORG/REPO+TEXT "
+            f"(TEXT one of {', '.join(SENTENCE_ENCODERS)}, or an open_clip expert)")
     expert.precision = precision
     return expert.to(device)
 
 
-def _given(plain: str, alias: ExpertAlias | None, weights: str | Path | None) -> Path | None:
+def _own_weights(name: ExpertName, weights: str | Path | None) -> Path | None:
     """The weights file that the caller or the alias names; ``None`` leaves the search to the loader."""
+    plain, alias = name.plain, name.alias
     if weights is not None:
         path = Path(weights).expanduser()
         if not path.exists():
             raise ExpertError(f"weights={str(weights)!r}: no such file; give the file that holds the weights of {plain!r}")
         return path
-    if alias is None:
-        return None
-    candidates = alias_files(plain, alias.file)
-    path = find_weights(candidates)
+    path = find_weights(name.own_files)
     # the target alone names the architecture: other weights than the alias's own must never stand in for them
-    if path is None and alias.own_file:
-        raise missing_checkpoint(plain, alias)
+    if path is None and alias and alias.own_file:
+        fetch = f"Fetch it with `medbridge experts fetch {plain}` from huggingface.co/{alias.hub}, or put" if alias.hub else "Put"
+        file = alias.file or plain + Path(alias.hub).suffix
+        raise ExpertError(f"the weights of expert {plain!r} are not here: {alias.note}. {fetch} {file}, or the same as "
+                          f"{plain}.safetensors, into {weights_place()}")
     return path
 
 
-def _text(name: str) -> Callable[[], nn.Module]:
-    """How the text encoder TEXT is built; it is built when the vision tower's name is known to be good."""
-    def build() -> nn.Module:
-        if name in SENTENCE_ENCODERS:
-            return SentenceEncoder(name)
-        target = ALIASES[name].target if name in ALIASES else name
-        if target.partition(":")[0] in ("tiny", "open_clip"):
-            return OpenClipText(create_expert(name))
-        raise ExpertError(
-            f"unknown text encoder {name!r}; known: {', '.join(SENTENCE_ENCODERS)}, and every open_clip expert by its name")
-
-    return build
-
-
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, ALIASES, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return (
-        f"unknown expert {name!r}; {hint}Known: {', '.join(ALIASES)}; or write open_clip:MODEL/PRETRAINED, "
-        f"open_clip:hf-hub:ORG/REPO, timm:MODEL+TEXT, hf:ORG/REPO or hf:ORG/REPO+TEXT (TEXT one of "
-        f"{', '.join(SENTENCE_ENCODERS)}, or an open_clip expert)"
-    )
+def _text(name: str) -> nn.Module:
+    if name in SENTENCE_ENCODERS:
+        return SentenceEncoder(name)
+    if ExpertName.of(name).kind in ("tiny", "open_clip"):
+        return OpenClipText(create_expert(name))
+    raise ExpertError(
+        f"unknown text encoder {name!r}; known: {', '.join(SENTENCE_ENCODERS)}, and every open_clip expert by its name")

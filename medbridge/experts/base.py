@@ -8,7 +8,7 @@ trained (paper, section 3: "frozen VLM").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,25 +17,22 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 
-__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps"]
+__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps", "Tokens", "grid_tokens"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a frozen tower may compute in; below float32 under autocast."""
 
+Tokens = tuple[list[Tensor], list[tuple[int, int]], Any]
+"""Tokens ``(B, P, d)`` at some depths, their grids, and what the tower ends in."""
+
 
 @dataclass
 class FrozenMaps:
-    """What a frozen tower says about B views.
+    """What a frozen tower says about B views."""
 
-    Attributes:
-        maps: depth -> ``(B, P_l, d_l)`` tokens after that many blocks (prefix tokens such as CLS first).
-        summary: ``(B, image_dim)``: pooled token and mean patch after the last block, concatenated. [ours]
-        embed: ``(B, text_dim)`` L2-normalised image embedding in the text space; ``None`` for vision-only towers.
-    """
-
-    maps: dict[int, Tensor]
-    summary: Tensor
-    embed: Tensor | None
+    maps: dict[int, Tensor]  # depth -> (B, P_l, d_l) tokens after that many blocks, prefix tokens such as CLS first
+    summary: Tensor  # (B, image_dim): pooled token and mean patch after the last block, concatenated [ours]
+    embed: Tensor | None  # (B, text_dim) L2-normalised image embedding in the text space; None for vision-only towers
 
 
 @dataclass
@@ -47,37 +44,33 @@ class BlockWeights:
     activation: nn.Module
     tensors: dict[str, Tensor] = field(repr=False)  # norm1.{weight,bias} qkv.* proj.* scale1 norm2.* fc1.* fc2.* scale2
 
+    @classmethod
+    def of(cls, block: nn.Module, names: Mapping[str, str], norm: nn.LayerNorm, scales: Sequence[nn.Module],
+           activation: nn.Module) -> BlockWeights:
+        """Read a library's block; ``names``: common name -> what stands before ``weight`` and ``bias`` in the block's keys."""
+        state, ones = block.state_dict(), torch.ones_like(norm.weight)
+        tensors = {f"{name}.{kind}": state[own + kind] for name, own in names.items() for kind in ("weight", "bias")}
+        tensors |= {f"scale{i}": getattr(scale, "gamma", ones) for i, scale in enumerate(scales, 1)}
+        return cls(block.attn.num_heads, norm.eps, activation, tensors)
+
 
 class Expert(nn.Module):
-    """Base class of all experts; frozen and in eval mode for good.
+    """Base class of all experts; frozen and in eval mode for good."""
 
-    Attributes:
-        name: the registry name that rebuilds it.
-        size: input resolution R in pixels.
-        depth: number of blocks T (transformer blocks, or stages of a convolutional tower).
-        widths: width d_l of the map at depths 1..T (length T).
-        grids: ``(rows, columns)`` of patches at depths 1..T.
-        prefix: tokens before the patches in every map (CLS, registers).
-        image_dim: length of ``FrozenMaps.summary``.
-        text_dim: width of the text space.
-        aligned: whether images and texts share a space, so that zero-shot is meaningful.
-        interpolation: how views are resized to R, 'bilinear' or 'bicubic' (:func:`medbridge.focal.extract_views`).
-        patch: side of a patch of the deepest map, in pixels.
-        precision: what the frozen tower computes in, one of :data:`PRECISIONS`; features made otherwise have a place of their
-            own in the cache, and an adapter records it.
-        mean, std: input normalisation, three numbers each.
-    """
-
-    name: str
-    size: int
-    depth: int
-    widths: tuple[int, ...]
-    grids: tuple[tuple[int, int], ...]
-    prefix: int
-    image_dim: int
-    text_dim: int
-    aligned: bool
-    precision: str = "float32"
+    name: str  # the registry name that rebuilds it
+    size: int  # input resolution R in pixels
+    depth: int  # number of blocks T (transformer blocks, or stages of a convolutional tower)
+    widths: tuple[int, ...]  # width d_l of the maps at depths 1..T
+    grids: tuple[tuple[int, int], ...]  # (rows, columns) of patches at depths 1..T
+    prefix: int  # tokens before the patches in every map (CLS, registers)
+    image_dim: int  # length of FrozenMaps.summary
+    text_dim: int  # width of the text space
+    text: nn.Module  # the text encoder, texts -> (n, text_dim), unless a subclass embeds texts itself
+    aligned: bool  # whether images and texts share a space, so that zero-shot is meaningful
+    mean: Tensor  # input normalisation, as std, of shape (1, 3, 1, 1)
+    std: Tensor
+    interpolation: str  # how views are resized to R, 'bilinear' or 'bicubic' (medbridge.focal.extract_views)
+    precision: str = "float32"  # what the tower computes in, one of PRECISIONS; other features have another place in the cache
     channels_last: bool = False  # of a convolutional or hierarchical tower's own maps
 
     def __init__(self, name: str, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear") -> None:
@@ -95,6 +88,7 @@ class Expert(nn.Module):
 
     @property
     def patch(self) -> int:
+        """Side of a patch of the deepest map, in pixels."""
         return self.size // self.grids[-1][0]
 
     def freeze(self) -> Expert:
@@ -107,43 +101,47 @@ class Expert(nn.Module):
         return super().train(False)
 
     def preprocess(self, views: Tensor) -> Tensor:
-        """Grayscale views ``(..., R, R)`` in [0, 1] -> normalised ``(B, 3, R, R)``.
-
-        Raises:
-            ValueError: the views are not R x R.
-        """
+        """Grayscale views ``(..., R, R)`` in [0, 1] -> normalised ``(B, 3, R, R)``; ValueError where they are not R x R."""
         if views.shape[-2:] != (self.size, self.size):
-            raise ValueError(
-                f"{self.name} takes views of {self.size} x {self.size} pixels, got {tuple(views.shape[-2:])}; "
-                f"pass size={self.size} to medbridge.focal.extract_views"
-            )
+            raise ValueError(f"{self.name} takes views of {self.size} x {self.size} pixels, got {tuple(views.shape[-2:])}; "
+                             f"pass size={self.size} to medbridge.focal.extract_views")
         x = views.reshape(-1, 1, self.size, self.size).to(self.mean)
         return (x - self.mean) / self.std
 
     def encode_maps(self, x: Tensor, depths: Sequence[int]) -> FrozenMaps:
         """One forward pass of ``(B, 3, R, R)`` -> maps at ``depths`` (each in 1..T), summary and embedding."""
+        depths = self.check_depths(depths)
+        taken = sorted({*depths, self.depth})
+        with torch.inference_mode():
+            maps, _, out = self._forward(x, taken)
+            return FrozenMaps({d: m for d, m in zip(taken, maps, strict=True) if d in depths}, *self._summary(out, maps[-1]))
+
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
+        """One pass that takes the maps at ``depths``; ``None``: at all."""
         raise NotImplementedError
 
-    def blocks(self) -> list[nn.Module]:
-        """The T modules whose outputs are the maps at depths 1..T.
+    def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``FrozenMaps.summary`` and ``.embed`` from what the tower ends in and its last map."""
+        raise NotImplementedError
 
-        Raises:
-            ExpertError: the tower is not a chain of such modules.
-        """
+    def _measure(self, size: int) -> None:
+        """Freeze, and read off a blank view what the maps look like."""
+        self.freeze().size = size
+        with torch.inference_mode():
+            maps, grids, out = self._forward(torch.zeros(1, 3, size, size), None)
+            self.depth, self.grids, self.widths = len(maps), tuple(grids), tuple(tokens.shape[2] for tokens in maps)
+            self.prefix = maps[0].shape[1] - grids[0][0] * grids[0][1]
+            self.image_dim = self._summary(out, maps[-1])[0].shape[1]
+
+    def blocks(self) -> list[nn.Module]:
+        """The T modules whose outputs are the maps at depths 1..T; ExpertError where the tower is no chain of such modules."""
         raise ExpertError(f"{self.name} cannot be split at its blocks")
 
     def finish(self, tokens: Tensor, depth: int) -> FrozenMaps:
-        """What the rest of the tower makes of a map: blocks ``depth + 1`` to T, then its own pooling and projection.
+        """What blocks ``depth + 1`` to T make of ``tokens`` ``(B, P, d)``, a map at ``depth``; then the tower's own pooling.
 
-        A map that can be finished holds all that the tower knew at that depth. The first blocks run over a blank view, since
-        towers make their rotary positions and masks on the way; nothing of the blank view reaches the result.
-
-        Args:
-            tokens: ``(B, P, d)``, as in ``FrozenMaps.maps[depth]``.
-            depth: 1..T.
-
-        Returns:
-            Maps from ``depth`` on, summary and embedding, as :meth:`encode_maps` gives them.
+        The first blocks run over a blank view, since towers make their rotary positions and masks on the way; nothing of the
+        blank view reaches the result: maps from ``depth`` on, summary and embedding, as :meth:`encode_maps` gives them.
 
         Raises:
             ValueError: depth outside 1..T, or tokens of another shape. ExpertError: the tower cannot be split.
@@ -159,12 +157,9 @@ class Expert(nn.Module):
                 return (self._native(tokens, output[0]), *output[1:])
             return self._native(tokens, output)
 
-        handle = self.blocks()[depth - 1].register_forward_hook(replace)
-        try:
+        with self.blocks()[depth - 1].register_forward_hook(replace):
             blank = torch.zeros(len(tokens), 3, self.size, self.size, device=self.mean.device)
             return self.encode_maps(blank, range(depth, self.depth + 1))
-        finally:
-            handle.remove()
 
     def _native(self, tokens: Tensor, like: Tensor) -> Tensor:
         """Tokens ``(B, P, d)`` in the layout of ``like``: tokens, channels first, or channels last."""
@@ -174,17 +169,11 @@ class Expert(nn.Module):
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ``(n, text_dim)`` float32, L2-normalised."""
-        raise NotImplementedError
+        return self.text(texts).clone()  # outside inference mode, so that what follows may be trained
 
     def block_weights(self, index: int) -> BlockWeights:
-        """Weights of block ``index`` (0-based) for query layers of kind 'copy' or 'lora'.
-
-        Raises:
-            ExpertError: the tower has no transformer blocks.
-        """
-        raise ExpertError(
-            f"{self.name} has no pre-norm transformer blocks to copy; use query_kind='cross' with this expert"
-        )
+        """Weights of block ``index`` (0-based) for query layers of kind 'copy' or 'lora'; ExpertError where it has none."""
+        raise ExpertError(f"{self.name} has no pre-norm transformer blocks to copy; use query_kind='cross' with this expert")
 
     def check_depths(self, depths: Sequence[int]) -> list[int]:
         """Sorted unique depths; raises ValueError for one outside 1..T."""
@@ -207,11 +196,19 @@ class Expert(nn.Module):
 
     def text_state(self) -> dict[str, Tensor]:
         """State dict of the text encoder alone."""
-        raise NotImplementedError
+        return self.text.state_dict()
 
     def vision_state(self) -> dict[str, Tensor]:
         """State dict of the vision tower alone."""
         raise NotImplementedError
+
+
+def grid_tokens(maps: Sequence[Tensor], prefixes: Sequence[Tensor] | None, out: Any) -> Tokens:
+    """Maps ``(B, d, rows, columns)`` and the tokens before them, as open_clip and timm give them."""
+    tokens = [grid.flatten(2).transpose(1, 2) for grid in maps]
+    if prefixes is not None:
+        tokens = [torch.cat(pair, dim=1) for pair in zip(prefixes, tokens, strict=True)]
+    return tokens, [tuple(grid.shape[-2:]) for grid in maps], out
 
 
 def _digest(state: dict[str, Tensor]) -> str:

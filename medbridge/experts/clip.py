@@ -1,37 +1,42 @@
 """open_clip models as experts: CLIP, SigLIP, EVA-CLIP, CoCa, MetaCLIP, BiomedCLIP and all others that open_clip can build.
 
-Towers: open_clip's own ViT, timm trunks (ViT and convolutional) and ModifiedResNet. One pass yields the maps at every depth
-asked for, and the image embedding, without running a block twice. :mod:`medbridge.experts.clip_load` finds the weights.
+One pass yields the maps at every depth asked for and the image embedding, without running a block twice. Tokenizers and text
+configurations that live on a hub of their own are looked for in the weights folder too, as ``ORG--REPO/``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.model import resize_pos_embed
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import BlockWeights, Expert, FrozenMaps
+from medbridge.experts.base import BlockWeights, Expert, Tokens, grid_tokens
 from medbridge.experts.timm_vision import timm_blocks
+from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state, weight_files
 
-__all__ = ["OpenClipExpert"]
+__all__ = ["OpenClipExpert", "load_open_clip", "load_open_clip_folder", "load_unimed"]
+
+BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+_BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",
+          "fc2": "mlp.c_proj."}
 
 
 class OpenClipExpert(Expert):
-    """A frozen open_clip model.
+    """A frozen open_clip ``model`` (``visual``, ``encode_text``) and its ``tokenizer`` (texts -> ``(n, context)`` token ids).
 
     Depth T counts transformer blocks, or the five stages (stem and four layers) of a ResNet.
-
-    Args:
-        name: registry name.
-        model: an open_clip model with ``visual`` and ``encode_text``.
-        tokenizer: list of texts -> ``(n, context)`` token ids.
     """
 
     aligned = True
@@ -40,53 +45,28 @@ class OpenClipExpert(Expert):
         visual = model.visual
         mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
         std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-        preprocess = getattr(visual, "preprocess_cfg", {})
-        super().__init__(name, mean, std, preprocess.get("interpolation", "bilinear"))
+        super().__init__(name, mean, std, getattr(visual, "preprocess_cfg", {}).get("interpolation", "bilinear"))
         if not isinstance(visual, (VisionTransformer, TimmModel, ModifiedResNet)):
             raise ExpertError(f"{name}: towers of type {type(visual).__name__} are not supported yet")
-        self.model = model
-        self.tokenizer = tokenizer
-        size = visual.image_size
-        self.size = int(size[0] if isinstance(size, (tuple, list)) else size)
+        self.model, self.tokenizer = model, tokenizer
         self.channels_last = getattr(getattr(visual, "trunk", None), "output_fmt", "NCHW") == "NHWC"
-        self.freeze()
-        with torch.inference_mode():
-            out = self._forward(torch.zeros(1, 3, self.size, self.size), None)
-            maps = [self._tokens(out, i) for i in range(len(out["image_intermediates"]))]
-            self.depth = len(maps)
-            self.widths = tuple(m.shape[2] for m in maps)
-            self.grids = tuple(tuple(g.shape[-2:]) for g in out["image_intermediates"])
-            extra = out.get("image_intermediates_prefix")
-            self.prefix = 0 if extra is None else extra[0].shape[1]
-            self.text_dim = out["image_features"].shape[-1]
-            self.image_dim = self.text_dim + self.widths[-1]
+        self._measure(to_2tuple(visual.image_size)[0])
+        self.text_dim = self.image_dim - self.widths[-1]
 
-    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> dict:
-        # the last map is always taken: its mean is half of the summary
-        indices = None if depths is None else sorted({*(d - 1 for d in depths), self.depth - 1})
-        visual = self.model.visual
-        if isinstance(visual, ModifiedResNet):
-            return visual.forward_intermediates(x, indices=indices)
-        prefix = isinstance(visual, VisionTransformer) or bool(getattr(visual.trunk, "num_prefix_tokens", 0))
-        return visual.forward_intermediates(x, indices=indices, output_extra_tokens=prefix)
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
+        visual, options = self.model.visual, {}
+        if not isinstance(visual, ModifiedResNet):
+            trunk = getattr(visual, "trunk", None)  # open_clip's own ViT has no trunk, and a CLS token
+            options["output_extra_tokens"] = trunk is None or getattr(trunk, "num_prefix_tokens", 0) > 0
+        out = visual.forward_intermediates(x, indices=depths and [d - 1 for d in depths], **options)
+        maps = out["image_intermediates"]
+        return grid_tokens(maps, out.get("image_intermediates_prefix"), (out["image_features"], maps[-1]))
 
-    @staticmethod
-    def _tokens(out: dict, i: int) -> Tensor:
-        tokens = out["image_intermediates"][i].flatten(2).transpose(1, 2)
-        extra = out.get("image_intermediates_prefix")
-        return tokens if extra is None else torch.cat([extra[i], tokens], dim=1)
-
-    def encode_maps(self, x: Tensor, depths: Sequence[int]) -> FrozenMaps:
-        depths = self.check_depths(depths)
-        with torch.inference_mode():
-            out = self._forward(x, depths)
-            taken = sorted({*depths, self.depth})
-            maps = {d: self._tokens(out, i) for i, d in enumerate(taken) if d in depths}
-            embed = F.normalize(out["image_features"].float(), dim=-1)
-            mean_patch = out["image_intermediates"][-1].flatten(2).mean(dim=2)
-            # the mean of an un-normalised last map can be an order of magnitude larger than the embedding
-            mean_patch = F.normalize(mean_patch.float(), dim=-1)
-            return FrozenMaps(maps, torch.cat([embed, mean_patch], dim=1), embed)
+    def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
+        embed = F.normalize(out[0].float(), dim=-1)
+        # the mean of an un-normalised last map can be an order of magnitude larger than the embedding
+        mean_patch = F.normalize(out[1].flatten(2).mean(dim=2).float(), dim=-1)
+        return torch.cat([embed, mean_patch], dim=1), embed
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         with torch.inference_mode():
@@ -112,19 +92,125 @@ class OpenClipExpert(Expert):
         block = visual.transformer.resblocks[index] if isinstance(visual, VisionTransformer) else None
         if not isinstance(block, ResidualAttentionBlock):
             return super().block_weights(index)
-        ones = torch.ones(block.ln_1.normalized_shape, device=self.mean.device)
-        return BlockWeights(
-            heads=block.attn.num_heads,
-            eps=block.ln_1.eps,
-            activation=block.mlp.gelu,
-            tensors={
-                "norm1.weight": block.ln_1.weight, "norm1.bias": block.ln_1.bias,
-                "qkv.weight": block.attn.in_proj_weight, "qkv.bias": block.attn.in_proj_bias,
-                "proj.weight": block.attn.out_proj.weight, "proj.bias": block.attn.out_proj.bias,
-                "scale1": getattr(block.ls_1, "gamma", ones),
-                "norm2.weight": block.ln_2.weight, "norm2.bias": block.ln_2.bias,
-                "fc1.weight": block.mlp.c_fc.weight, "fc1.bias": block.mlp.c_fc.bias,
-                "fc2.weight": block.mlp.c_proj.weight, "fc2.bias": block.mlp.c_proj.bias,
-                "scale2": getattr(block.ls_2, "gamma", ones),
-            },
-        )
+        return BlockWeights.of(block, _BLOCK, block.ln_1, (block.ls_1, block.ls_2), block.mlp.gelu)
+
+
+def load_open_clip(name: str, identifier: str, size: int | None = None, weights: Path | None = None) -> OpenClipExpert:
+    """Build ``open_clip:IDENTIFIER``: ``MODEL/PRETRAINED``, one of ``open_clip.list_pretrained()``, or ``hf-hub:ORG/REPO``.
+
+    ``weights`` is a file, or for ``hf-hub:`` the folder that mirrors the repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
+
+    Raises:
+        ExpertError: an unknown model or tag, weights that do not fit, or that are neither here nor reachable.
+    """
+    if identifier.startswith("hf-hub:"):
+        folder = hub_folder(identifier.removeprefix("hf-hub:"))
+        if path := weights or find_weights([folder]):
+            return load_open_clip_folder(name, path, size)
+        with asking(name, [f"the folder {folder}/ (open_clip_config.json and weights)"], "the Hugging Face hub"):
+            model, tokenizer = open_clip.create_model(identifier), open_clip.get_tokenizer(identifier)
+        return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+
+    model_name, _, tag = identifier.partition("/")
+    if model_name not in open_clip.list_models():
+        raise ExpertError(f"unknown open_clip model {model_name!r}; open_clip.list_models() lists the known ones")
+    if tag not in open_clip.list_pretrained_tags_by_model(model_name):
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(model_name)) or "none"
+        raise ExpertError(f"open_clip model {model_name!r} has no pretrained tag {tag!r}; it has: {known}")
+    candidates, text = weight_files(f"{model_name}-{tag}"), open_clip.get_model_config(model_name)["text_cfg"]
+    path, stated = weights or find_weights(candidates), open_clip.get_pretrained_cfg(model_name, tag)
+    # weights that were trained with QuickGELU are wrong without it, whichever of a model's two names is asked for
+    options: dict[str, Any] = {"force_quick_gelu": bool(stated.get("quick_gelu", False)), **_local_text(text)}
+    if path is None:
+        with asking(name, candidates, "its hub"):
+            model = open_clip.create_model(model_name, pretrained=tag, **options)
+    else:
+        if path.suffix != ".safetensors":
+            load_state(path)  # refuses whatever holds more than tensors, before open_clip reads it
+        # the tag's own settings must hold for local weights too
+        own = {key: stated[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in stated}
+        with explained(f"{path}: does not fit open_clip model {model_name!r}"):
+            model = open_clip.create_model(model_name, pretrained=str(path), force_preprocess_cfg=own, **options)
+    hub = text.get("hf_tokenizer_name")
+    if hub and (folder := find_weights([hub_folder(hub)])):
+        tokenizer = HFTokenizer(str(folder), context_length=text.get("context_length", 77),
+                                tokenizer_mode=text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {}))
+    else:
+        wanted = f"the folder {hub_folder(hub)}/ (the tokenizer of {hub})" if hub else "its tokenizer"
+        with asking(name, [wanted], "the Hugging Face hub"):
+            tokenizer = open_clip.get_tokenizer(model_name)
+    return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+
+
+def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> OpenClipExpert:
+    """Build an expert from a folder in open_clip's own layout (``open_clip_config.json`` and weights).
+
+    A ``bpe_merges.txt.gz`` beside them is the vocabulary of open_clip's own tokenizer (the tiny experts have a small one).
+
+    Raises:
+        ExpertError: a file is missing or does not fit; the message names it.
+    """
+    if not (folder / "open_clip_config.json").is_file():
+        raise ExpertError(f"{folder / 'open_clip_config.json'} is missing; put the expert's config and weights there")
+    source, merges = f"local-dir:{folder}", folder / "bpe_merges.txt.gz"
+    with explained(f"{folder}: open_clip cannot load this folder", "; restore its files"):
+        text = _local_text(open_clip.get_model_config(source)["text_cfg"])
+        model = open_clip.create_model(source, require_pretrained=True, **text)
+        # open_clip would look for a relative bpe_path in the working directory, so the config cannot name the file
+        tokenizer = open_clip.get_tokenizer(source, **({"bpe_path": str(merges)} if merges.is_file() else {}))
+    return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+
+
+def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> OpenClipExpert:
+    """Build UniMed-CLIP: an open_clip ViT and BiomedBERT, from a checkpoint of its own repository.
+
+    Its text tower is an MLP over the last hidden state's first token and takes 256 tokens; its configuration and vocabulary
+    are those of :data:`BIOMEDBERT`, looked for in the weights folder.
+
+    Raises:
+        ExpertError: the checkpoint does not fit, or BiomedBERT's configuration is neither here nor reachable.
+    """
+    source = str(find_weights([hub_folder(BIOMEDBERT)]) or BIOMEDBERT)
+    text = {"hf_model_name": source, "hf_model_pretrained": False, "hf_proj_type": "mlp",
+            "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}
+    with asking(name, [f"the folder {hub_folder(BIOMEDBERT)}/ (configuration and vocabulary)"], "the Hugging Face hub"):
+        tokenizer = HFTokenizer(source, context_length=256)
+        model = open_clip.create_model(model_name, force_custom_text=True, text_cfg=text)
+    state = {k.removeprefix("module.").replace("text_encoder.", "text.", 1): v for k, v in load_state(weights).items()}
+    state.pop("text.transformer.embeddings.position_ids", None)  # older transformers stored this constant
+    with explained(f"{weights}: does not fit UniMed-CLIP {model_name!r}"):
+        model.load_state_dict(state, strict=True)
+    return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+
+
+def _resized(name: str, model: nn.Module, size: int | None) -> nn.Module:
+    """The model at another input size, by open_clip's and timm's own interpolation of the position embeddings.
+
+    It is done on the float32 weights that were loaded: half-precision checkpoints cannot be interpolated on a processor.
+    """
+    visual = model.visual
+    native = to_2tuple(visual.image_size)[0]
+    if size is None or size == native:
+        return model
+    if isinstance(visual, ModifiedResNet):
+        raise ExpertError(f"{name}: size={size}, but the attention pooling of this ResNet takes {native} alone")
+    embed = getattr(getattr(visual, "trunk", visual), "patch_embed", visual)
+    patch = getattr(embed, "patch_size", None) or (1, 1)
+    if size < patch[0] or size % patch[0]:
+        raise ExpertError(f"{name}: size={size} is not a multiple of its patches of {patch[0]} pixels")
+    if isinstance(visual, TimmModel):
+        with explained(f"{name}: size={size} does not fit this tower", f"; it was pre-trained at {native}"):
+            visual.set_input_size(size)
+        return model
+    visual.image_size, visual.grid_size = (size, size), (size // patch[0], size // patch[1])
+    state = {"visual.positional_embedding": visual.positional_embedding.detach()}
+    resize_pos_embed(state, model)
+    visual.positional_embedding = nn.Parameter(state["visual.positional_embedding"], requires_grad=False)
+    return model
+
+
+def _local_text(text: dict[str, Any]) -> dict[str, Any]:
+    """The option with which open_clip takes a text tower's configuration from a folder that is here; else none."""
+    here = find_weights([hub_folder(text["hf_model_name"])]) if text.get("hf_model_name") else None
+    # the text tower's weights are in the checkpoint: the folder gives its configuration alone
+    return {"text_cfg": {**text, "hf_model_name": str(here), "hf_model_pretrained": False}} if here else {}

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,12 @@ import open_clip
 import timm
 
 from medbridge.errors import ExpertError
-from medbridge.experts.clip_load import BIOMEDBERT, open_clip_files
-from medbridge.experts.hf_files import INDEX, WHOLE, tower_prefix
-from medbridge.experts.hf_vision import tower_keys
-from medbridge.experts.registry import ALIASES, split_size
+from medbridge.experts.clip import BIOMEDBERT
+from medbridge.experts.hf_vision import empty_tower
+from medbridge.experts.registry import ExpertName
 from medbridge.experts.text import SENTENCE_ENCODERS
-from medbridge.experts.timm_vision import timm_files
-from medbridge.experts.weights import hub_folder, weights_folder
+from medbridge.experts.weights import INDEX, WHOLE, explained, hub_folder, tower_prefix, weights_folder
+from medbridge.support.files import write_atomic
 
 __all__ = ["Fetched", "fetch_expert"]
 
@@ -47,14 +45,10 @@ class Fetched:
 
 
 def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
-    """Download what ``create_expert(name)`` needs.
-
-    Args:
-        name: as for :func:`medbridge.create_expert`.
-        folder: weights folder; default ``MEDBRIDGE_WEIGHTS``. It is made where it is missing.
+    """Download what ``create_expert(name)`` needs into ``folder``, by default ``MEDBRIDGE_WEIGHTS``.
 
     Returns:
-        One entry a file; none for an expert that is shipped.
+        One entry per file; none for an expert that is shipped.
 
     Raises:
         ExpertError: no folder is named; the expert's weights cannot be fetched (the message says by hand from where); the hub
@@ -64,196 +58,143 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
     if root is None:
         raise ExpertError("no folder to fetch into: set MEDBRIDGE_WEIGHTS to one, or give --to FOLDER")
     root.mkdir(parents=True, exist_ok=True)
-    plain, _ = split_size(name)
-    alias = ALIASES.get(plain)
+    fetch, expert = _Fetch(root), ExpertName.of(name)
+    alias = expert.alias
     if alias and not alias.fetchable:
         try:
-            also = "; ".join(str(f.path) for f in _text_files(root, alias.target)) or "nothing"
+            fetch.text(expert)
+            also = "; ".join(str(file.path) for file in fetch.files) or "nothing"
         except ExpertError as error:
             also = f"nothing, as {error}"
-        raise ExpertError(f"{plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
-                          f"{alias.file or plain + '.pth'} (of what it needs besides, here is: {also})")
-    target, _ = split_size(alias.target if alias else plain)
-    found = list(_own_file(root, plain, alias.hub, target) if alias and alias.hub else _files(root, target))
-    shutil.rmtree(root / ".fetch", ignore_errors=True)
-    return found
-
-
-def _own_file(root: Path, alias: str, where: str, target: str) -> Iterator[Fetched]:
-    """A checkpoint that is one file on the hub, under the alias's name, and what the expert needs besides."""
-    repository, file = os.path.split(where)
-    yield from _Hub(root, repository).one_of((file,), root / f"{alias}{Path(file).suffix}")
-    yield from _text_files(root, target)
-
-
-def _files(root: Path, target: str) -> Iterator[Fetched]:
-    kind, _, rest = target.partition(":")
-    model, plus, text = rest.partition("+")
-    if kind == "tiny":
-        return
-    if kind == "open_clip" and rest.startswith("hf-hub:"):
-        repository = rest.removeprefix("hf-hub:")
-        hub = _Hub(root, repository)
-        config = yield from hub.get("open_clip_config.json")
-        yield from hub.all(SMALL)
-        yield from hub.one_of(CLIP_WEIGHTS)
-        yield from _text_tower(root, json.loads(config.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"], own=True)
-    elif kind == "open_clip":
-        model_name, _, tag = rest.partition("/")
-        stated = open_clip.get_pretrained_cfg(model_name, tag)
-        where = stated.get("hf_hub", "")
-        final = root / open_clip_files(model_name, tag)[0]
-        if not where:
-            known = f"download {stated['url']} and put it there as {final.with_suffix('.pt')}" if stated else "unknown name"
-            raise ExpertError(f"{target} is not on the Hugging Face hub: {known}")
-        repository, file = os.path.split(where)
-        yield from _Hub(root, repository).one_of((file,) if file else CLIP_WEIGHTS, final)
-        yield from _text_tower(root, open_clip.get_model_config(model_name)["text_cfg"], own=False)
-    elif kind == "timm" and plus:
-        stated = None
-        with suppress(RuntimeError):  # no such tag
-            stated = timm.get_pretrained_cfg(model) if timm.is_model(model.split(".")[0]) else None
-        if stated is None or not stated.hf_hub_id:
-            raise ExpertError(f"timm names no hub for {model!r}; write the tag of its weights too, as in resnet50.a1_in1k")
-        yield from _Hub(root, stated.hf_hub_id).one_of((WHOLE,), root / timm_files(model)[0])
-        yield from _text(root, text)
-    elif kind == "hf":
-        hub = _Hub(root, model)
-        yield from hub.all(SMALL)
-        yield from hub.shards() if not plus else hub.shards(tower_keys(root / hub_folder(model)))
-        if plus:
-            yield from _text(root, text)
+        raise ExpertError(f"{expert.plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
+                          f"{alias.file or expert.plain + '.pth'} (of what it needs besides, here is: {also})")
+    if alias and alias.hub:
+        fetch.one_of(*os.path.split(alias.hub), stem=expert.plain)
+        fetch.text(expert)
     else:
-        raise ExpertError(f"{target!r} is not a name that create_expert knows; see `medbridge experts list`")
+        fetch.expert(expert)
+    shutil.rmtree(root / ".fetch", ignore_errors=True)
+    return fetch.files
 
 
-def _text_files(root: Path, target: str) -> Iterator[Fetched]:
-    """What an expert whose own checkpoint comes by hand needs besides."""
-    if target.startswith("unimed:"):
-        yield from _Hub(root, BIOMEDBERT).all(SMALL)
-    elif "+" in target:
-        yield from _text(root, target.partition("+")[2])
+class _Fetch:
+    """Downloads into one folder: a repository goes into ``ROOT/ORG--REPO/``, a single checkpoint into ``ROOT``."""
 
+    def __init__(self, root: Path) -> None:
+        self.root, self.endpoint = root, os.environ.get("HF_ENDPOINT") or None
+        self.files: list[Fetched] = []
 
-def _text(root: Path, text: str) -> Iterator[Fetched]:
-    if text not in SENTENCE_ENCODERS:
-        yield from _files(root, split_size(ALIASES[text].target if text in ALIASES else text)[0])
-        return
-    hub = _Hub(root, SENTENCE_ENCODERS[text])
-    yield from hub.all(SMALL)
-    yield from hub.shards()
+    def expert(self, expert: ExpertName) -> None:
+        kind, model = expert.kind, expert.model
+        if kind == "open_clip" and model.startswith("hf-hub:"):
+            repository = model.removeprefix("hf-hub:")
+            self.one_of(repository, "open_clip_config.json")
+            self.small(repository)
+            self.one_of(repository, *CLIP_WEIGHTS)
+            config = json.loads((self.root / hub_folder(repository) / "open_clip_config.json").read_text(encoding="utf-8"))
+            self.small(config["model_cfg"]["text_cfg"].get("hf_model_name"))
+        elif kind == "open_clip":
+            model_name, _, tag = model.partition("/")
+            stated, stem = open_clip.get_pretrained_cfg(model_name, tag), f"{model_name}-{tag}"
+            if not stated.get("hf_hub"):
+                known = f"download {stated['url']} and put it there as {self.root / stem}.pt" if stated else "unknown name"
+                raise ExpertError(f"{expert.target} is not on the Hugging Face hub: {known}")
+            repository, file = os.path.split(stated["hf_hub"])
+            self.one_of(repository, *([file] if file else CLIP_WEIGHTS), stem=stem)
+            # vocabulary and configuration of a text tower that open_clip takes from a repository of its own
+            text = open_clip.get_model_config(model_name)["text_cfg"]
+            for own in sorted({text.get("hf_model_name"), text.get("hf_tokenizer_name")} - {None}):
+                self.small(own)
+        elif kind == "timm" and expert.text is not None:
+            stated = None
+            with suppress(RuntimeError):  # no such tag
+                stated = timm.get_pretrained_cfg(model) if timm.is_model(model.split(".")[0]) else None
+            if stated is None or not stated.hf_hub_id:
+                raise ExpertError(f"timm names no hub for {model!r}; write the tag of its weights too, as in resnet50.a1_in1k")
+            self.one_of(stated.hf_hub_id, WHOLE, stem=model)
+            self.text(expert)
+        elif kind == "hf":
+            self.checkpoint(model, tower_alone=expert.text is not None)
+            self.text(expert)
+        elif kind != "tiny":
+            raise ExpertError(f"{expert.target!r} is not a name that create_expert knows; see `medbridge experts list`")
 
+    def text(self, expert: ExpertName) -> None:
+        """The text encoder that stands beside a checkpoint, or the configuration of the one in it."""
+        if expert.kind == "unimed":
+            self.small(BIOMEDBERT)
+        elif expert.text in SENTENCE_ENCODERS:
+            self.checkpoint(SENTENCE_ENCODERS[expert.text])
+        elif expert.text is not None:
+            self.expert(ExpertName.of(expert.text))
 
-def _text_tower(root: Path, text: dict[str, Any], own: bool) -> Iterator[Fetched]:
-    """Vocabulary and configuration of a text tower that open_clip takes from a repository of its own."""
-    wanted = {text.get("hf_model_name")} | (set() if own else {text.get("hf_tokenizer_name")})
-    for repository in sorted(name for name in wanted if name):
-        yield from _Hub(root, repository).all(SMALL)
-
-
-class _Hub:
-    """One repository of the hub, mirrored into ``ROOT/ORG--REPO/``."""
-
-    def __init__(self, root: Path, repository: str) -> None:
+    def small(self, repository: str | None) -> list[str]:
+        """Fetch configurations and vocabularies; returns the names of all files in the repository's top folder."""
         from huggingface_hub import HfApi
 
-        self.root, self.repository, self.folder = root, repository, root / hub_folder(repository)
-        self.endpoint = os.environ.get("HF_ENDPOINT") or None
-        self.api = HfApi(endpoint=self.endpoint)
-        self._names: list[str] | None = None
+        if repository is None:
+            return []
+        with self._reaching(repository, "its list of files"):
+            names = [f for f in HfApi(endpoint=self.endpoint).list_repo_files(repository) if "/" not in f]
+        for file in names:
+            if any(fnmatch.fnmatch(file, pattern) for pattern in SMALL):
+                self.get(repository, file)
+        return names
 
-    def names(self) -> list[str]:
-        """Files of the repository's top folder."""
-        if self._names is None:
-            with self._reached("its list of files"):
-                self._names = [f for f in self.api.list_repo_files(self.repository) if "/" not in f]
-        return self._names
+    def checkpoint(self, repository: str, tower_alone: bool = False) -> None:
+        """A checkpoint in transformers' layout; of its safetensors only those that hold the vision tower, or all."""
+        names, folder = self.small(repository), self.root / hub_folder(repository)
+        shards = {WHOLE} & set(names)
+        if INDEX in names:
+            shard_of = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            keys = list(empty_tower(folder).state_dict()) if tower_alone else list(shard_of)
+            prefix = tower_prefix(keys, list(shard_of))
+            shards = {shard_of[prefix + key] for key in keys if prefix + key in shard_of}
+        if not shards:
+            raise ExpertError(f"{repository} holds no safetensors; MedBridge does not read pickles")
+        for file in sorted(shards):
+            self.get(repository, file)
 
-    def all(self, patterns: Sequence[str]) -> Iterator[Fetched]:
-        for file in self.names():
-            if any(fnmatch.fnmatch(file, pattern) for pattern in patterns):
-                yield from self.get(file)
+    def one_of(self, repository: str, *candidates: str, stem: str = "") -> None:
+        """The first of ``candidates`` that the repository holds; under the name ``stem``, where one is given."""
+        if stem and (self.root / f"{stem}.safetensors").is_file():
+            self.files.append(Fetched(self.root / f"{stem}.safetensors", "", True))
+        elif not any(self.get(repository, file, f"{stem}{Path(file).suffix}" if stem else "") for file in candidates):
+            raise ExpertError(f"{repository} holds none of {', '.join(candidates)}")
 
-    def one_of(self, candidates: Sequence[str], final: Path | None = None) -> Iterator[Fetched]:
-        if final is not None and final.is_file():
-            yield Fetched(final, "", True)
-            return
-        for file in candidates:
-            target = final.with_suffix(Path(file).suffix) if final else self.folder / file
-            if target.is_file() or self.stated(file, target) is not None:
-                yield from self.get(file, target)
-                return
-        raise ExpertError(f"{self.repository} holds none of {', '.join(candidates)}")
-
-    def shards(self, keys: Sequence[str] | None = None) -> Iterator[Fetched]:
-        """The safetensors that hold ``keys`` of a vision tower, or all of them."""
-        if INDEX in self.names():
-            where = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            prefix = "" if keys is None else tower_prefix(list(keys), list(where))
-            files = sorted({file for key, file in where.items() if keys is None or key.removeprefix(prefix) in set(keys)})
-        elif WHOLE in self.names():
-            files = [WHOLE]
-        else:
-            raise ExpertError(f"{self.repository} holds no safetensors; MedBridge does not read pickles")
-        for file in files:
-            yield from self.get(file)
-
-    def stated(self, file: str, final: Path) -> Any:
-        """What the hub states of a file (checksum, size, where it lies); ``None`` for one that the repository lacks."""
+    def get(self, repository: str, file: str, name: str = "") -> bool:
+        """Download one file, compare its checksum, give it its name; ``False`` where the repository lacks it."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
 
-        with self._reached(file, final):
-            try:
-                return get_hf_file_metadata(hf_hub_url(self.repository, file, endpoint=self.endpoint), endpoint=self.endpoint)
-            except EntryNotFoundError:
-                return None
-
-    def get(self, file: str, final: Path | None = None) -> Iterator[Fetched]:
-        """Download one file, compare its checksum, give it its name; yields one entry, returns its path."""
-        final = final or self.folder / file
+        final = self.root / (name or f"{hub_folder(repository)}/{file}")
         if final.is_file():
-            yield Fetched(final, "", True)
-            return final
-        card = self.stated(file, final)
-        if card is None:
-            raise ExpertError(f"{self.repository} holds no {file}")
-        stated = str(card.etag)
-        # an interrupted download goes on here, as long as the hub's file is the same
-        got = self.root / ".fetch" / hub_folder(self.repository) / f"{file}.{stated}"
-        got.parent.mkdir(parents=True, exist_ok=True)
-        with self._reached(file, final):
-            _download(card, got, file)
-        found = _checksum(got, stated)
-        if found != stated:
-            got.unlink()
-            raise ExpertError(f"{self.repository}/{file}: the download's checksum is {found}, the hub's {stated}; fetch it again")
-        final.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(got, final)
-        yield Fetched(final, stated, False)
-        return final
+            self.files.append(Fetched(final, "", True))
+            return True
+        with self._reaching(repository, file, final):
+            try:
+                card = get_hf_file_metadata(hf_hub_url(repository, file, endpoint=self.endpoint), endpoint=self.endpoint)
+            except EntryNotFoundError:
+                return False
+            checksum = str(card.etag)
+            # an interrupted download goes on here, as long as the hub's file is the same
+            part = self.root / ".fetch" / hub_folder(repository) / f"{file}.{checksum}"
+            part.parent.mkdir(parents=True, exist_ok=True)
+            _download(card, part, file)
+        actual = _checksum(part, checksum)
+        if actual != checksum:
+            part.unlink()
+            raise ExpertError(f"{repository}/{file}: the download's checksum is {actual}, the hub's {checksum}; fetch it again")
+        write_atomic(final, part.rename)
+        self.files.append(Fetched(final, checksum, False))
+        return True
 
-    def _reached(self, file: str, final: Path | None = None) -> Any:
-        return _Reached(self, file, final)
-
-
-class _Reached:
-    """What the hub's client raises becomes the error that says which file to put where."""
-
-    def __init__(self, hub: _Hub, file: str, final: Path | None) -> None:
-        self.hub, self.file, self.final = hub, file, final
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> bool:
-        if not isinstance(error, Exception):  # nothing, or the user's Ctrl-C
-            return False
-        base = f"https://huggingface.co/{self.hub.repository}"
-        by_hand = (f"download {base}/resolve/main/{self.file} and put it there as {self.final}" if self.final
-                   else f"download the files of {base} and put them into {self.hub.folder}")
-        raise ExpertError(
-            f"{self.hub.repository}: {self.file} could not be fetched ({error}); with a browser, {by_hand}") from error
+    def _reaching(self, repository: str, file: str, final: Path | None = None) -> Any:
+        """What the hub's client raises becomes the error that says which file to put where."""
+        base = f"https://huggingface.co/{repository}"
+        by_hand = (f"download {base}/resolve/main/{file} and put it there as {final}" if final
+                   else f"download the files of {base} and put them into {self.root / hub_folder(repository)}")
+        return explained(f"{repository}: {file} could not be fetched", f"; with a browser, {by_hand}")
 
 
 def _download(card: Any, path: Path, name: str) -> None:
@@ -275,8 +216,8 @@ def _download(card: Any, path: Path, name: str) -> None:
 
 def _checksum(path: Path, like: str) -> str:
     """sha256 of a large file, git's own sha1 of a small one: whichever ``like`` is."""
-    digest = hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    if len(like) == 64:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -1,10 +1,8 @@
 """transformers vision towers as experts: CLIP and SigLIP (MedSigLIP, PubMedCLIP), and the towers of LLaVA, Qwen-VL and MedGemma.
 
 The optional extra ``medbridge[hf]``. A CLIP or SigLIP brings its own text tower. Of a language model that sees, the vision
-tower alone is built, and only its tensors are read from the safetensors shards; its text space is borrowed.
-
-Maps are taken by hooks on the tower's blocks, so one pass yields every depth. Qwen-VL packs the patches of all views into one
-sequence, in its own order (2 x 2 neighbours, in Qwen2.5-VL windows of them); maps are put back into rows and columns here.
+tower alone is built, and its text space is borrowed. Hooks on the tower's blocks take the maps. Qwen-VL packs the patches of all
+views into one sequence, in its own order (2 x 2 neighbours, in Qwen2.5-VL windows of them); here they get rows and columns again.
 """
 
 from __future__ import annotations
@@ -20,25 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import Expert, FrozenMaps
-from medbridge.experts.hf_files import Repository
+from medbridge.experts.base import Expert, Tokens
 from medbridge.experts.text import PairedText
+from medbridge.experts.weights import Repository, explained, transformers_for
 
-__all__ = ["HfVisionExpert", "empty_tower", "load_hf", "tower_keys"]
+__all__ = ["HfVisionExpert", "empty_tower", "load_hf"]
 
 PAIRED = ("clip", "siglip", "metaclip_2")
 """Model types whose text tower shares the images' space."""
 
 
 class HfVisionExpert(Expert):
-    """A frozen transformers vision tower.
+    """A frozen transformers vision ``tower`` (T blocks in one ``ModuleList``) and a ``text`` encoder (``text_dim``).
 
     Args:
-        name: registry name.
-        tower: the vision model; T blocks in one ``ModuleList``.
-        text: texts -> ``(n, text_dim)``, with an attribute ``text_dim``.
         preprocessing: ``image_mean``, ``image_std`` and ``resample`` of the model's image processor.
-        size: input resolution R.
         project: pooled output -> image embedding ``(B, text_dim)``; ``None`` where images and texts share no space.
     """
 
@@ -49,120 +43,80 @@ class HfVisionExpert(Expert):
         filters = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
         super().__init__(name, preprocessing["image_mean"], preprocessing["image_std"],
                          filters.get(preprocessing.get("resample"), "bilinear"))
-        self.tower, self.text, self.size, self.text_dim = tower, text, size, text.text_dim
+        self.tower, self.text, self.text_dim = tower, text, text.text_dim
         self.project, self.aligned = project, project is not None
-        config = tower.config
-        self.depth = int(config.num_hidden_layers)
-        patch = int(config.patch_size)
-        self.merge = int(getattr(config, "spatial_merge_size", 0))
-        step = patch * max(1, self.merge)
+        self.layers, self.patch_size = int(tower.config.num_hidden_layers), int(tower.config.patch_size)
+        self.merge = int(getattr(tower.config, "spatial_merge_size", 0))
+        step = self.patch_size * max(1, self.merge)
         if size < step or size % step:
             raise ExpertError(f"{name}: size={size} is not a multiple of {step} pixels, which its patches ask for")
-        side = size // patch
-        self.grids = ((side, side),) * self.depth
+        self.size, self.side = size, size // self.patch_size
         self.freeze()
-        self._order: Tensor | None = self._packed_order(patch) if self.merge else None
-        with torch.inference_mode():
-            maps, out = self._forward(torch.zeros(1, 3, size, size), range(1, self.depth + 1))
-            self.widths = tuple(maps[d].shape[2] for d in range(1, self.depth + 1))
-            self.prefix = maps[1].shape[1] - side * side
-            self.image_dim = self._summary(out, maps[self.depth]).shape[1]
+        self._order: Tensor | None = self._packed_order() if self.merge else None
+        self._measure(size)
 
     def blocks(self) -> list[nn.Module]:
-        lists = [m for m in self.tower.modules() if isinstance(m, nn.ModuleList) and len(m) == self.depth]
-        if not lists:
-            return super().blocks()
-        return list(lists[0])
-
-    def encode_maps(self, x: Tensor, depths: Sequence[int]) -> FrozenMaps:
-        depths = self.check_depths(depths)
-        with torch.inference_mode():
-            maps, out = self._forward(x, sorted({*depths, self.depth}))
-            embed = None if self.project is None else F.normalize(self.project(out.pooler_output).float(), dim=-1)
-            return FrozenMaps({d: maps[d] for d in depths}, self._summary(out, maps[self.depth]), embed)
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        return self.text(texts).clone()
-
-    def text_state(self) -> dict[str, Tensor]:
-        return self.text.state_dict()
+        lists = [m for m in self.tower.modules() if isinstance(m, nn.ModuleList) and len(m) == self.layers]
+        return list(lists[0]) if lists else super().blocks()
 
     def vision_state(self) -> dict[str, Tensor]:
         projection = {} if self.project is None else self.project.state_dict()
         return self.tower.state_dict() | {f"visual_projection.{key}": value for key, value in projection.items()}
 
-    def _forward(self, x: Tensor, depths: Sequence[int]) -> tuple[dict[int, Tensor], Any]:
-        maps: dict[int, Tensor] = {}
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
+        maps: list[Tensor] = []
 
-        def keep(depth: int) -> Callable:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
-                tokens = output[0] if isinstance(output, tuple) else output
-                maps[depth] = self._rows(tokens, len(x)) if self.merge else tokens
-            return hook
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            tokens = output[0] if isinstance(output, tuple) else output
+            maps.append(tokens.unflatten(0, (len(x), -1))[:, self._order] if self.merge else tokens)
 
-        blocks = self.blocks()
-        handles = [blocks[d - 1].register_forward_hook(keep(d)) for d in depths]
-        try:
-            return maps, self._tower(x)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with contextlib.ExitStack() as hooks:
+            for depth, block in enumerate(self.blocks(), 1):
+                if depths is None or depth in depths:
+                    hooks.enter_context(block.register_forward_hook(keep))
+            out = self._tower(x)
+        return maps, [(self.side, self.side)] * len(maps), out
 
     def _tower(self, x: Tensor) -> Any:
         config = self.tower.config
         if self.merge:
-            grid = torch.tensor([[1, *self.grids[0]]] * len(x), device=x.device)
-            return self.tower(_packed(x, int(config.patch_size), self.merge, int(config.temporal_patch_size)), grid_thw=grid)
+            grid = torch.tensor([[1, self.side, self.side]] * len(x), device=x.device)
+            return self.tower(_packed(x, self.patch_size, self.merge, int(config.temporal_patch_size)), grid_thw=grid)
         native = int(getattr(config, "image_size", self.size))
         return self.tower(x, interpolate_pos_encoding=True) if self.size != native else self.tower(x)
 
-    def _summary(self, out: Any, last: Tensor) -> Tensor:
-        """``(B, image_dim)``: what the tower itself pools, where it does, and the mean of its patches. [ours]"""
-        parts = []
-        final = getattr(out, "last_hidden_state", None)
+    def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the tower itself pools, where it does, and the mean of its patches. [ours]"""
         if self.merge:  # the merged tokens are what its language model reads
             merged = out if isinstance(out, Tensor) else out[0] if isinstance(out, tuple) else out.pooler_output
-            parts.append(merged.unflatten(0, (len(last), -1)).float().mean(dim=1))
-            final = last
-        elif getattr(out, "pooler_output", None) is not None:
-            parts.append(out.pooler_output.float())
-        parts.append(final[:, self.prefix:].float().mean(dim=1))
-        return torch.cat([F.normalize(p, dim=-1) for p in parts], dim=1)
-
-    def _rows(self, tokens: Tensor, batch: int) -> Tensor:
-        """Packed ``(B P, d)`` -> ``(B, P, d)`` in rows and columns."""
-        tokens = tokens.unflatten(0, (batch, -1))
-        return tokens if self._order is None else tokens[:, self._order]
+            parts = [merged.unflatten(0, (len(last), -1)).float().mean(dim=1)]
+        else:
+            parts = [] if getattr(out, "pooler_output", None) is None else [out.pooler_output.float()]
+            last = out.last_hidden_state
+        parts.append(last[:, self.prefix:].float().mean(dim=1))
+        embed = None if self.project is None else F.normalize(self.project(out.pooler_output).float(), dim=-1)
+        return torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1), embed
 
     def _native(self, tokens: Tensor, like: Tensor) -> Tensor:
-        if not self.merge:
-            return tokens
-        return tokens[:, self._order.argsort()].flatten(0, 1)
+        return tokens[:, self._order.argsort()].flatten(0, 1) if self.merge else tokens
 
-    def _packed_order(self, patch: int) -> Tensor:
+    def _packed_order(self) -> Tensor:
         """Where in the tower's sequence each patch of the grid stands, ``(P,)``.
 
-        The order of the input is known (:func:`_packed`); whether the tower shuffles it again is seen from what its first
-        block gets: with the same position embedding nowhere, equal rows are the same patch.
+        :func:`_packed` orders the input; what the first block gets tells whether the tower shuffles it again: with the same
+        position embedding nowhere, equal rows are the same patch.
         """
-        rows, columns = self.grids[0]
-        index = torch.arange(rows * columns).view(rows // self.merge, self.merge, columns // self.merge, self.merge)
+        half = self.side // self.merge
+        index = torch.arange(self.side**2).view(half, self.merge, half, self.merge)
         packed = index.permute(0, 2, 1, 3).flatten().argsort()  # grid position -> place in the packed input
         if not hasattr(self.tower, "fullatt_block_indexes"):
             return packed
         seen: dict[str, Tensor] = {}
-        first = self.blocks()[0]
-        handles = [
-            self.tower.patch_embed.register_forward_hook(lambda _, __, out: seen.update(before=out)),
-            first.register_forward_pre_hook(lambda _, given: seen.update(after=given[0])),
-        ]
+        entry = self.tower.patch_embed.register_forward_hook(lambda _, __, out: seen.update(before=out))
+        first = self.blocks()[0].register_forward_pre_hook(lambda _, given: seen.update(after=given[0]))
         noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-        try:
-            with torch.inference_mode():
-                self._tower(noise)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with entry, first, torch.inference_mode():
+            self._tower(noise)
         before, after = seen["before"].flatten(1), seen["after"].flatten(1)
         place = torch.cdist(before.double(), after.double()).argmin(dim=1)
         if not torch.equal(after[place], before) or len(place.unique()) != len(place):
@@ -186,73 +140,50 @@ def _tower(name: str, vision: Any) -> nn.Module:
     with contextlib.suppress(ValueError):
         return AutoModel.from_config(vision)
     module = importlib.import_module(type(vision).__module__.replace(".configuration_", ".modeling_"))
-    classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, PreTrainedModel)
-               and c.config_class is type(vision)]
-    if not classes:
-        raise ExpertError(f"{name}: transformers has no vision model for a {vision.model_type!r}")
-    return classes[0](vision)
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.config_class is type(vision):
+            return kind(vision)
+    raise ExpertError(f"{name}: transformers has no vision model for a {vision.model_type!r}")
 
 
 def empty_tower(folder: Path) -> nn.Module:
-    """The vision tower of a checkpoint in ``folder``, of shapes without numbers: ``config.json`` alone is read.
-
-    Raises:
-        ExpertError: transformers is not installed, or does not know the configuration.
-    """
-    try:
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(str(folder))
-    except ImportError as error:
-        raise ExpertError("this expert needs transformers: pip install 'medbridge[hf]'") from error
-    except (OSError, ValueError) as error:
-        raise ExpertError(f"{folder / 'config.json'}: not a configuration that transformers knows ({error})") from error
+    """The vision tower of a checkpoint in ``folder``, of shapes without numbers: ``config.json`` alone is read."""
+    transformers = transformers_for("this expert")
+    with explained(f"{folder / 'config.json'}: not a configuration that transformers knows"):
+        config = transformers.AutoConfig.from_pretrained(str(folder))
     with torch.device("meta"):
         return _tower(folder.name, getattr(config, "vision_config", config))
-
-
-def tower_keys(folder: Path) -> list[str]:
-    """Names of the vision tower's tensors, without the prefix that the checkpoint puts before them."""
-    return list(empty_tower(folder).state_dict())
 
 
 def load_hf(
     name: str, repository: str, text: Callable[[], nn.Module] | None, size: int | None = None, weights: Path | None = None
 ) -> HfVisionExpert:
-    """Build ``hf:ORG/REPO``, or with ``text`` the vision tower of ``hf:ORG/REPO+TEXT`` alone.
+    """Build ``hf:ORG/REPO``, or the vision tower of ``hf:ORG/REPO+TEXT`` alone; ``text`` builds the encoder that lends its space.
 
-    Args:
-        name: registry name.
-        repository: hub id.
-        text: builds the text encoder that lends its space; ``None`` for the model's own.
-        size: input resolution; default the model's own, and 448 for towers that take any.
-        weights: the folder that mirrors the repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
+    ``size`` is by default the model's own, and 448 for towers that take any. ``weights`` is the folder that mirrors the
+    repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
 
     Raises:
         ExpertError: transformers is not installed; a model without a text tower of its own and no ``text``; files that do
             not fit, or are neither here nor reachable.
     """
-    try:
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise ExpertError(f"expert {name!r} needs transformers: pip install 'medbridge[hf]'") from error
+    transformers = transformers_for(f"expert {name!r}")
     files = Repository(name, repository, weights)
-    config = files.ask(AutoConfig.from_pretrained)
+    config = files.ask(transformers.AutoConfig.from_pretrained, files.source)
     if text is None and config.model_type not in PAIRED:
         raise ExpertError(f"{name}: a {config.model_type!r} has no text tower that shares its images' space; "
                           f"write hf:{repository}+TEXT to borrow one")
     vision = getattr(config, "vision_config", config)
     if vision.model_type == "siglip2_vision_model":
-        raise ExpertError(f"{name}: SigLIP 2 in its NaFlex form takes patches of any shape; take a fixed-size SigLIP 2, such as "
-                          f"siglip2-vitb16")
+        raise ExpertError(f"{name}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as "
+                          "siglip2-vitb16")
     preprocessing = files.preprocessing()
     size = size or int(getattr(vision, "image_size", 0) or 448)
     if text is None:
-        model = files.ask(AutoModel.from_pretrained, use_safetensors=True, dtype=torch.float32).eval()
-        tower = model.vision_model
+        model = files.ask(transformers.AutoModel.from_pretrained, files.source, use_safetensors=True, dtype=torch.float32).eval()
         projection = getattr(model, "visual_projection", None) or nn.Identity()
-        paired = PairedText(model, files.ask(AutoTokenizer.from_pretrained))
-        return HfVisionExpert(name, tower, paired, preprocessing, size, projection)
+        paired = PairedText(model, files.ask(transformers.AutoTokenizer.from_pretrained, files.source))
+        return HfVisionExpert(name, model.vision_model, paired, preprocessing, size, projection)
     tower = _tower(name, vision).float()  # a checkpoint's own half precision is for a GPU
     files.load_tower(tower)
     return HfVisionExpert(name, tower, text(), preprocessing, size)

@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 from medbridge.cli import main
 from medbridge.errors import ExpertError
-from medbridge.experts import ALIASES, SENTENCE_ENCODERS, create_expert, split_size
+from medbridge.experts import ALIASES, SENTENCE_ENCODERS, create_expert
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
+from medbridge.experts.registry import ExpertName
 from medbridge.features.cost import cost_table, expert_cost, machine
 from medbridge.model import MedBridge
 
@@ -26,13 +27,11 @@ from medbridge.model import MedBridge
 
 def test_every_alias_stands_for_a_name_that_the_libraries_know():
     for name, alias in ALIASES.items():
-        target, _ = split_size(alias.target)
-        kind, _, rest = target.partition(":")
-        if kind == "open_clip" and not rest.startswith("hf-hub:"):
-            model, _, tag = rest.partition("/")
+        parts = ExpertName.of(name)
+        if parts.kind == "open_clip" and not parts.rest.startswith("hf-hub:"):
+            model, _, tag = parts.rest.partition("/")
             assert open_clip.get_pretrained_cfg(model, tag), name
-        text = rest.partition("+")[2]
-        assert not text or text in SENTENCE_ENCODERS, name
+        assert parts.text is None or parts.text in SENTENCE_ENCODERS, name
         assert alias.licence and alias.note, name
         assert alias.fetchable or "by hand" in alias.note
 
@@ -55,7 +54,7 @@ def test_cards_state_what_open_clip_and_timm_state_without_weights(monkeypatch):
     assert expert_info("hf:org/unheard-of+tiny-vit").depth is None
     with pytest.raises(ExpertError, match="no pretrained tag 'nobody'"):
         expert_info("open_clip:ViT-B-32/nobody")
-    with pytest.raises(ExpertError, match="did you mean tiny-vit"):
+    with pytest.raises(ExpertError, match="did you mean 'tiny-vit'"):
         expert_info("tiny-vitt")
 
 

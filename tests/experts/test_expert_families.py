@@ -11,6 +11,7 @@ import torch
 from medbridge.errors import ExpertError
 from medbridge.experts import OpenClipExpert
 from medbridge.experts.info import _known, expert_info
+from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import TimmExpert
 
 OWN = {"width": 32, "head_width": 16, "layers": 3, "patch_size": 8, "image_size": 32}
@@ -101,7 +102,8 @@ EACH = {_family(model): (model, tag) for model, tag in reversed(NAMED)}  # of ea
 
 def test_every_entry_of_list_pretrained_is_a_name_that_experts_take():
     for model, tag in NAMED:
-        files, build = _known(f"open_clip:{model}/{tag}", "open_clip", f"{model}/{tag}")
+        name = f"open_clip:{model}/{tag}"
+        files, build = _known(name, ExpertName.of(name))
         assert files[0] == f"{model}-{tag}.safetensors" and build is not None and _family(model) in EACH
     assert len(NAMED) > 150 and len(EACH) >= 15
 

@@ -19,7 +19,7 @@ from timm.layers import resample_abs_pos_embed
 from medbridge.data import Benchmark
 from medbridge.errors import ExpertError
 from medbridge.experts import ALIASES, OpenClipExpert, create_expert, tiny_experts_folder
-from medbridge.experts.clip_load import _resized
+from medbridge.experts.clip import _resized, load_unimed
 from medbridge.experts.timm_vision import _load
 from medbridge.features.cache import compute_features, expert_folder
 from medbridge.focal import FocalSampler, extract_views
@@ -216,8 +216,6 @@ def test_an_hf_hub_model_with_a_text_tower_of_its_own_loads_from_two_folders(fol
 
 
 def test_unimed_clips_checkpoint_is_understood(registered, folder, monkeypatch):
-    from medbridge.experts.clip_load import load_unimed
-
     _bert(folder / "microsoft--BiomedNLP-BiomedBERT-base-uncased-abstract")
     text = {"hf_model_name": str(folder / "microsoft--BiomedNLP-BiomedBERT-base-uncased-abstract"), "hf_model_pretrained": False,
             "hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}

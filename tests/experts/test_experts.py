@@ -75,7 +75,7 @@ def test_a_fingerprint_follows_the_weights(vit):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("tiny-vitt", "did you mean tiny-vit"),
+    ("tiny-vitt", "did you mean 'tiny-vit'"),
     ("nonsense", "Known: tiny-vit"),
     ("open_clip:ViT-Z-99/openai", "unknown open_clip model 'ViT-Z-99'"),
     ("open_clip:ViT-B-32/nobody", "no pretrained tag 'nobody'"),
