@@ -3,8 +3,6 @@
 import hashlib
 import http.server
 import json
-import os
-import subprocess
 import sys
 import threading
 
@@ -28,8 +26,8 @@ from medbridge.model import MedBridge
 def test_every_alias_stands_for_a_name_that_the_libraries_know():
     for name, alias in ALIASES.items():
         parts = ExpertName.of(name)
-        if parts.kind == "open_clip" and not parts.rest.startswith("hf-hub:"):
-            model, _, tag = parts.rest.partition("/")
+        if parts.kind == "open_clip" and not parts.model.startswith("hf-hub:"):
+            model, _, tag = parts.model.partition("/")
             assert open_clip.get_pretrained_cfg(model, tag), name
         assert parts.text is None or parts.text in SENTENCE_ENCODERS, name
         assert alias.licence and alias.note, name
@@ -252,16 +250,16 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path, monkeyp
     assert not (folder / ".fetch").exists()
 
 
-def test_fetching_shows_a_progress_bar(hub, tmp_path):
+def test_fetching_shows_a_progress_bar(hub, tmp_path, monkeypatch, capfd):
     files, _, folder = hub
     data = _large(tmp_path)
     files["timm/test_vit.r160_in1k", "model.safetensors"] = (data, _sha256(data))
-    ran = subprocess.run(
-        [sys.executable, "-m", "medbridge.cli", "experts", "fetch", "timm:test_vit.r160_in1k+tiny-vit"], check=True, text=True,
-        capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0",
-                                      "TQDM_POSITION": "-1"})  # the client shows its bar to terminals, and where this asks for it
-    assert "model.safetensors: 100%" in ran.stderr and "B/s" in ran.stderr
-    assert f"checksum {_sha256(data)} as the hub states it" in ran.stdout
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", False)
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # the client shows its bar to terminals, and where this asks for it
+    assert main(["experts", "fetch", "timm:test_vit.r160_in1k+tiny-vit"]) == 0
+    out, err = capfd.readouterr()
+    assert "model.safetensors: 100%" in err and "B/s" in err
+    assert f"checksum {_sha256(data)} as the hub states it" in out
     assert (folder / "test_vit.r160_in1k.safetensors").read_bytes() == data
 
 
