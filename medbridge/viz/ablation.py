@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+from medbridge.viz.drawing import COLOURS, caption, chart, clean, interval
+
 __all__ = ["cost_plot", "forest_plot"]
 
-_COLOURS = sns.color_palette("colorblind")
-_MARKERS = "osD^vP*X<>p"
 
-
-def forest_plot(table: pd.DataFrame, caption: str) -> Figure:
+def forest_plot(table: pd.DataFrame, text: str) -> Figure:
     """Every variant's difference from the default with its interval, by factor: validation (left) and test (right).
 
     A filled point: the interval leaves zero out. A star: so it does after Holm's correction for all variants.
 
     Args:
-        table: of :class:`medbridge.studies.ablate.Ablation`. caption: what was measured.
+        table: of :class:`medbridge.studies.ablate.Ablation`. text: what was measured.
     """
     rows = table[table["val_diff"].notna()].reset_index(drop=True)
     new = (rows["factor"] != rows["factor"].shift()).cumsum() - 1
     at = np.arange(len(rows)) + 0.6 * new.to_numpy()  # a gap between factors
-    fig = Figure(figsize=(9.5, 1.5 + 0.24 * (len(rows) + 0.6 * (new.max() + 1 if len(rows) else 0))), layout="constrained")
-    axes = fig.subplots(1, 2, sharey=True, sharex=True)
+    height = 1.5 + 0.24 * (len(rows) + 0.6 * (new.max() + 1 if len(rows) else 0))
+    fig, axes = chart(9.5, height, ncols=2, sharey=True, sharex=True)
     for ax, split, title in zip(axes, ("val", "test"), ("validation: to choose by", "test: to report"), strict=True):
         ax.axvline(0, color="0.4", linewidth=0.9, linestyle="--")
         for y, row in zip(at, rows.to_dict("records"), strict=True):
             diff, lo, hi = (row[f"{split}_{name}"] for name in ("diff", "lo", "hi"))
             clear = lo > 0 or hi < 0
-            colour = _COLOURS[0] if clear else "0.45"
-            ax.plot([lo, hi], [y, y], color=colour, linewidth=1.4)
-            ax.plot(diff, y, "o", color=colour, markersize=5, markerfacecolor=colour if clear else "white")
+            interval(ax, y, diff, lo, hi, COLOURS[0] if clear else "0.45", filled=clear)
             if row[f"{split}_holm"] < 0.05:
                 ax.annotate("*", (hi, y), (3, -4), textcoords="offset points", fontsize=10)
         ax.set_title(title, fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="x", color="0.92")
         ax.set_axisbelow(True)
+    clean(*axes)
     axes[0].set_yticks(at, [f"{r.factor}:  {r.variant}" for r in rows.itertuples()], fontsize=8)
     axes[0].set_ylim((at[-1] if len(at) else 0) + 0.7, -0.7)
     fig.supxlabel("mean AUC minus the default's, 95 % paired interval over patients (filled: leaves zero out; *: Holm p < 0.05)",
                   fontsize=8)
-    fig.suptitle("\n".join(textwrap.wrap(caption, 125)), fontsize=8)
+    caption(fig, text, 125)
     return fig
 
 
-def cost_plot(table: pd.DataFrame, caption: str, split: str = "val") -> Figure:
+def cost_plot(table: pd.DataFrame, text: str, split: str = "val") -> Figure:
     """What a variant costs against what it brings: mean AUC over training seconds (left) and over trained parameters (right).
 
-    One marker a factor; the default is the black ring with the lines through it. Right below and left above the lines: dearer and
-    worse, cheaper and better.
+    One marker per factor; the default is the black ring with the lines through it. Right below and left above the lines: dearer
+    and worse, cheaper and better.
 
     Args:
-        table: of :class:`medbridge.studies.ablate.Ablation`. caption: what was measured. split: 'val' or 'test'.
+        table: of :class:`medbridge.studies.ablate.Ablation`. text: what was measured. split: 'val' or 'test'.
     """
-    fig = Figure(figsize=(9.5, 4.6), layout="constrained")
-    axes = fig.subplots(1, 2, sharey=True)
-    default = table.iloc[0]
-    auc, name = f"{split}_auc", {"val": "validation", "test": "test"}[split]
-    for ax, cost, text in zip(axes, ("seconds", "parameters"), ("training time in seconds", "trained parameters"), strict=True):
+    fig, axes = chart(9.5, 4.6, ncols=2, sharey=True)
+    default, auc = table.iloc[0], f"{split}_auc"
+    for ax, cost, label in zip(axes, ("seconds", "parameters"), ("training time in seconds", "trained parameters"), strict=True):
         for i, (factor, rows) in enumerate(table.iloc[1:].groupby("factor", sort=False)):
-            marker, colour = _MARKERS[i % len(_MARKERS)], _COLOURS[i % len(_COLOURS)]
-            ax.plot(rows[cost], rows[auc], marker, color=colour, markersize=6, linestyle="none", label=factor, alpha=0.9)
+            ax.plot(rows[cost], rows[auc], "osD^vP*X<>p"[i % 11], color=COLOURS[i % 10], markersize=6, linestyle="none",
+                    label=factor, alpha=0.9)
         ax.axhline(default[auc], color="0.7", linewidth=0.8, linestyle="--")
         ax.axvline(default[cost], color="0.7", linewidth=0.8, linestyle="--")
         ax.plot(default[cost], default[auc], "o", color="black", markersize=11, markerfacecolor="none", label="default")
@@ -75,10 +67,10 @@ def cost_plot(table: pd.DataFrame, caption: str, split: str = "val") -> Figure:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel(text, fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(f"{name} mean AUC", fontsize=9)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="factor", title_fontsize=8)
-    fig.suptitle("\n".join(textwrap.wrap(caption, 125)), fontsize=8)
+        ax.set_xlabel(label, fontsize=9)
+    clean(*axes)
+    axes[0].set_ylabel(f"{'validation' if split == 'val' else split} mean AUC", fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8, title="factor",
+               title_fontsize=8)
+    caption(fig, text, 125)
     return fig

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from medbridge.studies.experiment.methods import MEDBRIDGE
+from medbridge.viz.drawing import COLOURS, chart, clean, errors
 
 __all__ = ["budget_curves", "domain_matrix", "write_figures"]
-
-_COLOURS = sns.color_palette("colorblind")
 
 
 def _marked(title: str, rows: pd.DataFrame) -> str:
@@ -23,7 +21,7 @@ def _marked(title: str, rows: pd.DataFrame) -> str:
 
 
 def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Figure:
-    """AUC against the share of training labels: one panel a source and target, one line a method, with 95 % intervals.
+    """AUC against the share of training labels: one panel per source and target, one line per method, with 95 % intervals.
 
     Args:
         averages: of :func:`medbridge.studies.experiment.tables.averages`.
@@ -34,8 +32,9 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
     pairs = list(dict.fromkeys(zip(rows["train"], rows["test"], strict=True)))
     tests = len({test for _, test in pairs})
     columns = tests if tests > 1 and tests * len({train for train, _ in pairs}) == len(pairs) else min(3, len(pairs))
-    fig = Figure(figsize=(max(4.5, 3.3 * columns), 0.9 + 2.6 * -(-len(pairs) // columns)), layout="constrained")
-    axes = fig.subplots(-(-len(pairs) // columns), columns, squeeze=False, sharey=True).ravel()
+    lines = -(-len(pairs) // columns)
+    fig, axes = chart(max(4.5, 3.3 * columns), 0.9 + 2.6 * lines, nrows=lines, ncols=columns, squeeze=False, sharey=True)
+    axes = axes.ravel()
     for ax, (train, test) in zip(axes, pairs, strict=False):
         here = rows[(rows["train"] == train) & (rows["test"] == test)]
         fractions = sorted(here["label_fraction"].unique())
@@ -43,15 +42,14 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
             line = here[here["method"] == method].sort_values("label_fraction")
             # a little aside, or the intervals would hide each other
             at = line["label_fraction"] * 1.09 ** (i - (len(methods) - 1) / 2)
-            error = np.clip(np.nan_to_num([line["auc"] - line["lo"], line["hi"] - line["auc"]]), 0, None)
-            ax.errorbar(at, line["auc"], yerr=error, color=_COLOURS[i % len(_COLOURS)], marker="oDs^vX*P"[i % 8],
-                        markersize=4, linewidth=1.3, elinewidth=0.9, capsize=2, label=method)
+            ax.errorbar(at, line["auc"], errors(line["auc"], line["lo"], line["hi"]), color=COLOURS[i % 10],
+                        marker="oDs^vX*P"[i % 8], markersize=4, linewidth=1.3, elinewidth=0.9, capsize=2, label=method)
         ax.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--")
         ax.set_xscale("log")
         ax.set_xticks(fractions, [f"{100 * f:g} %" for f in fractions])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_title(f"{train}, in-domain" if here["in_domain"].all() else f"{train} → {test}", fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
+        clean(ax)
     for ax in axes[len(pairs):]:
         ax.set_axis_off()
     fig.supxlabel("training patients whose labels are used", fontsize=9)
@@ -62,7 +60,7 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
 
 
 def domain_matrix(averages: pd.DataFrame, task: str, method: str = MEDBRIDGE) -> Figure:
-    """Mean AUC of one method, source by target, one panel a label fraction; the diagonal is in-domain.
+    """Mean AUC of one method, source by target, one panel per label fraction; the diagonal is in-domain.
 
     What the task itself does not hold of the diagonal is taken from an in-domain multi-label task on the same films. Each cell
     is over the labels that its pair shares, so cells of different pairs are comparable only where these are the same.
@@ -74,17 +72,14 @@ def domain_matrix(averages: pd.DataFrame, task: str, method: str = MEDBRIDGE) ->
     sources, targets = (list(dict.fromkeys(rows[c])) for c in ("train", "test"))
     rows = pd.concat([rows, within]).drop_duplicates(["train", "test", "label_fraction"])
     fractions = sorted(rows["label_fraction"].unique())
-    fig = Figure(figsize=(1.3 + (0.7 + 1.0 * len(targets)) * len(fractions), 1.5 + 0.75 * len(sources)), layout="constrained")
-    axes = fig.subplots(1, len(fractions), squeeze=False)[0]
-    low = min(0.5, rows["auc"].min())
+    title = _marked(f"{method}: {task} [95 % interval]; diagonal: in-domain", rows)
+    fig, axes = chart(1.3 + (0.7 + 1.0 * len(targets)) * len(fractions), 1.5 + 0.75 * len(sources), title, ncols=len(fractions),
+                      squeeze=False)
+    axes, low = axes[0], min(0.5, rows["auc"].min())
+    rows = rows.assign(text=[f"{r.auc:.2f}\n[{r.lo:.2f}, {r.hi:.2f}]" for r in rows.itertuples()])
     for ax, fraction in zip(axes, fractions, strict=True):
-        here = rows[rows["label_fraction"] == fraction].set_index(["train", "test"])
-        value, text = np.full((len(sources), len(targets)), np.nan), np.full((len(sources), len(targets)), "", dtype=object)
-        for i, train in enumerate(sources):
-            for j, test in enumerate(targets):
-                if (train, test) in here.index:
-                    cell = here.loc[(train, test)]
-                    value[i, j], text[i, j] = cell["auc"], f"{cell['auc']:.2f}\n[{cell['lo']:.2f}, {cell['hi']:.2f}]"
+        grid = rows[rows["label_fraction"] == fraction].pivot(index="train", columns="test").reindex(sources)
+        value, text = (grid[column].reindex(columns=targets) for column in ("auc", "text"))
         sns.heatmap(value, annot=text, fmt="", vmin=low, vmax=1, cmap="viridis", ax=ax, cbar=ax is axes[-1], linewidths=1,
                     xticklabels=targets, yticklabels=sources if ax is axes[0] else False, annot_kws={"fontsize": 8},
                     cbar_kws={"label": "mean test AUC"})
@@ -92,13 +87,12 @@ def domain_matrix(averages: pd.DataFrame, task: str, method: str = MEDBRIDGE) ->
         ax.set_xlabel("scored on", fontsize=9)
         ax.tick_params(axis="x", rotation=25, labelsize=8)
         ax.tick_params(axis="y", rotation=0, labelsize=8)
-    axes[0].set_ylabel("trained on", fontsize=9)
-    fig.suptitle(_marked(f"{method}: {task} [95 % interval]; diagonal: in-domain", rows), fontsize=10)
+        ax.set_ylabel("trained on" if ax is axes[0] else "", fontsize=9)
     return fig
 
 
 def write_figures(averages: pd.DataFrame, folder: Path) -> list[Path]:
-    """One picture of label budgets a task, and one matrix a cross-domain task, as PNG."""
+    """One picture of label budgets per task, and one matrix per cross-domain task, as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for task, rows in averages.groupby("task", sort=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from medbridge.focal import extract_views
 from medbridge.studies.adapt import Adapted, Tested
 from medbridge.studies.comparison import comparison_table
 from medbridge.viz import plots
+from medbridge.viz.drawing import png, true_boxes
 
 __all__ = ["write_report"]
 
 
 def _embed(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(png(figure, 110)).decode()
 
 
 def _examples(result: Adapted, count: int) -> list[tuple[int, str]]:
@@ -63,15 +61,11 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
     films = []
     for i, label in _examples(result, examples):
         seen = explain(result.model, test.read(i))
-        boxes = None
-        if test.boxes is not None:
-            rows = test.boxes[(test.boxes["image"] == test.image_ids()[i]) & (test.boxes["label"] == label)]
-            boxes = rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
-        found = [name for name, value in zip(test.labels, y[i], strict=True) if value == 1]
+        present = [name for name, value in zip(test.labels, y[i], strict=True) if value == 1]
         expert = result.model.experts[0]
         films.append({
-            "name": test.image_ids()[i], "label": label, "findings": ", ".join(found),
-            "attention": _embed(plots.query_attention(seen, label, boxes, mark)),
+            "name": test.image_ids()[i], "label": label, "findings": ", ".join(present),
+            "attention": _embed(plots.query_attention(seen, label, true_boxes(test, i, label), mark)),
             "views": _embed(plots.view_strip(
                 extract_views(seen.film, seen.boxes, *expert.view_kind).numpy(), title=mark or None)),
             "size": expert.size,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
@@ -21,36 +21,48 @@ from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.predict import predict_film
 from medbridge.prompts import encode_prompts
-from medbridge.studies.ablate import forest_plot
 from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
+from medbridge.viz.ablation import forest_plot
+from medbridge.viz.drawing import png, true_boxes
 
 __all__ = ["explore", "explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
            "explore_prompts", "explore_regions", "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
+def explore(draw: Callable[..., Figure], buttons: Sequence[w.Button] = (), **controls: w.Widget) -> w.VBox:
+    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of them.
 
-
-def _image() -> w.Image:
-    """An image in its own size, where there is room for it; the box around it would stretch it."""
-    return w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
-
-
-def explore(draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
-    """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of them."""
-    image = _image()
+    A click on one of ``buttons`` draws again, after what it does itself.
+    """
+    # an image in its own size, where there is room for it; the box around it would stretch it
+    image = w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
 
     def update(_: object = None) -> None:
-        image.value = _png(draw(**{name: control.value for name, control in controls.items()}))
+        image.value = png(draw(**{name: control.value for name, control in controls.items()}), 80)
 
     for control in controls.values():
         control.observe(update, names="value")
+    for button in buttons:
+        button.on_click(update)
     update()
-    return w.VBox([w.HBox(list(controls.values()), layout=w.Layout(flex_flow="row wrap")), image])
+    return w.VBox([w.HBox([*controls.values(), *buttons], layout=w.Layout(flex_flow="row wrap")), image])
+
+
+def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    return w.FloatSlider(value, min=low, max=high, step=step, description=description, continuous_update=False)
+
+
+def _number(description: str, count: int) -> w.IntSlider:
+    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
+
+
+def _pick(description: str, options: Sequence, **value: Any) -> w.Dropdown:
+    return w.Dropdown(options=list(options), description=description, **value)
+
+
+def _text(description: str, value: str) -> w.Text:
+    return w.Text(value, description=description, continuous_update=False)
 
 
 def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
@@ -60,11 +72,7 @@ def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
         boxes = FocalSampler(crop, overlap).inference_boxes(*film.shape)
         return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]], title=title)
 
-    return explore(
-        draw,
-        crop=_dial("crop", 0.5, 0.2, 1.0, 0.05),
-        overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05),
-    )
+    return explore(draw, crop=_dial("crop", 0.5, 0.2, 1.0, 0.05), overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05))
 
 
 def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -> w.VBox:
@@ -73,35 +81,26 @@ def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -
     The picture is :func:`medbridge.viz.explore.placed_views`; at most six views.
     """
     kept: list[list[float]] = []
-    image = _image()
     across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
     side = _dial("side", 0.3, 0.05, 1.0, 0.05)
     add, drop = w.Button(description="add a view"), w.Button(description="remove the last")
 
-    def box() -> list[float]:
-        length = side.value * min(film.shape)
-        x, y = ((share.value * (whole - length)) for share, whole in ((across, film.shape[1]), (down, film.shape[0])))
+    def box(across: float, down: float, side: float) -> list[float]:
+        length = side * min(film.shape)
+        x, y = across * (film.shape[1] - length), down * (film.shape[0] - length)
         return [x, y, x + length, y + length]
 
-    def update(_: object = None) -> None:
+    def draw(**place: float) -> Figure:
         add.disabled, drop.disabled = len(kept) == 5, not kept
-        image.value = _png(plots_explore.placed_views(film, np.array([*kept, box()], dtype=np.float32), size, title))
+        return plots_explore.placed_views(film, np.array([*kept, box(**place)], dtype=np.float32), size, title)
 
     def keep(_: object) -> None:
-        kept.append(box())
+        kept.append(box(across.value, down.value, side.value))
         across.value = (across.value + 0.3) % 1.0  # the new view begins beside the last
-        update()
 
-    def forget(_: object) -> None:
-        kept.pop()
-        update()
-
-    for control in (across, down, side):
-        control.observe(update, names="value")
     add.on_click(keep)
-    drop.on_click(forget)
-    update()
-    return w.VBox([w.HBox([across, down, side, add, drop], layout=w.Layout(flex_flow="row wrap")), image])
+    drop.on_click(lambda _: kept.pop())
+    return explore(draw, (add, drop), across=across, down=down, side=side)
 
 
 def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
@@ -110,8 +109,7 @@ def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
     def draw(factor: str) -> Figure:
         return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
 
-    factors = list(dict.fromkeys(table["factor"].iloc[1:]))
-    return explore(draw, factor=w.Dropdown(options=["all", *factors], description="factor"))
+    return explore(draw, factor=_pick("factor", ["all", *dict.fromkeys(table["factor"].iloc[1:])]))
 
 
 def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
@@ -123,38 +121,21 @@ def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
     )
 
 
-def _boxes_of(films: Benchmark, i: int, label: str | None = None) -> np.ndarray | None:
-    """Boxes ``(M, 4)`` of one film, of one label or of all; None where the benchmark has none."""
-    if films.boxes is None:
-        return None
-    rows = films.boxes[films.boxes["image"] == films.image_ids()[i]]
-    if label is not None:
-        rows = rows[rows["label"] == label]
-    return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
-
-
-def _choose(description: str, count: int) -> w.IntSlider:
-    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
-
-
-def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
-    return w.FloatSlider(value, min=low, max=high, step=step, description=description, continuous_update=False)
+def _explained(model: MedBridge, films: Benchmark) -> Callable[[int], Explanation]:
+    return lru_cache(maxsize=64)(lambda i: explain(model, films.read(i)))
 
 
 def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
     """A model on a benchmark's films: choose film and label, see the views and where the queries of that label looked."""
-
-    @lru_cache(maxsize=64)
-    def seen(i: int) -> Explanation:
-        return explain(model, films.read(i))
+    seen = _explained(model, films)
 
     def draw(film: int, label: str) -> Figure:
         truth = films.table[label].iloc[film]
-        told = "unknown" if np.isnan(truth) else "present" if truth == 1 else "absent"
-        return plots.query_attention(seen(film), label, _boxes_of(films, film, label),
-                                     f"{films.name}, {films.image_ids()[film]}: {label} is {told}")
+        state = "unknown" if np.isnan(truth) else "present" if truth == 1 else "absent"
+        return plots.query_attention(seen(film), label, true_boxes(films, film, label),
+                                     f"{films.name}, {films.image_ids()[film]}: {label} is {state}")
 
-    return explore(draw, film=_choose("film", len(films)), label=w.Dropdown(options=list(model.labels), description="label"))
+    return explore(draw, film=_number("film", len(films)), label=_pick("label", model.labels))
 
 
 def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
@@ -163,37 +144,32 @@ def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
     A film with fewer views than the first shows its last view instead. The picture is
     :func:`medbridge.viz.explore.attention_view`.
     """
-
-    @lru_cache(maxsize=64)
-    def seen(i: int) -> Explanation:
-        return explain(model, films.read(i))
+    seen, layers = _explained(model, films), model.config.query_layers
 
     def draw(film: int, expert: int, layer: int, view: int, query: int) -> Figure:
         e = seen(film)
-        return plots_explore.attention_view(
-            e, expert, layer, min(view, len(e.boxes) - 1), query, _boxes_of(films, film),
-            f"{films.name}, {films.image_ids()[film]}")
+        return plots_explore.attention_view(e, expert, layer, min(view, len(e.boxes) - 1), query, true_boxes(films, film),
+                                            f"{films.name}, {films.image_ids()[film]}")
 
-    config, first = model.config, seen(0)
     return explore(
         draw,
-        film=_choose("film", len(films)),
-        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)], description="expert"),
-        layer=w.Dropdown(options=[(f"{i + 1} of {config.query_layers}", i) for i in range(config.query_layers)],
-                         value=config.query_layers - 1, description="layer"),
-        view=_choose("view", len(first.boxes)),
-        query=_choose("query", config.queries),
+        film=_number("film", len(films)),
+        expert=_pick("expert", [(e.name, k) for k, e in enumerate(model.experts)]),
+        layer=_pick("layer", [(f"{i + 1} of {layers}", i) for i in range(layers)], value=layers - 1),
+        view=_number("view", len(seen(0).boxes)),
+        query=_number("query", model.config.queries),
     )
 
 
 def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
     """Which expert decides which label, film by film (:func:`medbridge.viz.explore.router_film`)."""
+    seen = _explained(model, films)
 
     def draw(film: int) -> Figure:
         truth = films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64)
-        return plots_explore.router_film(explain(model, films.read(film)), truth, f"{films.name}, {films.image_ids()[film]}")
+        return plots_explore.router_film(seen(film), truth, f"{films.name}, {films.image_ids()[film]}")
 
-    return explore(draw, film=_choose("film", len(films)))
+    return explore(draw, film=_number("film", len(films)))
 
 
 def explore_shift(
@@ -208,20 +184,19 @@ def explore_shift(
     Raises:
         ValueError: a function without ``labels``.
     """
+    score = model
     if isinstance(model, MedBridge):
         score, labels = partial(predict_film, model), model.labels
     elif labels is None:
         raise ValueError("labels is None; name the scores of the function, one label each")
-    else:
-        score = model
     before = score(film)
 
-    def draw(exposure: float, contrast: float, noise: float) -> Figure:
-        shifted = shift_film(film, exposure, contrast, noise)
+    def draw(**dials: float) -> Figure:
+        shifted = shift_film(film, **dials)
         return plots_explore.shifted_film(film, shifted, before, score(shifted), labels, title)
 
     return explore(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
-                 noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
+                   noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
 
 
 def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
@@ -246,19 +221,14 @@ def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
         title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
         return plots_explore.prompt_similarity(scores, truth, label, own @ text, labels, title)
 
-    return explore(
-        draw,
-        prompt=w.Text(f"a chest x-ray showing {labels[0].lower()}", description="prompt", continuous_update=False),
-        against=w.Text("", description="against", continuous_update=False),
-        label=w.Dropdown(options=list(labels), description="films by"),
-        expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(experts)], description="expert"),
-    )
+    return explore(draw, prompt=_text("prompt", f"a chest x-ray showing {labels[0].lower()}"), against=_text("against", ""),
+                   label=_pick("films by", labels), expert=_pick("expert", [(e.name, k) for k, e in enumerate(experts)]))
 
 
 def explore_threshold(
     y: np.ndarray, p: np.ndarray, labels: Sequence[str], mask: np.ndarray | None = None, title: str | None = None
 ) -> w.VBox:
-    """Move the threshold of a label and see who is told positive, on the histogram, the ROC curve and in numbers.
+    """Move the threshold of a label and see who is predicted positive, on the histogram, the ROC curve and in numbers.
 
     The same picture without a kernel is :func:`medbridge.viz.plots.threshold_view`.
 
@@ -279,11 +249,7 @@ def explore_threshold(
         c = list(labels).index(label)
         return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
 
-    return explore(
-        draw,
-        label=w.Dropdown(options=[labels[c] for c in both], description="label"),
-        threshold=w.FloatSlider(0.25, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False),
-    )
+    return explore(draw, label=_pick("label", [labels[c] for c in both]), threshold=_dial("threshold", 0.25, 0.0, 1.0, 0.01))
 
 
 def explore_regions(
@@ -294,12 +260,7 @@ def explore_regions(
 
     def draw(text: str, share: float) -> Figure:
         heat = prompt_attention(model, seen, text.strip() or "a film")
-        found = prompt_boxes(heat, film.shape, share)
-        boxes = found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
+        boxes = prompt_boxes(heat, film.shape, share)[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
         return plots.prompt_regions(film, [heat], [text], [boxes], title=title)
 
-    return explore(
-        draw,
-        text=w.Text(text, description="look for", continuous_update=False),
-        share=w.FloatSlider(0.5, min=0.2, max=0.95, step=0.05, description="share", continuous_update=False),
-    )
+    return explore(draw, text=_text("look for", text), share=_dial("share", 0.5, 0.2, 0.95, 0.05))
