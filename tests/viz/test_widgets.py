@@ -13,7 +13,7 @@ from medbridge.explain.attention import explain
 from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.model import MedBridge
-from medbridge.viz import widgets
+from medbridge.viz import drawing, widgets
 from medbridge.viz.explore import attention_view, placed_views, prompt_similarity, router_film, shifted_film
 
 
@@ -25,6 +25,17 @@ def model(experts, squares):
 @pytest.fixture(scope="module")
 def few(squares):
     return squares.split("test").take(range(3))
+
+
+@pytest.fixture
+def sketch(monkeypatch):
+    """Pictures small, in no layout that is solved anew each time; test_views, test_film and the browser draw the real ones."""
+
+    def png(figure, dpi):
+        figure.set_layout_engine("none")
+        return drawing.png(figure, dpi // 2)
+
+    monkeypatch.setattr(widgets, "png", png)
 
 
 def _moves(widget, values):
@@ -44,7 +55,7 @@ def test_views(few):
     _moves(widgets.explore_views(few.read(0)), {"crop": 0.4, "overlap": 0.6})
 
 
-def test_focus(few):
+def test_focus(few, sketch):
     """Views can be moved, resized, added and removed."""
     film = few.read(0)
     controls, image = widgets.explore_focus(film, 32).children
@@ -76,21 +87,21 @@ def test_film(model, few):
     _moves(widgets.explore_film(model, few), {"film": 1, "label": "wide"})
 
 
-def test_attention(model, few):
+def test_attention(model, few, sketch):
     controls = _moves(widgets.explore_attention(model, few), {"film": 1, "expert": 1, "layer": 0, "view": 2, "query": 3})
     assert controls["layer"].options == (("1 of 2", 0), ("2 of 2", 1)) and controls["query"].max == 3
     assert controls["expert"].options == (("small-vit", 0), ("small-resnet", 1))
 
 
-def test_router(model, few):
+def test_router(model, few, sketch):
     _moves(widgets.explore_router(model, few), {"film": 2})
 
 
-def test_regions(model, few):
+def test_regions(model, few, sketch):
     _moves(widgets.explore_regions(model, few.read(0)), {"look for": "a dark square", "share": 0.9})
 
 
-def test_cache_and_ablation():
+def test_cache_and_ablation(sketch):
     def draw(alpha, beta):
         figure = Figure()
         figure.subplots().set_title(f"{alpha:g} {beta:g}")
@@ -106,7 +117,7 @@ def test_cache_and_ablation():
     _moves(widget, {"factor": "pool"})
 
 
-def test_shift(model, few):
+def test_shift(model, few, sketch):
     film = few.read(0)
     _moves(widgets.explore_shift(model, film), {"exposure": 0.8, "contrast": 0.6, "noise": 0.3})
     _moves(widgets.explore_shift(lambda f: f.mean(keepdims=True)[0], film, ["mean"]),
@@ -115,7 +126,7 @@ def test_shift(model, few):
         widgets.explore_shift(lambda f: f.mean(keepdims=True)[0], film)
 
 
-def test_prompts(tiny, squares, tmp_path):
+def test_prompts(tiny, squares, tmp_path, sketch):
     films = compute_features(squares.split("val"), [tiny], [[]], FocalSampler(local=False), False, tmp_path, progress=False)
     widget = widgets.explore_prompts([tiny], films)
     controls = {c.description: c for c in widget.children[0].children}
@@ -163,7 +174,7 @@ def test_shifted_film_and_prompt_similarity():
     assert "undefined" in prompt_similarity(np.ones(2), np.zeros(2), "a", np.ones(1), ["a"]).axes[0].get_title()
 
 
-def test_the_threshold_can_be_moved():
+def test_the_threshold_can_be_moved(sketch):
     rng = np.random.default_rng(0)
     y = np.stack([rng.integers(2, size=60), np.zeros(60), rng.integers(2, size=60)], axis=1).astype(float)
     p = rng.random(y.shape)
