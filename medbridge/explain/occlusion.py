@@ -41,8 +41,7 @@ def top_cells(heat: np.ndarray, share: float = 0.1) -> np.ndarray:
 
 def move_cells(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same cells at a random place: a circular shift, each but none at all being equally likely."""
-    step = int(rng.integers(1, cells.size))
-    return np.roll(cells, divmod(step, cells.shape[1]), axis=(0, 1))
+    return np.roll(cells, divmod(int(rng.integers(1, cells.size)), cells.shape[1]), axis=(0, 1))
 
 
 def hide_cells(film: np.ndarray, cells: np.ndarray, fill: str = "blur") -> np.ndarray:

@@ -4,14 +4,14 @@ After MedROV (Sheikh et al., WACV 2026, arXiv 2511.20650), a detector for free w
 MedDAM (Xiao et al., arXiv 2505.05804), which describes a region that is pointed at. Theirs: models trained for regions. Ours: no
 box is ever trained on, and no sentence is written; a map is read off what a model without boxes has.
 
-Either map may well be no better than chance: measure it (:func:`medbridge.explain.localisation.localisation_table`). To beat
-shifted maps is not enough; compare with maps of *wrong* words. The shipped adapter's queries look at the same places whatever is
-asked.
+Either map may be no better than chance: measure it (:mod:`medbridge.explain.localisation`), also against maps of *wrong* words.
+The shipped adapter's queries look at the same places whatever is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -72,11 +72,11 @@ def prompt_similarity(
     As in MaskCLIP (Zhou et al., ECCV 2022), the values alone are projected in the last attention. Runs with open_clip's own ViTs
     and ResNets; another tower raises an :class:`ExpertError`.
     """
-    words, box, scale = prompt_direction(expert, texts, against), whole_box(*film.shape), side / max(film.shape)
+    box, scale = whole_box(*film.shape), side / max(film.shape)
     with torch.inference_mode():
-        cosine = _dense(expert, expert.preprocess(extract_views(film, box[None], *expert.view_kind))) @ words
-    box = np.rint(box * scale).astype(int)
-    heat = torch.zeros(*(round(n * scale) for n in film.shape))
+        view = expert.preprocess(extract_views(film, box[None], *expert.view_kind))
+        cosine = _dense(expert, view) @ prompt_direction(expert, texts, against)
+    heat, box = torch.zeros(*(round(n * scale) for n in film.shape)), np.rint(box * scale).astype(int)
     tile = F.interpolate(cosine.cpu()[:, None], (box[3] - box[1], box[2] - box[0]), mode="bilinear")[0, 0]
     place, inside = lay_over(heat, tile, box)
     place += inside
@@ -103,21 +103,14 @@ def _dense(expert: Expert, x: Tensor) -> Tensor:
 
 
 def prompt_maps(source: MedBridge | Expert, prompts: dict[str, ClassPrompts] | None = None) -> Maps:
-    """Maps by label for :mod:`medbridge.explain.localisation`: a trained model's attention, or an expert's similarity.
+    """Maps by label: a trained model's attention, or an expert's similarity, for these words or those of its class prompts."""
 
-    ``prompts`` holds the words of each label; default :func:`medbridge.prompts.class_prompts`.
-    """
-    def maps(film: np.ndarray) -> Callable[[str], np.ndarray]:
-        seen = explain(source, film) if isinstance(source, MedBridge) else None
+    def heat(shown: np.ndarray | Explanation, label: str) -> np.ndarray:
+        words = (prompts or {}).get(label) or class_prompts(label)
+        draw = prompt_attention if isinstance(source, MedBridge) else prompt_similarity
+        return draw(source, shown, words.positive, words.negative)
 
-        def heat(label: str) -> np.ndarray:
-            words = (prompts or {}).get(label) or class_prompts(label)
-            prompt_map, shown = (prompt_similarity, film) if seen is None else (prompt_attention, seen)
-            return prompt_map(source, shown, words.positive, words.negative)
-
-        return heat
-
-    return maps
+    return lambda film: partial(heat, explain(source, film) if isinstance(source, MedBridge) else film)
 
 
 def prompt_boxes(heat: np.ndarray, film: tuple[int, int], share: float = 0.5, least: float = 0.001) -> pd.DataFrame:

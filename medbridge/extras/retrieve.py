@@ -96,21 +96,16 @@ def precision_at_k(index: FilmIndex, near: Neighbours, queries: Benchmark, n_boo
     """
     if tuple(queries.labels) != tuple(index.benchmark.labels):
         raise EvaluationError("queries and index have other labels; select the shared ones of both first")
-    y, known = index.benchmark.targets()
-    wanted, asked = queries.targets()
-    patients = queries.table["patient_id"].to_numpy()
-    findings = []
-    for c, label in enumerate(queries.labels):
-        for i in np.flatnonzero(asked[:, c] & (wanted[:, c] == 1)):
-            close = near.rows[i][known[near.rows[i], c]]
-            everyone = (index.patients != patients[i]) & known[:, c]
-            if len(close) and everyone.any():
-                findings.append({"label": label, "patient": patients[i], "precision": y[close, c].mean(),
-                                 "chance": y[everyone, c].mean()})
+    (y, known), (asked, asked_known) = index.benchmark.targets(), queries.targets()
+    patients, findings, rows = queries.table["patient_id"].to_numpy(), [], []
+    for c, i in np.argwhere((asked_known & (asked == 1)).T):
+        close = near.rows[i][known[near.rows[i], c]]
+        everyone = (index.patients != patients[i]) & known[:, c]
+        if len(close) and everyone.any():
+            findings.append((queries.labels[c], patients[i], y[close, c].mean(), y[everyone, c].mean()))
     if not findings:
         raise EvaluationError("no query has a finding that the index knows of")
-    each = pd.DataFrame(findings)
-    rows = []
+    each = pd.DataFrame(findings, columns=["label", "patient", "precision", "chance"])
     for label, part in [*((label, each[each["label"] == label]) for label in queries.labels), ("mean", each)]:
         if not part.empty:
             gain = (part["precision"] - part["chance"]).to_numpy()
@@ -126,8 +121,8 @@ def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temp
     Nothing is trained, and the model is not changed. See :class:`medbridge.moe.RetrievalRouter`.
     """
     y, known = films.benchmark.targets()
-    vectors, logits = (torch.cat(parts) for parts in zip(*((joint_vectors(o.pooled), o.expert_logits.float())
-                                                           for o in outputs(model, films)), strict=True))
+    pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films)]
+    vectors, logits = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     truth = torch.as_tensor(y, device=logits.device).unsqueeze(1).expand_as(logits)
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # a second memory replaces the first

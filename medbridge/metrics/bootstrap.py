@@ -1,6 +1,6 @@
 """The bootstrap behind every interval: patients are drawn, and the AUC of each resample is counted, not sorted, anew. [ours]
 
-Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)``, mask ``(n, C)`` True where known.
+Arrays are those of :mod:`medbridge.metrics.evaluate`: y, scores and mask, each ``(n, C)``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK = 64  # resamples weighed at once: 64 x 25,596 counts are 6 MB, small eno
 def checked_arrays(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, name: str = "scores"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """float64 ``(n, C)`` y and scores and bool ``(n, C)`` mask, with NaN targets masked; ``(n,)`` stands for one label."""
+    """float64 ``(n, C)`` y and scores and bool mask, with NaN targets masked; ``(n,)`` stands for one label."""
     y, scores = np.asarray(y, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     known = np.ones(y.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     y, scores, known = (a[:, None] if a.ndim == 1 else a for a in (y, scores, known))
@@ -50,7 +50,7 @@ def by_label(metric: Callable[..., float], y: np.ndarray, scores: np.ndarray, ma
 
 
 def group_codes(groups: Sequence[Any] | None, n: int) -> np.ndarray:
-    """The patient of each of n films as a number from 0; every film its own where ``groups`` is None. None may be blank."""
+    """The patient of each of n films as a number from 0; every film its own where ``groups`` is None."""
     if groups is None:
         return np.arange(n)
     if len(groups) != n:
@@ -66,11 +66,8 @@ def _resample_counts(codes: np.ndarray, n_boot: int, seed: int) -> Iterator[np.n
     rng = np.random.default_rng(seed)
     n_groups = int(codes.max()) + 1
     for start in range(0, n_boot, _CHUNK):
-        size = min(_CHUNK, n_boot - start)
-        drawn = rng.integers(n_groups, size=(size, n_groups))
-        flat = drawn + n_groups * np.arange(size)[:, None]
-        counts = np.bincount(flat.ravel(), minlength=size * n_groups).reshape(size, n_groups)
-        yield np.ascontiguousarray(counts.T, dtype=np.int32)[codes]
+        drawn = rng.integers(n_groups, size=(min(_CHUNK, n_boot - start), n_groups))
+        yield np.stack([np.bincount(patients, minlength=n_groups).astype(np.int32) for patients in drawn], axis=1)[codes]
 
 
 def bootstrap_aucs(

@@ -1,7 +1,7 @@
 r"""DeLong's interval of an AUC, and test of a difference, as a check on the bootstrap.
 
-DeLong, DeLong, Clarke-Pearson, Biometrics 1988; the midrank form of Sun and Xu, IEEE Signal Processing Letters 2014. With m
-positives X and n negatives Y, and r the midranks among all and among their own class,
+DeLong, DeLong, Clarke-Pearson, Biometrics 1988; the form of Sun and Xu, IEEE Signal Processing Letters 2014. With m positives X
+and n negatives Y, and r the midranks among all and among their own class,
 
     V10_i = (r_all(X_i) - r_X(X_i)) / n,    V01_j = 1 - (r_all(Y_j) - r_Y(Y_j)) / m
     AUC = mean V10,    cov = cov(V10) / m + cov(V01) / n

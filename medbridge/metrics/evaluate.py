@@ -1,10 +1,8 @@
 """How good are the scores, how sure are we, and is A better than B?
 
-ROC AUC (the paper's metric) and average precision, with percentile intervals from a bootstrap that draws patients, not films
-(films of one patient are no independent evidence), and a paired comparison on the same resamples. Both are [ours].
-
-A label with one class among its known films has no AUC: it is NaN, shown as 'undefined', and left out of the mean. A chance
-value of 0.5 in its place would be an invented result.
+ROC AUC (the paper's metric) and average precision, with intervals and a paired comparison [ours] from a bootstrap that draws
+patients, as films of one patient are no independent evidence. A label with one class among its known films has no AUC: it is
+NaN, 'undefined', and left out of the mean. A chance value of 0.5 in its place would be an invented result.
 
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
@@ -13,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -28,32 +26,22 @@ __all__ = ["Evaluation", "PairedDifference", "auc", "bootstrap_auc", "evaluate",
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of :func:`evaluate`; NaN where undefined.
-
-    ``resamples`` says how many bootstrap resamples held both classes of a label, and so count in its interval.
-    """
+    """Result of :func:`evaluate`; NaN where undefined."""
 
     macro: dict[str, float]  # auc, lo, hi, ap (means over the labels that are defined) and n_defined
-    per_label: pd.DataFrame  # label, n (known films), positives, auc, auc_lo, auc_hi, ap, resamples
+    per_label: pd.DataFrame  # label, n (known films), positives, auc, auc_lo, auc_hi, ap, resamples (that held both classes)
     settings: dict[str, Any]  # n (films), groups (patients), n_boot, seed, level
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: plain numbers and strings, NaN as None."""
-        return json_safe(self.__dict__)
 
     def table(self) -> str:
         """The result as text, one line per label and one for the mean."""
         m, width = self.macro, max(len("macro"), *(len(str(label)) for label in self.per_label["label"]))
-
-        def line(label: Any, n: int, positives: Any, auc: float, lo: float, hi: float, ap: float) -> str:
+        rows = [("label", "n", "positive", "AUC", f"{100 * self.settings['level']:g} % interval", "AP")]
+        mean = ("macro", self.settings["n"], "", m["auc"], m["lo"], m["hi"], m["ap"])
+        for label, n, positives, auc, lo, hi, ap, *_ in (*self.per_label.itertuples(index=False), mean):
             auc, ap = ("undefined" if math.isnan(value) else f"{value:.3f}" for value in (auc, ap))
-            interval = "" if math.isnan(lo) else f"[{lo:.3f}, {hi:.3f}]"
-            return f"{label:<{width}}  {n:>7}  {positives:>8}  {auc:>9}  {interval:<16}  {ap:>9}"
-
-        percent = f"{100 * self.settings['level']:g} % interval"
-        lines = [f"{'label':<{width}}  {'n':>7}  {'positive':>8}  {'AUC':>9}  {percent:<16}  {'AP':>9}",
-                 *(line(*row[:-1]) for row in self.per_label.itertuples(index=False)),
-                 line("macro", self.settings["n"], "", m["auc"], m["lo"], m["hi"], m["ap"])]
+            rows.append((label, n, positives, auc, "" if math.isnan(lo) else f"[{lo:.3f}, {hi:.3f}]", ap))
+        lines = [f"{label:<{width}}  {n:>7}  {positives:>8}  {auc:>9}  {interval:<16}  {ap:>9}"
+                 for label, n, positives, auc, interval, ap in rows]
         left_out = len(self.per_label) - m["n_defined"]
         if left_out:
             lines += [f"macro: mean over {m['n_defined']} labels; {left_out} undefined (one class only) left out"]
@@ -71,10 +59,6 @@ class PairedDifference:
     per_label: pd.DataFrame  # label, diff, lo, hi
     verdict: str  # one sentence; says 'interval holds zero' where it does
     settings: dict[str, Any]  # n, groups, n_boot, seed, level, runs of A and of B, n_defined (labels in the mean)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: plain numbers and strings, NaN as None."""
-        return json_safe(self.__dict__)
 
 
 def auc(y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -100,7 +84,7 @@ def evaluate(
 
     Args:
         y, scores, mask: ``(n, C)``, or ``(n,)`` for one label; see the module's docstring.
-        groups: ``(n,)`` patient of each film; the bootstrap draws patients. None: every film is its own patient.
+        groups: ``(n,)`` patient of each film; None: every film is its own patient.
         labels: C names. n_boot: resamples (0: no intervals). seed: of the resamples. level: of the intervals.
 
     Raises:
@@ -185,7 +169,9 @@ def _verdict(diff: float, lo: float, hi: float, level: float) -> str:
 
 
 def json_safe(value: Any) -> Any:
-    """Tables, dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
+    """Results, tables, dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
+    if is_dataclass(value):
+        value = value.__dict__
     if isinstance(value, pd.DataFrame):
         value = value.to_dict(orient="records")
     if isinstance(value, dict):

@@ -1,10 +1,9 @@
 """Does a map point at the finding? Pointing game and IoU of one map against boxes, beside chance. [ours]
 
 Pointing game (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, section 4.2): a hit where the maximum
-of the map lies in a box. IoU: of the union of the boxes with the cells whose value is at least a share of the maximum.
-
-Chance is what the very same map scores when it is laid over the film at random, all shifts being equally likely and what leaves
-at one edge coming in at the other: for the pointing game that is the boxes' share of the film, for IoU the mean over all shifts.
+of the map lies in a box. IoU: of the boxes' union with the cells of at least a share of the maximum. Chance is the same map's
+score when it is laid over the film at random, all shifts being equally likely and what leaves at one edge coming in at the
+other: for the pointing game that is the boxes' share of the film, for IoU the mean over all shifts.
 """
 
 from __future__ import annotations

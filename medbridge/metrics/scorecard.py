@@ -8,14 +8,13 @@ own ROC curve, as is usual: it is a point of that curve, not a decision that was
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medbridge.metrics.bootstrap import defined_mean
 from medbridge.metrics.calibration import brier, ece
-from medbridge.metrics.evaluate import Evaluation, json_safe
+from medbridge.metrics.evaluate import Evaluation
 from medbridge.metrics.thresholds import f1_at, sensitivity_at_specificity
 
 __all__ = ["SPECIFICITY", "Scorecard", "make_scorecard"]
@@ -31,10 +30,6 @@ class Scorecard:
     mean: dict[str, float]  # ap, sensitivity, f1: means over the labels that are defined; brier, ece: over all known pairs
     per_label: pd.DataFrame  # label, n, positives, ap, sensitivity, threshold (highest F1 on validation), f1 (at it)
     specificity: float = SPECIFICITY
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: plain numbers and strings, NaN as None."""
-        return json_safe(self.__dict__)
 
 
 def make_scorecard(

@@ -232,10 +232,10 @@ def _target_metrics(tested: Tested) -> dict[str, Any]:
         "target": target.test.name,
         "in_domain": target.in_domain,
         "shared_labels": [asdict(s) for s in target.shared],
-        "test": {name: e.to_dict() for name, e in tested.evaluations.items()},
-        "medbridge_minus_linear_probe": tested.difference.to_dict(),
-        "scorecards": {name: card.to_dict() for name, card in tested.scorecards.items()},
-        "subgroups": json_safe(tested.subgroups.to_dict(orient="records")),
+        "test": json_safe(tested.evaluations),
+        "medbridge_minus_linear_probe": json_safe(tested.difference),
+        "scorecards": json_safe(tested.scorecards),
+        "subgroups": json_safe(tested.subgroups),
         "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
     }
 

@@ -8,7 +8,7 @@ from samples import draw
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import MedBridgeError
-from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate, paired_difference
+from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate, json_safe, paired_difference
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -39,7 +39,7 @@ def test_a_label_of_one_class_is_undefined_and_left_out():
     text = result.table()
     assert "undefined" in text.splitlines()[2] and "0.500" not in text.splitlines()[2]
     assert "mean over 2 labels; 1 undefined (one class only) left out" in text
-    saved = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    saved = json.loads(json.dumps(json_safe(result), allow_nan=False))
     assert saved["per_label"][1]["auc"] is None and saved["per_label"][1]["label"] == "Hernia"
 
 
@@ -48,7 +48,7 @@ def test_nothing_is_defined():
     assert np.isnan(result.macro["auc"]) and result.macro["n_defined"] == 0 and "undefined" in result.table()
     compared = paired_difference(np.zeros((5, 2)), np.zeros((5, 2)), np.ones((5, 2)), n_boot=10)
     assert "undefined" in compared.verdict and np.isnan(compared.p_value)
-    json.dumps(compared.to_dict(), allow_nan=False)
+    json.dumps(json_safe(compared), allow_nan=False)
 
 
 def test_a_rare_label_counts_its_undefined_resamples():
@@ -64,10 +64,10 @@ def test_unknown_targets_may_be_nan_and_their_scores_do_not_matter():
     y, scores, mask, groups = draw()
     as_nan = np.where(mask, y, np.nan)
     other = np.where(mask, scores, np.nan)
-    a = evaluate(y, scores, mask, groups, n_boot=30).to_dict()
-    assert a == evaluate(as_nan, other, None, groups, n_boot=30).to_dict()
-    assert a == evaluate(as_nan, scores, mask, groups, n_boot=30).to_dict()
-    assert a != evaluate(y, scores, mask, groups, n_boot=30, seed=1).to_dict()
+    a = json_safe(evaluate(y, scores, mask, groups, n_boot=30))
+    assert a == json_safe(evaluate(as_nan, other, None, groups, n_boot=30))
+    assert a == json_safe(evaluate(as_nan, scores, mask, groups, n_boot=30))
+    assert a != json_safe(evaluate(y, scores, mask, groups, n_boot=30, seed=1))
 
 
 def test_films_of_one_patient_widen_the_interval():
@@ -120,7 +120,7 @@ def test_paired_difference_is_the_difference_of_common_resamples():
     assert result.diff == pytest.approx(auc(y, a, mask).mean() - auc(y, b, mask).mean())
     assert [result.lo, result.hi] == pytest.approx(np.percentile(draws[0] - draws[1], [2.5, 97.5]).tolist())
     assert list(result.per_label.columns) == ["label", "diff", "lo", "hi"]
-    json.dumps(result.to_dict(), allow_nan=False)
+    json.dumps(json_safe(result), allow_nan=False)
 
 
 def test_several_training_runs_are_averaged_by_their_auc():

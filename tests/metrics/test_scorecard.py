@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, f1_score,
 from medbridge.errors import MedBridgeError
 from medbridge.focal import FocalSampler
 from medbridge.metrics.calibration import ece
-from medbridge.metrics.evaluate import evaluate
+from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.metrics.scorecard import SPECIFICITY, make_scorecard
 from medbridge.metrics.thresholds import f1_thresholds
 from medbridge.model import AdapterConfig
@@ -43,7 +43,7 @@ def test_a_card_is_scikit_learns_numbers(drawn):
     assert card.mean["f1"] == pytest.approx(table["f1"][:2].mean()) and card.mean["ap"] == pytest.approx(table["ap"][:2].mean())
     assert card.mean["brier"] == pytest.approx(brier_score_loss(y[mask], p[mask]))
     assert card.mean["ece"] == ece(y, p, mask)
-    saved = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    saved = json.loads(json.dumps(json_safe(card), allow_nan=False))
     assert saved["per_label"][2]["f1"] is None and saved["specificity"] == SPECIFICITY
 
 
