@@ -1,13 +1,10 @@
-"""The training loop: the frozen features are read from disk, the small rest is trained, the best epoch is kept.
+"""One training loop, for MedBridge and for every baseline that learns by gradient.
 
-[ours] AdamW, a cosine schedule with warm-up, masked BCE on the mixture and, at a smaller weight, on each expert alone (an
-expert that the router ignores would otherwise never learn), a balance term, an exponential moving average of the weights,
-early stopping on the validation mean AUC. Accelerate moves things to the device; under ``accelerate launch`` each process takes
-its films of every batch, and the loss is that of the whole batch, so that the result is that of one process (up to dropout,
-which each process draws for itself).
-
-Checkpoints are written at the end of every epoch and within long ones; the same call with the same folder goes on where it
-stopped, to the same result bit by bit.
+[ours] AdamW, a cosine schedule with warm-up, an exponential moving average of the weights, the epoch with the best validation
+mean AUC kept, the run ended when patience is spent. What is trained, on which batches and by which loss, a :class:`Trainee`
+says. Under ``accelerate launch`` each process takes its films of every batch, and the loss is that of the whole batch, so that
+the result is that of one process (up to dropout, which each process draws for itself). Checkpoints are written at the end of
+every epoch and within long ones; the same call with the same folder goes on where it stopped, to the same result bit by bit.
 """
 
 from __future__ import annotations
@@ -18,22 +15,24 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
 from medbridge.errors import BenchmarkError
+from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
 from medbridge.features.cache import CachedFilms, FeatureCache, expert_folder
-from medbridge.features.passes import DrawnFilms, Pass
 from medbridge.losses import LOSSES, triplet_loss
 from medbridge.metrics.evaluate import auc
 from medbridge.model import MedBridge
@@ -43,7 +42,9 @@ from medbridge.support.checkpoint import load_checkpoint, random_states, restore
 from medbridge.support.processes import is_main, join, ranks
 from medbridge.support.threads import prefetch
 
-__all__ = ["History", "TrainConfig", "cosine_schedule", "fit"]
+__all__ = ["History", "Loop", "TrainConfig", "Trainee", "cosine_schedule", "fit", "merit"]
+
+_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ class TrainConfig:
         epochs: most epochs; ``patience`` epochs without a better validation AUC end the run earlier.
         batch_size: films a step, over all processes.
         accumulate: passes that a step is divided into, where its films do not fit in memory at once.
-        lr, weight_decay: of AdamW; biases, norms, queries and scales are not decayed.
+        lr, weight_decay: of AdamW; matrices of weights alone are decayed, not biases, norms, queries, prompts or scales.
         warmup: share of the steps over which the learning rate rises.
         ema: decay of the moving average of the weights, per step; 0 keeps none.
         loss: 'bce' or 'asymmetric'.
-        expert_loss: weight of the mean of the experts' own losses.
+        expert_loss: weight of the mean of the experts' own losses: an expert that the router ignores would never learn.
         balance: weight of the router's balance term.
         triplet: weight of the triplet term on each expert's pooled queries (:func:`medbridge.losses.triplet_loss`).
         seed: of the order of films, the views drawn and dropout.
-        mixed_precision: 'no', 'fp16' or 'bf16', for Accelerate.
+        mixed_precision: 'no', 'fp16' or 'bf16'.
     """
 
     epochs: int = 30
@@ -81,8 +82,9 @@ class TrainConfig:
     mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss={self.loss!r} is unknown; use one of {', '.join(LOSSES)}")
+        for name, known in (("loss", LOSSES), ("mixed_precision", _PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(known)}")
         if self.triplet < 0:
             raise ValueError(f"triplet={self.triplet} must be at least 0")
         for name in ("epochs", "batch_size", "accumulate", "patience"):
@@ -94,11 +96,38 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """What happened: one row an epoch (epoch, loss, val_auc, val_loss, lr, seconds), and which epoch was kept."""
+    """What happened: one row per epoch (epoch, loss, val_auc, val_loss, lr, seconds), and which epoch was kept."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
     best_auc: float = -math.inf
+
+
+class Trainee(Protocol):
+    """What the loop asks of what it trains.
+
+    Attributes:
+        title: what bars and messages call it.
+        module: its parameters that require a gradient are trained.
+        known, held_out: targets float32 and mask bool ``(n, C)`` of the training and of the validation films.
+    """
+
+    title: str
+    module: nn.Module
+    known: tuple[np.ndarray, np.ndarray]
+    held_out: tuple[np.ndarray, np.ndarray]
+
+    def batch(self, epoch: int, rows: list[int]) -> Any:
+        """These training films as they look in this epoch, on the CPU."""
+
+    def loss(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Tensor:
+        """The loss of a pass, by its share in the step's; ``forward`` calls the module."""
+
+    def scores(self) -> np.ndarray:
+        """Probabilities ``(n, C)`` of the validation films."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training changes: the best epoch's is kept."""
 
 
 def fit(
@@ -109,8 +138,7 @@ def fit(
 
     Args:
         model: what to train.
-        train, val: frozen features as :meth:`medbridge.features.cache.FeatureCache.of` gives them, ``train`` with
-            ``training=True``.
+        train, val: frozen features, of :meth:`medbridge.features.cache.FeatureCache.of`; ``train`` with ``training=True``.
         config: settings.
         run_dir: where checkpoints go; without it an interrupted run starts again.
         progress: show a progress bar.
@@ -121,25 +149,17 @@ def fit(
         BenchmarkError: labels that differ from the model's, or nothing known to learn or to choose by.
         AdapterError: ``run_dir`` holds a checkpoint of another run.
         FloatingPointError: the loss is no longer finite.
-        ValueError: ``tensorboard`` without a ``run_dir`` or without the package; features of other experts or depths.
+        ValueError: ``tensorboard`` without a ``run_dir`` or without the package; features of other depths than the model reads.
     """
     config = config or TrainConfig()
     if tensorboard and (run_dir is None or importlib.util.find_spec("tensorboard") is None):
         raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
     for films, split in ((train, "train"), (val, "val")):
         _check(model, films, split)
-    progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision, log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
-    if tensorboard:
-        accelerator.init_trackers("tensorboard", {k: v for k, v in asdict(config).items() if isinstance(v, (int, float, str))})
-    model.to(accelerator.device)
     y, mask = train.benchmark.targets()
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
-    history = _Loop(model, train, val, config, accelerator, run_dir, save_steps, progress).run()
-    if tensorboard:
-        accelerator.end_training()
-    return history
+    signature = "" if run_dir is None else _signature(model, train, config)
+    return Loop(_Network(model, train, val, config), config, run_dir, signature, progress, save_steps, tensorboard).run()
 
 
 def _check(model: MedBridge, films: CachedFilms, split: str) -> None:
@@ -176,45 +196,87 @@ def fit(model: MedBridge, train: CachedFilms | Benchmark, *args: Any, **options:
     return _fit_features(model, cache.of(model, parts[0], True), cache.of(model, parts[1]), **options)
 
 
-class _Loop:
-    """State of a run; all of it goes into the checkpoint."""
+class _Network:
+    """MedBridge as a trainee."""
+
+    title = "training"
+
+    def __init__(self, model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig) -> None:
+        self.module, self.train, self.val, self.config = model, train, val, config
+        self.known, self.held_out = train.benchmark.targets(), val.benchmark.targets()
+
+    def batch(self, epoch: int, rows: list[int]) -> Batch:
+        # the same views for a seed, an epoch and a film, whatever was done before
+        return collate([draw_views(self.train[i], np.random.default_rng([self.config.seed, epoch, i])) for i in rows])
+
+    def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:
+        """Masked BCE of the mixture, and at smaller weights of each expert alone, of the balance and of the triplets."""
+        output = forward(part.batch.to(device))
+        logits, expert_logits, weights, *pooled = (
+            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
+        config, targets, mask = self.config, part.targets.to(device), part.mask.to(device)
+        criterion, balance = LOSSES[config.loss], 0.0
+        loss = criterion(logits, targets, mask)
+        if expert_logits.shape[1] > 1:
+            loss = loss + config.expert_loss * torch.stack([criterion(z, targets, mask) for z in expert_logits.unbind(1)]).mean()
+            balance = part.films * config.balance * balance_loss(weights)
+        if config.triplet:
+            loss = loss + config.triplet * torch.stack([triplet_loss(q, targets, mask) for q in pooled]).mean()
+        loss = part.known * loss + balance
+        return loss if part.count else loss + 0.0 * output.logits.sum()  # all processes must go through the model
+
+    def scores(self) -> np.ndarray:
+        return predict(self.module, self.val, self.config.batch_size, progress=False).probabilities
+
+    def state(self) -> dict[str, Tensor]:
+        return self.module.trainable()
+
+
+def _signature(model: MedBridge, films: CachedFilms, config: TrainConfig) -> str:
+    """Digest of all that a run depends on: a checkpoint belongs to one."""
+    parts = {"config": asdict(config), "model": asdict(model.config), "labels": model.labels,
+             "films": [key.hex() for key in films.keys], "experts": [expert_folder(e) for e in model.experts],
+             "shapes": {k: list(p.shape) for k, p in model.trainable().items()}}
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    digest.update(np.nan_to_num(films.benchmark.targets()[0]).tobytes())
+    return digest.hexdigest()
+
+
+class Loop:
+    """A run under way; all of its state goes into the checkpoint. Arguments as :func:`fit`; ``signature`` tells runs apart."""
 
     def __init__(
-        self, model: MedBridge, films: CachedFilms, held_out: CachedFilms, config: TrainConfig,
-        accelerator: Accelerator, run_dir: str | Path | None, save_steps: int, progress: bool,
+        self, trainee: Trainee, config: TrainConfig, run_dir: str | Path | None = None, signature: str = "",
+        progress: bool = False, save_steps: int = 500, tensorboard: bool = False,
     ) -> None:
-        self.model, self.films, self.held_out, self.config = model, films, held_out, config
-        self.accelerator, self.save_steps, self.progress = accelerator, save_steps, progress
-        self.path = None if run_dir is None else Path(run_dir) / "checkpoint.pt"
-        own = model.trainable()
-        flat = [p for name, p in own.items() if p.dim() < 2 or name.endswith(("queries", "mix", "delta"))]
-        deep = [p for name, p in own.items() if not any(p is f for f in flat)]
-        optimizer = torch.optim.AdamW(
-            [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat, "weight_decay": 0.0}], lr=config.lr)
-        self.steps = math.ceil(len(films) / config.batch_size) * config.epochs
-        if ranks()[1] == accelerator.num_processes:
-            self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
-        else:  # a training of this process's own among others' (medbridge.support.processes.dealt): no gradients to exchange
-            self.wrapped, self.optimizer = model, accelerator.prepare(optimizer)
+        self.trainee, self.config, self.save_steps = trainee, config, save_steps
+        self.progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
+        # precision is ours: Accelerate knows one for the whole program, and trainings differ
+        self.accelerator = Accelerator(
+            mixed_precision="no", log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
+        if tensorboard:
+            self.accelerator.init_trackers("tensorboard", asdict(config))
+        self.device, self.module = self.accelerator.device, trainee.module.to(self.accelerator.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
+        self.trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        decayed = [p for name, p in self.trained.items() if p.dim() > 1 and "weight" in name]
+        others = [p for name, p in self.trained.items() if p.dim() < 2 or "weight" not in name]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}], lr=config.lr)
+        # where this process has a training of its own (share_of_rank), there are no gradients to exchange
+        together = ranks()[1] == self.accelerator.num_processes > 1
+        self.wrapped = self.accelerator.prepare(self.module) if together else self.module
+        self.steps = math.ceil(len(trainee.known[0]) / config.batch_size) * config.epochs
         self.history, self.step, self.best = History(), 0, None
         self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses
-        self.average = {name: p.detach().clone() for name, p in own.items()}
-        self.signature = self._signature()
-
-    def _signature(self) -> str:
-        told = {"config": asdict(self.config), "model": asdict(self.model.config), "labels": self.model.labels,
-                "films": [key.hex() for key in self.films.keys],
-                "experts": [expert_folder(e) for e in self.model.experts],
-                "shapes": {k: list(p.shape) for k, p in self.model.trainable().items()}}
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-        digest.update(np.nan_to_num(self.films.benchmark.targets()[0]).tobytes())
-        return digest.hexdigest()
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()} if config.ema else {}
+        self.path, self.signature = None if run_dir is None else Path(run_dir) / "checkpoint.pt", signature
 
     def run(self) -> History:
-        config = self.config
-        finished = self._resume()
-        first = len(self.history.rows)
-        bar = tqdm(range(first, config.epochs), "training", unit="epoch", disable=not self.progress or finished)
+        """Go on from the checkpoint, or begin; to the end."""
+        config, finished = self.config, self._resume()
+        bar = tqdm(range(len(self.history.rows), config.epochs), self.trainee.title, unit="epoch", leave=None,
+                   disable=not self.progress or finished)
         for epoch in bar:
             if finished:
                 break
@@ -224,125 +286,126 @@ class _Loop:
             loss = self._epoch(epoch)
             self.done, self.total = 0, 0.0
             val_auc, val_loss = self._validate()
-            self.history.rows.append(
-                {"epoch": epoch, "loss": loss, "val_auc": val_auc, "val_loss": val_loss,
-                 "lr": self.optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - began})
-            # one class only in validation: no AUC is defined, the loss must choose
-            merit = -val_loss if math.isnan(val_auc) else val_auc
-            if merit > self.history.best_auc:
-                self.history.best_auc, self.history.best_epoch = merit, epoch
-                self.best = copy.deepcopy(self.average if config.ema else self._weights())
+            row = {"loss": loss, "val_auc": val_auc, "val_loss": val_loss, "lr": self.optimizer.param_groups[0]["lr"],
+                   "seconds": time.perf_counter() - began}
+            self.history.rows.append({"epoch": epoch, **row})
+            value = _merit(val_auc, val_loss)
+            if value > self.history.best_auc:
+                self.history.best_auc, self.history.best_epoch = value, epoch
+                self.best = self._state() | copy.deepcopy(self.average)
             finished = epoch - self.history.best_epoch >= config.patience or epoch == config.epochs - 1
-            self.accelerator.log({k: v for k, v in self.history.rows[-1].items() if k != "epoch"}, step=self.step)
+            self.accelerator.log(row, step=self.step)
             bar.set_postfix(loss=f"{loss:.3f}", val_auc=f"{val_auc:.3f}", best=f"{self.history.best_auc:.3f}")
             self._save(finished)
-        self._put(self.best)
-        self.model.eval()
+        self._put(self.best or {})
+        self.module.eval()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         return self.history
 
     def _epoch(self, epoch: int) -> float:
         config = self.config
         self.wrapped.train()
         self.optimizer.zero_grad()
-        passes = DrawnFilms(self.films, config.seed, epoch).passes(config.batch_size, config.accumulate, self.done)
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(self.trainee.known[0]))
+        batch = partial(self.trainee.batch, epoch)
+        parts = passes(batch, *self.trainee.known, order, config.batch_size, config.accumulate, self.done)
         loss = 0.0
-        for part in prefetch(passes):
+        for part in prefetch(parts):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * cosine_schedule(self.step, self.steps, config.warmup)
             with nullcontext() if part.last else self.accelerator.no_sync(self.wrapped):
                 loss += self._pass(part, epoch)
             if not part.last:
                 continue
-            self.accelerator.clip_grad_norm_(list(self.model.trainable().values()), 1.0)
-            self.optimizer.step()
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             self.optimizer.zero_grad()
             self.step, self.done = self.step + 1, self.done + 1
-            self._update_average()
+            # a short run would otherwise never forget its random start
+            decay = min(config.ema, self.step / (self.step + 10))
+            for name, average in self.average.items():
+                average.lerp_(self.trained[name].detach(), 1 - decay)
             self.total += loss * round(len(part.targets) / part.films)
             loss = 0.0
             if self.done % self.save_steps == 0:
                 self._save(False)
-        return self.total / len(self.films)
+        return self.total / len(order)
 
     def _pass(self, part: Pass, epoch: int) -> float:
         """Forward and backward; the loss of the films of all processes, by its share in the step's."""
-        device = self.accelerator.device
-        with self.accelerator.autocast():
-            output = self.wrapped(part.batch.to(device))
-        logits, expert_logits, weights, *pooled = (
-            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
-        loss = self._loss(logits, expert_logits, weights, pooled, part)
+        loss = self.trainee.loss(self._forward, part, self.device)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} in epoch {epoch}; lower lr={self.config.lr}")
+            raise FloatingPointError(
+                f"{self.trainee.title}: the loss is {loss.item()} in epoch {epoch}; lower the learning rate {self.config.lr:g}")
         # processes average their gradients, where the whole batch's is their sum
-        whole = loss * ranks()[1] if part.count else loss + 0.0 * output.logits.sum()
-        self.accelerator.backward(whole)
+        self.scaler.scale(loss * ranks()[1]).backward()
         return loss.item()
 
-    def _loss(self, logits: Tensor, expert_logits: Tensor, weights: Tensor, pooled: list[Tensor], part: Pass) -> Tensor:
-        criterion, targets, mask = LOSSES[self.config.loss], part.targets.to(logits.device), part.mask.to(logits.device)
-        loss, balance = criterion(logits, targets, mask), 0.0
-        if expert_logits.shape[1] > 1:
-            own = [criterion(z, targets, mask) for z in expert_logits.unbind(dim=1)]
-            loss = loss + self.config.expert_loss * torch.stack(own).mean()
-            balance = part.films * self.config.balance * balance_loss(weights)
-        if self.config.triplet:
-            apart = [triplet_loss(q, targets, mask) for q in pooled]
-            loss = loss + self.config.triplet * torch.stack(apart).mean()
-        return part.known * loss + balance
-
-    def _update_average(self) -> None:
-        if self.config.ema:
-            # a short run would otherwise never forget its random start
-            decay = min(self.config.ema, self.step / (self.step + 10))
-            for name, p in self.model.trainable().items():
-                self.average[name].lerp_(p.detach(), 1 - decay)
+    def _forward(self, *inputs: Any) -> Any:
+        kind = _PRECISIONS[self.config.mixed_precision]
+        with torch.autocast(self.device.type, kind, enabled=kind != torch.float32):
+            return self.wrapped(*inputs)
 
     def _validate(self) -> tuple[float, float]:
-        live = self._weights()
-        if self.config.ema:
-            self._put(self.average)
-        p = predict(self.model, self.held_out, self.config.batch_size, progress=False).probabilities
+        """Mean AUC and log-loss of the validation films, by the averaged weights where there are any."""
+        live = self._state() if self.average else {}
+        self._put(self.average)
+        p = self.trainee.scores()
         self._put(live)
-        y, mask = self.held_out.benchmark.targets()
-        p = p.clip(1e-7, 1 - 1e-7)
-        loss = -(y * np.log(p) + (1 - y) * np.log(1 - p))[mask].mean()
-        defined = auc(y, p, mask)
-        defined = defined[~np.isnan(defined)]
-        return float(defined.mean()) if len(defined) else math.nan, float(loss)
+        return _judge(*self.trainee.held_out, p)
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.model.trainable().items()}
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.trainee.state().items()}
 
-    def _put(self, weights: dict[str, Tensor]) -> None:
+    def _put(self, values: dict[str, Tensor]) -> None:
+        state = self.trainee.state() if values else {}
         with torch.no_grad():
-            for name, p in self.model.trainable().items():
-                p.copy_(weights[name])
+            for name, value in values.items():
+                state[name].copy_(value)
 
     def _save(self, finished: bool) -> None:
-        if self.path is None:
-            return
-        scaler = self.accelerator.scaler
-        save_checkpoint(self.path, {
-            "signature": self.signature, "finished": finished, "weights": self._weights(), "average": self.average,
-            "best": self.best, "optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done,
-            "total": self.total, "random": random_states(), "scaler": None if scaler is None else scaler.state_dict(),
-            "history": asdict(self.history)})
+        if self.path is not None:
+            save_checkpoint(self.path, {
+                "signature": self.signature, "finished": finished, "weights": self._state(), "average": self.average,
+                "best": self.best, "optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done,
+                "total": self.total, "random": random_states(), "scaler": self.scaler.state_dict(),
+                "history": asdict(self.history)})
 
     def _resume(self) -> bool:
-        state = None if self.path is None else load_checkpoint(self.path, self.signature, self.accelerator.device)
+        state = None if self.path is None else load_checkpoint(self.path, self.signature, self.device)
         if state is None:
             return False
         self._put(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.average, self.best, self.step = state["average"], state["best"], state["step"]
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.average = {name: state["average"][name] for name in self.average}
+        self.best, self.step = state["best"], state["step"]
         self.done, self.total = state["done"], state["total"]
         self.history = History(**state["history"])
         if self.done:
             restore_random_state(state["random"])
         return state["finished"]
+
+
+def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
+    """What epochs and settings are chosen by: the mean AUC of the labels that have one; minus the log-loss where none has."""
+    return _merit(*_judge(y, mask, p))
+
+
+def _merit(val_auc: float, val_loss: float) -> float:
+    return -val_loss if math.isnan(val_auc) else val_auc
+
+
+def _judge(y: np.ndarray, mask: np.ndarray, p: np.ndarray) -> tuple[float, float]:
+    defined = auc(y, p, mask)
+    defined = defined[~np.isnan(defined)]
+    p = p.clip(1e-7, 1 - 1e-7)
+    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p))[mask].mean() if mask.any() else math.inf
+    return float(defined.mean()) if len(defined) else math.nan, float(loss)
 
 
 def cosine_schedule(step: int, steps: int, warmup: float) -> float:

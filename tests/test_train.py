@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_model(experts, squares, cache):
 def test_an_interrupted_run_goes_on_to_the_same_result(experts, squares, cache, tmp_path, monkeypatch):
     whole = _model(experts, squares)
     history = _fit(whole, squares, cache, tmp_path / "whole")
-    plain, calls = train_module._Loop._epoch, []
+    plain, calls = train_module.Loop._epoch, []
 
     def stop(self, epoch):
         calls.append(epoch)
@@ -60,7 +60,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(experts, squares, cache, 
             raise KeyboardInterrupt
         return plain(self, epoch)
 
-    monkeypatch.setattr(train_module._Loop, "_epoch", stop)
+    monkeypatch.setattr(train_module.Loop, "_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         _fit(_model(experts, squares), squares, cache, tmp_path / "cut")
     resumed = _model(experts, squares)
@@ -173,7 +173,7 @@ def test_a_step_in_parts_is_the_step(experts, squares, cache):
 def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp_path, monkeypatch):
     whole = _model(experts, squares)
     history = _fit(whole, squares, cache)
-    plain, calls = train_module._Loop._pass, []
+    plain, calls = train_module.Loop._pass, []
 
     def stop(self, part, epoch):
         calls.append(epoch)
@@ -184,7 +184,7 @@ def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp
     def run(model):
         return fit(model, squares, TrainConfig(epochs=4, batch_size=8), tmp_path, cache, progress=False, save_steps=1)
 
-    monkeypatch.setattr(train_module._Loop, "_pass", stop)
+    monkeypatch.setattr(train_module.Loop, "_pass", stop)
     with pytest.raises(KeyboardInterrupt):
         run(_model(experts, squares))
     resumed = _model(experts, squares)

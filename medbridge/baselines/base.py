@@ -21,12 +21,13 @@ import torch.nn.functional as F
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from medbridge.baselines.loop import FilmInputs, score_module, train_module
+from medbridge.baselines.inputs import FilmInputs, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
 from medbridge.features.cache import CachedFilms
 from medbridge.method import TRIES, Method
 from medbridge.prompts import ClassPrompts, encode_prompts
+from medbridge.support.processes import alone
 from medbridge.train import TrainConfig
 
 __all__ = [
@@ -159,7 +160,8 @@ class TrainedBaseline(Method):
             best = -math.inf
             for setting in self.grid[: self.tries]:
                 own = {key: value for key, value in setting.items() if key != "rate"}
-                with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                # under several processes each trains all of it: a module may not be divisible
+                with alone(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                     torch.manual_seed(self.config.seed)
                     module = self.build(k, train, **own)
                     title = f"{self.title(k)}, rate {setting['rate']:g}"

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
-from medbridge.baselines.loop import EmbeddingInputs
+from medbridge.baselines.inputs import EmbeddingInputs
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["CLIPAdapter", "FeatureAdapter"]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, temperature
-from medbridge.baselines.loop import EmbeddingInputs
+from medbridge.baselines.inputs import EmbeddingInputs
 from medbridge.baselines.text_tower import PromptedText, has_clip_text
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms

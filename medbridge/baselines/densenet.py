@@ -18,7 +18,7 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline
-from medbridge.baselines.loop import ViewInputs
+from medbridge.baselines.inputs import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
 from medbridge.experts.weights import asking, find_weights, load_state

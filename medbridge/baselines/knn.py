@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medbridge.baselines.base import check_known, check_tries
-from medbridge.baselines.loop import merit
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 from medbridge.method import TRIES, Method
-from medbridge.train import TrainConfig
+from medbridge.train import TrainConfig, merit
 
 __all__ = ["KNN", "neighbour_scores"]
 

@@ -13,11 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from medbridge.baselines.base import check_tries
-from medbridge.baselines.loop import merit
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 from medbridge.method import Method
-from medbridge.train import TrainConfig
+from medbridge.train import TrainConfig, merit
 
 __all__ = ["LinearProbe"]
 

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, check_known, film_embeddings, prompt_sides, temperature
-from medbridge.baselines.loop import EmbeddingInputs, merit, score_module
+from medbridge.baselines.inputs import EmbeddingInputs, score_module
 from medbridge.features.cache import CachedFilms
+from medbridge.train import merit
 
 __all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 

@@ -18,7 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
-from medbridge.baselines.loop import ViewInputs
+from medbridge.baselines.inputs import ViewInputs
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, OpenClipExpert, TimmExpert
 from medbridge.features.cache import CachedFilms

@@ -7,16 +7,18 @@ one cached pool is [ours].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medbridge.features.cache import FilmFeatures
+from medbridge.support.processes import ranks
 
-__all__ = ["Batch", "collate", "draw_views"]
+__all__ = ["Batch", "Pass", "collate", "draw_views", "passes"]
 
 
 @dataclass
@@ -85,3 +87,51 @@ def collate(
         None if targets is None else torch.as_tensor(targets, dtype=torch.float32),
         None if mask is None else torch.as_tensor(mask, dtype=torch.bool),
     )
+
+
+@dataclass
+class Pass:
+    """One process's share of a pass over a step's films, or over a part of them.
+
+    Attributes:
+        batch: its films; the first ``count`` of them count.
+        targets, mask: of the films of all processes, ``(n, C)``, one process after the other.
+        known, films: the part's share of the step's known labels and of its films.
+        last: whether the step ends here.
+    """
+
+    batch: Any
+    count: int
+    targets: Tensor
+    mask: Tensor
+    known: float
+    films: float
+    last: bool
+
+
+def passes(
+    batch: Callable[[list[int]], Any], targets: np.ndarray, mask: np.ndarray, order: np.ndarray, batch_size: int,
+    accumulate: int = 1, first: int = 0,
+) -> Iterator[Pass]:
+    """What this process computes of an epoch, from step ``first`` on. [ours]
+
+    A step's films may be divided into ``accumulate`` passes and dealt out to processes. Each part's loss is weighted by its share
+    of the step's known labels, so that the sum is the loss of the undivided step.
+
+    Args:
+        batch: film numbers -> what the model is fed.
+        targets, mask: of all films, ``(n, C)``.
+        order: of the films in this epoch.
+    """
+    rank, world = ranks()
+    for start in range(first * batch_size, len(order), batch_size):
+        step = order[start : start + batch_size]
+        known = mask[step].sum()
+        parts = [p for p in np.array_split(step, accumulate) if len(p)]
+        for n, part in enumerate(parts):
+            mine = part[rank::world]
+            rows = np.concatenate([part[r::world] for r in range(world)])
+            # a process that has no film left computes one that does not count, since all must go through the model
+            yield Pass(batch((mine if len(mine) else part[:1]).tolist()), len(mine), torch.from_numpy(targets[rows]),
+                       torch.from_numpy(mask[rows]), float(mask[part].sum() / known) if known else 1 / len(parts),
+                       len(part) / len(step), n == len(parts) - 1)

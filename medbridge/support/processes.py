@@ -2,13 +2,14 @@
 
 Under ``accelerate launch`` or ``torchrun`` every process runs the whole program. Films are dealt out by their number, results are
 gathered in their order, so that the outcome is that of one process. Whole trainings that do not depend on each other are dealt
-out too, and each is then done by one process as if it were alone (:func:`dealt`).
+out too, and each is then done by one process as if it were alone (:func:`share_of_rank`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import gather, gather_object, pad_across_processes, parse_flag_from_env
 from torch import Tensor
 
-__all__ = ["barrier", "dealt", "gather_all", "gather_rows", "is_main", "join", "ranks"]
+__all__ = ["alone", "barrier", "gather_all", "gather_rows", "is_main", "join", "ranks", "share_of_rank"]
 
 Unit = TypeVar("Unit")
 
@@ -30,7 +31,7 @@ _alone = False  # at work on a unit that no other process works on
 
 
 def ranks() -> tuple[int, int]:
-    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched, or at work on a unit of :func:`dealt`.
+    """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched, or at work :func:`alone`.
 
     Raises:
         RuntimeError: several processes were launched, and Accelerate did not join them: each would do all the work.
@@ -56,22 +57,31 @@ def barrier() -> None:
         PartialState().wait_for_everyone()
 
 
-def dealt(units: Sequence[Unit]) -> Iterator[Unit]:
-    """This process's share of independent units of work: all of them in one process, every W-th of them in one of W.
-
-    While a unit is worked on, :func:`ranks` says that this process is the only one, so that training, features and scores are
-    made without the others. All processes must take all their units; at the end they have waited for each other.
-    """
+@contextmanager
+def alone() -> Iterator[None]:
+    """For what this process does by itself: meanwhile :func:`ranks` says that it is the only one."""
     global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def share_of_rank(units: Sequence[Unit]) -> Iterator[Unit]:
+    """This process's share of independent units of work, each done :func:`alone`: every W-th of them in one of W processes.
+
+    All processes must take all their units; at the end they have waited for each other.
+    """
     barrier()  # nobody still looks for what is missing while another one writes
     rank, world = ranks()
     for unit in units[rank::world]:
-        _alone = world > 1
-        try:
+        with alone():
             yield unit
-        finally:
-            _alone = False
     barrier()
+
+
+dealt = share_of_rank  # old name; goes when no caller is left
 
 
 def gather_all(mine: dict) -> dict:

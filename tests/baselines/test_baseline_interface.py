@@ -10,13 +10,13 @@ from torch import nn
 
 from medbridge.baselines import create_method, list_methods
 from medbridge.baselines.base import film_embeddings
-from medbridge.baselines.loop import EmbeddingInputs, ViewInputs, merit, score_module, train_module
+from medbridge.baselines.inputs import EmbeddingInputs, ViewInputs, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.method import Method
 from medbridge.metrics.evaluate import auc
-from medbridge.train import TrainConfig
+from medbridge.train import TrainConfig, merit
 
 BASELINES = [name for name in list_methods() if name != "MedBridge"]
 SHORT = {"config": TrainConfig(epochs=1), "tries": 1, "progress": False}
@@ -89,8 +89,8 @@ def test_a_loop_keeps_its_best_epoch_ignores_what_is_unknown_and_decays_weights_
     """Logistic regression on one number; the hidden targets say the opposite and must not be heard."""
     x = torch.linspace(-1, 1, 32)[:, None]
     inputs = EmbeddingInputs(films["train"], x)
-    inputs.targets = (x > 0).float().expand(-1, 2).clone()
-    inputs.mask = torch.ones(32, 2, dtype=torch.bool)
+    inputs.targets = (x > 0).float().expand(-1, 2).numpy().copy()
+    inputs.mask = np.ones((32, 2), dtype=bool)
     inputs.targets[:20, 1], inputs.mask[:20, 1] = 1 - inputs.targets[:20, 1], False
     inputs.mask[28:, 1], inputs.mask[:2, 1] = True, True
     inputs.targets[:2, 1] = 0.0
@@ -98,7 +98,7 @@ def test_a_loop_keeps_its_best_epoch_ignores_what_is_unknown_and_decays_weights_
     module = nn.Linear(1, 2)
     best = train_module(module, inputs, inputs, TrainConfig(epochs=30, batch_size=8), 0.1, progress=False)
     assert best == 1.0 and (module.weight > 0).all()
-    assert merit(inputs.targets.numpy(), score_module(module, inputs, 8), inputs.mask.numpy()) == best
+    assert merit(inputs.targets, score_module(module, inputs, 8), inputs.mask) == best
     still = nn.Linear(1, 2)
     start = {n: p.detach().clone() for n, p in still.named_parameters()}
     inputs.mask[:] = False  # nothing known: no gradient, decay alone moves anything
@@ -126,24 +126,24 @@ def test_patience_ends_a_run_and_the_best_weights_come_back(films):
 
 def test_a_loss_that_is_not_finite_stops_the_run(films):
     inputs = EmbeddingInputs(films["train"], torch.full((32, 1), torch.inf))
-    with pytest.raises(FloatingPointError, match=r"gadget: the loss is nan in epoch 0; try a lower rate"):
+    with pytest.raises(FloatingPointError, match=r"gadget: the loss is nan in epoch 0; lower the learning rate 0.1"):
         train_module(nn.Linear(1, 2), inputs, inputs, TrainConfig(epochs=1), 0.1, "gadget", progress=False)
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_views_are_those_of_the_cached_features(films, keep, monkeypatch):
     if not keep:
-        monkeypatch.setattr("medbridge.baselines.loop._KEEP_BYTES", 0)
+        monkeypatch.setattr("medbridge.baselines.inputs._KEEP_BYTES", 0)
     part = films["val"]
     inputs = ViewInputs(part, 32, "all", progress=False)
     assert (inputs.kept is not None) == keep
-    (views, real), targets, mask = next(iter(inputs.loader(3, [4, 0, 2])))
+    views, real = inputs.batch([4, 0, 2])
     assert real.sum(1).tolist() == [part.fixed[i] for i in (4, 0, 2)]
     want = extract_views(part.benchmark.read(4), part.boxes[4][: part.fixed[4]], 32)
     torch.testing.assert_close(views[0], want, atol=1e-3, rtol=0)
     y, known = part.benchmark.targets()
-    assert np.array_equal(targets, y[[4, 0, 2]]) and np.array_equal(mask, known[[4, 0, 2]])
-    assert ViewInputs(part, 32, "whole", progress=False)[0][1].shape == (1, 32, 32)
+    assert np.array_equal(inputs.targets, y) and np.array_equal(inputs.mask, known)
+    assert ViewInputs(part, 32, "whole", progress=False).batch([0])[0].shape == (1, 1, 32, 32)
 
 
 def test_film_embeddings_are_unit_means_over_the_views(films):
@@ -160,7 +160,7 @@ def test_a_tower_baseline_starts_from_the_same_embedding_as_the_cache(films, exp
     for views in ("whole", "all"):
         for k, expert in enumerate(experts):
             film = FilmScores(Tower(expert), nn.Identity())
-            (pictures, real), _, _ = next(iter(ViewInputs(films["val"], expert.size, views, False).loader(4, range(4))))
+            pictures, real = ViewInputs(films["val"], expert.size, views, False).batch([0, 1, 2, 3])
             with torch.no_grad():
                 torch.testing.assert_close(film(pictures, real), film_embeddings(films["val"], k, views)[:4], atol=2e-3, rtol=0)
 

@@ -162,7 +162,7 @@ def test_an_interrupted_training_run_goes_on_from_its_checkpoint(given, vit, cac
     from medbridge import train
 
     small = copy.deepcopy(given) | {"seeds": [0], "methods": ["MedBridge"], "tasks": given["tasks"][2:], "train": {"epochs": 2}}
-    plain, epochs = train._Loop._epoch, []
+    plain, epochs = train.Loop._epoch, []
 
     def stop(self, epoch):
         epochs.append(epoch)
@@ -170,7 +170,7 @@ def test_an_interrupted_training_run_goes_on_from_its_checkpoint(given, vit, cac
             raise KeyboardInterrupt
         return plain(self, epoch)
 
-    monkeypatch.setattr(train._Loop, "_epoch", stop)
+    monkeypatch.setattr(train.Loop, "_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
     run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)

@@ -1,0 +1,131 @@
+"""What the modules of the baselines are fed, and how they are trained and scored on it. [ours]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from medbridge.features.batch import Pass
+from medbridge.features.cache import CachedFilms
+from medbridge.focal import extract_views
+from medbridge.losses import LOSSES
+from medbridge.support.threads import ahead, decode_threads, prefetch
+from medbridge.train import Loop, TrainConfig
+
+__all__ = ["EmbeddingInputs", "FilmInputs", "ViewInputs", "score_module", "train_module"]
+
+_KEEP_BYTES = 2**31  # views of more films than fit here are decoded again in every epoch
+
+
+class FilmInputs:
+    """What a module is fed; :meth:`batch` gives the tensors of some films.
+
+    Attributes:
+        targets, mask: float32 and bool ``(n, C)``.
+    """
+
+    def __init__(self, films: CachedFilms) -> None:
+        self.targets, self.mask = films.benchmark.targets()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, rows: list[int]) -> list[Tensor]:
+        """The module's inputs for these films."""
+        raise NotImplementedError
+
+
+class EmbeddingInputs(FilmInputs):
+    """One frozen vector ``(d,)`` per film."""
+
+    def __init__(self, films: CachedFilms, embeddings: Tensor) -> None:
+        super().__init__(films)
+        self.embeddings = embeddings
+
+    def batch(self, rows: list[int]) -> list[Tensor]:
+        return [self.embeddings[rows]]
+
+
+class ViewInputs(FilmInputs):
+    """The views of a film as pictures, padded to the same number in a batch: ``(B, N, R, R)`` in [0, 1], real ``(B, N)``.
+
+    Args:
+        films: the boxes of their views are used, so that a method sees what the frozen features were made of.
+        size: input size R.
+        views: 'whole' (the whole film) or 'all' (whole film and sliding windows).
+        progress: show a bar while films are decoded.
+    """
+
+    def __init__(self, films: CachedFilms, size: int, views: str = "whole", progress: bool = True) -> None:
+        super().__init__(films)
+        self.films, self.size = films, size
+        self.counts = [1 if views == "whole" else fixed for fixed in films.fixed]
+        self.kept: list[Tensor] | None = None
+        if 2 * size**2 * sum(self.counts) <= _KEEP_BYTES:
+            bar = tqdm(range(len(self)), f"views of {films.benchmark.name}", leave=False, disable=not progress)
+            self.kept = [self._cut(i).half() for i in bar]
+
+    def _cut(self, i: int) -> Tensor:
+        return extract_views(self.films.benchmark.read(i), self.films.boxes[i][: self.counts[i]], self.size)
+
+    def batch(self, rows: list[int]) -> list[Tensor]:
+        cut = ahead(self._cut, rows, decode_threads()) if self.kept is None else (self.kept[i].float() for i in rows)
+        padded = torch.zeros(len(rows), max(self.counts[i] for i in rows), self.size, self.size)
+        real = torch.zeros(padded.shape[:2], dtype=torch.bool)
+        for n, views in enumerate(cut):
+            padded[n, : len(views)], real[n, : len(views)] = views, True
+        return [padded, real]
+
+
+class _Module:
+    """A module and its inputs as :class:`medbridge.train.Trainee`."""
+
+    def __init__(self, module: nn.Module, train: FilmInputs, val: FilmInputs, config: TrainConfig, title: str) -> None:
+        self.module, self.train, self.val, self.config, self.title = module, train, val, config, title
+        self.known, self.held_out = (train.targets, train.mask), (val.targets, val.mask)
+
+    def batch(self, epoch: int, rows: list[int]) -> list[Tensor]:
+        return self.train.batch(rows)
+
+    def loss(self, forward: Callable[..., Tensor], part: Pass, device: torch.device) -> Tensor:
+        logits = forward(*(x.to(device) for x in part.batch))
+        return LOSSES[self.config.loss](logits, part.targets.to(device), part.mask.to(device))
+
+    def scores(self) -> np.ndarray:
+        return score_module(self.module, self.val, self.config.batch_size)
+
+    def state(self) -> dict[str, Tensor]:
+        """Trained parameters, and buffers such as the statistics of a batch norm."""
+        trained = {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
+        return trained | dict(self.module.named_buffers())
+
+
+def train_module(
+    module: nn.Module, train: FilmInputs, val: FilmInputs, config: TrainConfig, rate: float, title: str = "training",
+    progress: bool = True,
+) -> float:
+    """Train what requires a gradient in ``module`` (inputs of a batch -> logits ``(B, C)``), in place, by the loop of all.
+
+    Returns:
+        The best validation :func:`medbridge.train.merit`, whose epoch it ends with.
+    """
+    # the average, passes and precision belong to MedBridge: published methods have none
+    config = replace(config, lr=rate, ema=0.0, accumulate=1, mixed_precision="no")
+    return Loop(_Module(module, train, val, config, title), config, progress=progress).run().best_auc
+
+
+def score_module(module: nn.Module, films: FilmInputs, batch_size: int) -> np.ndarray:
+    """Probabilities float64 ``(n, C)`` of a module, in eval mode."""
+    device: Any = next((p.device for p in module.parameters()), "cpu")
+    chunks = (list(range(len(films)))[start : start + batch_size] for start in range(0, len(films), batch_size))
+    module.eval()
+    with torch.inference_mode():
+        parts = [module(*(x.to(device) for x in inputs)).sigmoid().double().cpu()
+                 for inputs in prefetch(map(films.batch, chunks))]
+    return torch.cat(parts).numpy()
