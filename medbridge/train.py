@@ -344,16 +344,20 @@ class Loop:
         self.scaler.scale(loss * ranks()[1]).backward()
         return loss.item()
 
-    def _forward(self, *inputs: Any) -> Any:
+    def _autocast(self) -> torch.autocast:
         kind = _PRECISIONS[self.config.mixed_precision]
-        with torch.autocast(self.device.type, kind, enabled=kind != torch.float32):
+        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
+
+    def _forward(self, *inputs: Any) -> Any:
+        with self._autocast():
             return self.wrapped(*inputs)
 
     def _validate(self) -> tuple[float, float]:
         """Mean AUC and log-loss of the validation films, by the averaged weights where there are any."""
         live = self._state() if self.average else {}
         self._put(self.average)
-        p = self.trainee.scores()
+        with self._autocast():
+            p = self.trainee.scores()
         self._put(live)
         return _judge(*self.trainee.held_out, p)
 
