@@ -1,7 +1,10 @@
 """Fixtures: small open_clip experts with random weights (fast), and a small benchmark of synthetic squares."""
 
+import io
 import os
 import shutil
+from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -11,10 +14,12 @@ import torch
 from open_clip.model import CLIP
 from PIL import Image
 
+from medbridge import cli
 from medbridge.data import Benchmark
 from medbridge.experts import OpenClipExpert, create_expert
 from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler
+from medbridge.studies.adapt import adapt
 
 os.environ["MEDBRIDGE_PROGRESS"] = "off"  # a test is no student's try
 
@@ -53,12 +58,16 @@ def experts(vit, resnet):
     return [vit, resnet]
 
 
+def _named(patch, experts):
+    known = {e.name: e for e in experts}
+    for module in ("medbridge.cli.options", "medbridge.model", "medbridge.adapter"):
+        patch.setattr(f"{module}.create_expert", lambda name, *_, **__: known[name])
+
+
 @pytest.fixture
 def named(monkeypatch, experts):
     """``create_expert`` finds the small experts by name."""
-    known = {e.name: e for e in experts}
-    for module in ("medbridge.cli.options", "medbridge.model", "medbridge.adapter"):
-        monkeypatch.setattr(f"{module}.create_expert", lambda name, *_, **__: known[name])
+    _named(monkeypatch, experts)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +91,29 @@ def squares(tmp_path_factory):
     table = pd.DataFrame(rows)
     table.loc[3, "bright"] = np.nan
     return Benchmark("squares (synthetic)", root, ("bright", "wide"), table, synthetic=True)
+
+
+@pytest.fixture(scope="session")
+def squares_folder(tmp_path_factory, squares):
+    """The squares as ``--benchmark folder`` reads them."""
+    root = tmp_path_factory.mktemp("own")
+    shutil.copytree(squares.root, root / "images")
+    squares.table.to_csv(root / "labels.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def adapted(tmp_path_factory, squares_folder, experts):
+    """`medbridge adapt` once: the command, the folder of its run, what it measured, what it printed."""
+    out, results, printed = tmp_path_factory.mktemp("run"), [], io.StringIO()
+    command = ["adapt", "--benchmark", "folder", "--root", squares_folder, "--expert", "small-vit", "--expert", "small-resnet",
+               "--out", out, "--cache", out / "cache", "--epochs", "2", "--queries", "4", "--width", "32", "--crop", "0.6",
+               "--overlap", "0", "--extra", "1"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        _named(patch, experts)
+        patch.setattr("medbridge.cli.adapt.adapt", lambda *a, **k: results.append(adapt(*a, **k)) or results[0])
+        assert cli.main([str(word) for word in command]) == 0
+    return SimpleNamespace(command=command, out=out, result=results[0], printed=printed.getvalue())
 
 
 @pytest.fixture(scope="session")

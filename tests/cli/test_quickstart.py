@@ -1,13 +1,16 @@
 """`make quickstart` in small: real synthetic films, the shipped tiny experts, the command as it is typed."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from medbridge import MedBridge, load_benchmark
+from medbridge import load_benchmark
+from medbridge.adapter import load_adapter
 from medbridge.cli import main
 from medbridge.errors import AdapterError
+from medbridge.train import TrainConfig
 
 FINISHED = Path(__file__).resolve().parents[2] / "data" / "quickstart"
 
@@ -16,8 +19,9 @@ FINISHED = Path(__file__).resolve().parents[2] / "data" / "quickstart"
 def run(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MEDBRIDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setattr("medbridge.cli.quickstart.TrainConfig", partial(TrainConfig, epochs=2))
     out = tmp_path_factory.mktemp("runs") / "quickstart"
-    yield out, main(["quickstart", "--films", "48", "--out", str(out)])
+    yield out, main(["quickstart", "--films", "24", "--out", str(out)])
     patch.undo()
 
 
@@ -40,16 +44,16 @@ def test_its_numbers_and_its_report_say_that_the_films_are_synthetic(run):
 
 
 def test_its_adapter_loads_by_the_names_of_its_experts(run):
-    model = MedBridge.load(run[0])
+    model = load_adapter(run[0])
     assert [e.name for e in model.experts] == ["tiny-resnet", "tiny-resnet-scenes"] and model.card["synthetic"] is True
 
 
 def test_the_finished_adapter_of_the_course_was_made_for_the_shipped_experts():
-    model = MedBridge.load(FINISHED)  # refuses other weights than those that it was trained with
+    model = load_adapter(FINISHED)  # refuses other weights than those that it was trained with
     assert model.card["trained_on"].startswith("PhantomCXR")
     assert tuple(model.labels) == tuple(load_benchmark("phantom", n_films=3).labels)
 
 
 def test_an_adapter_of_the_shipped_experts_is_not_for_one_of_them(run):
     with pytest.raises(AdapterError, match="made for the experts tiny-resnet, tiny-resnet-scenes, not for tiny-vit"):
-        MedBridge.load(run[0], ["tiny-vit"])
+        load_adapter(run[0], ["tiny-vit"])
