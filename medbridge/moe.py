@@ -8,23 +8,18 @@ prediction is the weighted sum of the experts' predictions. The experts need no 
 [ours] Weights are per class as well as per film; the router starts uniform (its last layer is zero); ``top_k`` keeps the
 strongest experts only; a balance term keeps every expert alive.
 
-Options after other systems, none of them the paper's:
-
-- ``shared`` and ``noise``. Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237) keeps a meta expert active beside the
-  top k of its domain experts, and its code can disturb the router in training. Theirs: those two ideas, inside the layers of a
-  language model. Ours: whole frozen VLMs as experts, one softmax over the shared expert and the kept ones, Gaussian noise.
-- :class:`RetrievalRouter`. MedAlign (Chen et al., arXiv 2510.21093) routes a question to one language model by the similarity of
-  its image and text with what each expert has seen. Theirs: that retrieval should choose the expert. Ours: the soft weights,
-  and that they follow the experts' losses on the nearest films.
+``shared`` and ``noise`` are after Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237), which keeps a meta expert
+active beside the top k of its domain experts, and whose code can disturb the router in training. Theirs: those two ideas, inside
+the layers of a language model. Ours: whole frozen VLMs as experts, one softmax over the shared expert and the kept ones,
+Gaussian noise.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ROUTERS", "RetrievalRouter", "Router", "balance_loss", "joint_vectors"]
+__all__ = ["ROUTERS", "Router", "balance_loss"]
 
 ROUTERS = ("class", "image", "uniform")
 
@@ -93,54 +88,3 @@ def balance_loss(weights: Tensor) -> Tensor:
     """
     load = weights.mean(dim=(0, 2))
     return load.var(unbiased=False) / load.mean().square()
-
-
-def joint_vectors(queries: list[Tensor]) -> Tensor:
-    """K pooled queries ``(B, w_k)`` -> unit vectors ``(B, sum w)``, whose dot product is the experts' mean cosine. [ours]"""
-    return torch.cat([F.normalize(q.float(), dim=1) for q in queries], dim=1) / len(queries) ** 0.5
-
-
-class RetrievalRouter(nn.Module):
-    r"""Weights that ask how each expert did on the films most like this one; nothing is trained. [ours, idea of MedAlign]
-
-        g_kc  proportional to  base_kc exp(-L_kc / T),    L_kc = similarity-weighted mean loss of expert k on label c
-                                                                 over the M nearest films of the memory
-
-    Where no neighbour has a known label, the base weights stand. Films that the experts were trained on flatter them all;
-    a memory of held-out films is fairer, and smaller. A film that is itself in the memory does not count as its own neighbour;
-    other films of its patient do, so never score the patients of the memory.
-
-    Args:
-        base: the router that gives the weights before the memory is asked.
-        vectors: ``(n, sum w)`` of :func:`joint_vectors`, one a film of the memory.
-        losses: ``(n, K, C)`` binary cross-entropy of each expert's own prediction.
-        known: bool ``(n, C)``, where the label is known.
-        neighbours: M. temperature: T; large values leave the base weights as they are.
-
-    Raises:
-        ValueError: an empty memory, ``neighbours`` outside 1..n, or a temperature that is not above 0.
-    """
-
-    def __init__(
-        self, base: nn.Module, vectors: Tensor, losses: Tensor, known: Tensor, neighbours: int = 16, temperature: float = 0.5
-    ) -> None:
-        super().__init__()
-        if not 1 <= neighbours <= len(vectors):
-            raise ValueError(f"neighbours={neighbours} must be in 1..{len(vectors)}, the films of the memory")
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be above 0")
-        self.base, self.neighbours, self.temperature = base, neighbours, temperature
-        for name, value in (("vectors", vectors), ("losses", losses), ("known", known)):
-            self.register_buffer(name, value, persistent=False)
-
-    def forward(self, queries: list[Tensor]) -> Tensor:
-        """K tensors ``(B, w_k)`` -> weights ``(B, K, C)``, which sum to 1 over the experts."""
-        base = self.base(queries)
-        near = (joint_vectors(queries) @ self.vectors.T).topk(self.neighbours, dim=1)
-        near_enough = torch.where(near.values > 1 - 1e-5, 0.0, near.values.clamp(min=1e-6))  # the film itself has nothing to add
-        trust = self.known[near.indices] * near_enough.unsqueeze(-1)  # (B, M, C)
-        total = trust.sum(dim=1)
-        loss = torch.einsum("bmc,bmkc->bkc", trust, self.losses[near.indices]) / total.clamp(min=1e-12).unsqueeze(1)
-        weights = base * torch.softmax(-loss / self.temperature, dim=1)
-        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        return torch.where(total.unsqueeze(1) > 0, weights, base)

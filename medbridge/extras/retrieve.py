@@ -1,9 +1,13 @@
-"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
+r"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
 
 After MMed-RAG (Xia et al., arXiv 2410.13085). Theirs: reports of similar images are retrieved for a language model, with a
 retriever for each medical domain, a choice of how many contexts to keep, and preference fine-tuning. Ours: no language model.
 The retrieved films and their labels are the evidence themselves, shown beside a prediction and never mixed into it. A patient's
 own films are left out: they would come first and show nothing new.
+
+The router is after MedAlign (Chen et al., arXiv 2510.21093), which routes a question to one language model by the similarity of
+its image and text with what each expert has seen. Theirs: that retrieval should choose the expert. Ours: the soft weights, and
+that they follow the experts' losses on the nearest films.
 """
 
 from __future__ import annotations
@@ -16,20 +20,26 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
 from medbridge.features.cache import CachedFilms
 from medbridge.metrics.bootstrap import mean_intervals
 from medbridge.model import MedBridge
-from medbridge.moe import RetrievalRouter, joint_vectors
 from medbridge.predict import outputs
 
-__all__ = ["FilmIndex", "Neighbours", "precision_at_k", "query_vectors", "summary_vectors", "with_memory"]
+__all__ = ["FilmIndex", "Neighbours", "RetrievalRouter", "joint_vectors", "precision_at_k", "query_vectors", "summary_vectors",
+           "with_memory"]
+
+
+def joint_vectors(queries: list[Tensor]) -> Tensor:
+    """K pooled queries ``(B, w_k)`` -> unit vectors ``(B, sum w)``, whose dot product is the experts' mean cosine."""
+    return torch.cat([F.normalize(q.float(), dim=1) for q in queries], dim=1) / len(queries) ** 0.5
 
 
 def query_vectors(model: MedBridge, films: CachedFilms) -> np.ndarray:
-    """One unit vector per film from the model's pooled queries: float32 ``(n, sum w)`` (:func:`medbridge.moe.joint_vectors`)."""
+    """One unit vector per film from the model's pooled queries: float32 ``(n, sum w)`` (:func:`joint_vectors`)."""
     return torch.cat([joint_vectors(o.pooled).cpu() for o in outputs(model, films)]).numpy()
 
 
@@ -115,10 +125,52 @@ def precision_at_k(index: FilmIndex, near: Neighbours, queries: Benchmark, n_boo
     return pd.DataFrame(rows)
 
 
+class RetrievalRouter(nn.Module):
+    r"""Weights that ask how each expert did on the films most like this one; nothing is trained.
+
+        g_kc  proportional to  base_kc exp(-L_kc / T),    L_kc = similarity-weighted mean loss of expert k on label c
+                                                                 over the M nearest films of the memory
+
+    Where no neighbour has a known label, the base weights stand. Films that the experts were trained on flatter them all; a
+    memory of held-out films is fairer, and smaller. A film that is itself in the memory is not its own neighbour; other films of
+    its patient are neighbours, so never score the patients of the memory.
+
+    Args:
+        base: the router that gives the weights before the memory is asked.
+        vectors: ``(n, sum w)`` of :func:`joint_vectors`, one per film of the memory.
+        losses: ``(n, K, C)`` binary cross-entropy of each expert's own prediction. known: bool ``(n, C)``.
+        neighbours: M, in 1..n. temperature: T, above 0; large values leave the base weights as they are.
+    """
+
+    def __init__(
+        self, base: nn.Module, vectors: Tensor, losses: Tensor, known: Tensor, neighbours: int = 16, temperature: float = 0.5
+    ) -> None:
+        super().__init__()
+        if not 1 <= neighbours <= len(vectors):
+            raise ValueError(f"neighbours={neighbours} must be in 1..{len(vectors)}, the films of the memory")
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature} must be above 0")
+        self.base, self.neighbours, self.temperature = base, neighbours, temperature
+        for name, value in (("vectors", vectors), ("losses", losses), ("known", known)):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, queries: list[Tensor]) -> Tensor:
+        """K tensors ``(B, w_k)`` -> weights ``(B, K, C)``, which sum to 1 over the experts."""
+        base = self.base(queries)
+        near = (joint_vectors(queries) @ self.vectors.T).topk(self.neighbours, dim=1)
+        near_enough = torch.where(near.values > 1 - 1e-5, 0.0, near.values.clamp(min=1e-6))  # the film itself has nothing to add
+        trust = self.known[near.indices] * near_enough.unsqueeze(-1)  # (B, M, C)
+        total = trust.sum(dim=1)
+        loss = torch.einsum("bmc,bmkc->bkc", trust, self.losses[near.indices]) / total.clamp(min=1e-12).unsqueeze(1)
+        weights = base * torch.softmax(-loss / self.temperature, dim=1)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        return torch.where(total.unsqueeze(1) > 0, weights, base)
+
+
 def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
     """A copy of a trained model whose router asks a memory of films with labels; weights and experts are shared.
 
-    Nothing is trained, and the model is not changed. See :class:`medbridge.moe.RetrievalRouter`.
+    Nothing is trained, and the model is not changed.
     """
     y, known = films.benchmark.targets()
     pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films)]

@@ -41,12 +41,20 @@ from medbridge.explain.attention import explain
 from medbridge.explain.localisation import film_scores
 from medbridge.extras.change import change_report, film_pairs, fit_threshold, tell_change
 from medbridge.extras.regions import prompt_attention, prompt_boxes, prompt_maps
-from medbridge.extras.retrieve import FilmIndex, precision_at_k, query_vectors, summary_vectors, with_memory
+from medbridge.extras.retrieve import (
+    FilmIndex,
+    RetrievalRouter,
+    joint_vectors,
+    precision_at_k,
+    query_vectors,
+    summary_vectors,
+    with_memory,
+)
 from medbridge.features.cache import compute_features
 from medbridge.losses import label_overlap, triplet_loss
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.evaluate import evaluate
-from medbridge.moe import RetrievalRouter, Router, joint_vectors
+from medbridge.moe import Router
 from medbridge.predict import predict
 from medbridge.prompts import class_prompts
 from medbridge.train import TrainConfig

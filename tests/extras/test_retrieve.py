@@ -7,8 +7,16 @@ from samples import toy
 
 from medbridge.adapter import save_adapter, without_expert
 from medbridge.errors import AdapterError, EvaluationError
-from medbridge.extras.retrieve import FilmIndex, precision_at_k, query_vectors, summary_vectors, with_memory
-from medbridge.moe import RetrievalRouter, Router, joint_vectors
+from medbridge.extras.retrieve import (
+    FilmIndex,
+    RetrievalRouter,
+    joint_vectors,
+    precision_at_k,
+    query_vectors,
+    summary_vectors,
+    with_memory,
+)
+from medbridge.moe import Router
 from medbridge.predict import predict
 from medbridge.viz.plots import evidence_strip
 
