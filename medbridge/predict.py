@@ -20,7 +20,7 @@ from medbridge.model import MedBridge, Output
 from medbridge.support.processes import gather_rows, ranks
 from medbridge.support.threads import prefetch
 
-__all__ = ["Prediction", "film_features", "outputs", "predict", "predict_film"]
+__all__ = ["Prediction", "encode_films", "film_features", "outputs", "predict", "predict_film"]
 
 
 @dataclass
@@ -88,10 +88,22 @@ def film_features(model: MedBridge, film: np.ndarray) -> tuple[FilmFeatures, np.
     """Frozen features of one decoded film ``(H, W)`` in [0, 1], without the cache; and its boxes ``(N, 4)`` in pixels."""
     boxes = model.sampler.inference_boxes(*film.shape)
     views = film_views(lambda: film, boxes, {e.view_kind for e in model.experts})
-    outs = [encode_views(e, views[e.view_kind], d) for e, d in zip(model.experts, model.depths, strict=True)]
-    maps = [[o.maps[d] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
-    relative = torch.from_numpy(relative_boxes(boxes, *film.shape))
-    return FilmFeatures(maps, [o.summary for o in outs], relative, len(boxes)), boxes
+    return encode_films(model, [(relative_boxes(boxes, *film.shape), views)])[0], boxes
+
+
+def encode_films(
+    model: MedBridge, films: Sequence[tuple[np.ndarray, dict[tuple[int, str], Tensor]]], keep_device: bool = False,
+) -> list[FilmFeatures]:
+    """Frozen features of films, each given by its boxes ``(N, 4)`` in units of the film and its views by kind."""
+    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=keep_device)
+            for e, depths in zip(model.experts, model.depths, strict=True)]
+    features, start = [], 0
+    for boxes, _ in films:
+        rows = slice(start, start + len(boxes))
+        start = rows.stop
+        maps = [[o.maps[d][rows] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
+        features.append(FilmFeatures(maps, [o.summary[rows] for o in outs], torch.from_numpy(boxes), len(boxes)))
+    return features
 
 
 def predict_film(model: MedBridge, film: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from medbridge.cli.options import add_options
@@ -12,19 +11,6 @@ from medbridge.features.cache import cache_limit, features_folder
 from medbridge.features.shards import FeatureStore, is_sound
 
 DAY = 86400.0
-
-
-@dataclass
-class Folder:
-    """One expert's features: its shards, and files that were never finished."""
-
-    path: Path
-    shards: list[Path]
-    unfinished: list[Path]
-
-    @property
-    def bytes(self) -> int:
-        return sum(shard.stat().st_size for shard in self.shards)
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +25,6 @@ def register(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--all", action="store_true", help="all features")
     one.add_argument("--dry-run", action="store_true", help="say what would go, and delete nothing")
     one.set_defaults(run=_clean)
-
-
-def folders(root: Path) -> list[Folder]:
-    """The experts' folders under ``root``, by name."""
-    return [Folder(p, FeatureStore(p).shards(), sorted(p.glob("*.part"))) for p in sorted(root.glob("*")) if p.is_dir()]
 
 
 def clean(
@@ -61,41 +42,39 @@ def clean(
     chosen = experts is not None or older_than is not None
     if everything and chosen:
         raise CacheError("--all deletes all features; leave out --expert and --older-than, or --all")
-    held = folders(root)
     names = [name.replace("/", "-").replace(":", "-") for name in experts or []]
-    owner = {f.path: f.path.name.rpartition("-")[0] for f in held}  # after it comes the digest of what made the features
-    if unknown := [n for n in names if n not in owner.values()]:
-        there = ", ".join(f.path.name for f in held) or "nothing"
+    owners = {folder: folder.name.rpartition("-")[0] for folder in _folders(root)}  # then comes the digest of what made them
+    if unknown := [name for name in names if name not in owners.values()]:
+        there = ", ".join(folder.name for folder in owners) or "nothing"
         raise CacheError(f"{root}: no features of {', '.join(unknown)}; there is {there}")
     now, gone = time.time(), []
-    for f in held:
-        if (everything or chosen) and (experts is None or owner[f.path] in names):
-            gone += [p for p in f.shards if older_than is None or now - p.stat().st_mtime > older_than * DAY]
-        gone += [p for p in f.unfinished if now - p.stat().st_mtime > 3600]
+    for folder, owner in owners.items():
+        if everything or (chosen and (experts is None or owner in names)):
+            gone += [p for p in _shards(folder) if older_than is None or now - p.stat().st_mtime > older_than * DAY]
+        gone += [p for p in _unfinished(folder) if now - p.stat().st_mtime > 3600]
     if not dry_run:
         for path in gone:
             path.unlink(missing_ok=True)
-        for f in folders(root):
-            if (everything or chosen) and not f.shards and not f.unfinished:
-                shutil.rmtree(f.path)
+        for folder in owners if everything or chosen else ():
+            if not _shards(folder) and not _unfinished(folder):
+                shutil.rmtree(folder)
     return gone
 
 
 def _info(args: argparse.Namespace) -> int:
-    root, limit = features_folder(args.cache), cache_limit()
-    held, damaged = folders(root), []
-    most = "" if limit is None else f" of at most {limit / 1e9:.3f} GB"
-    print(f"{root}: {sum(f.bytes for f in held) / 1e9:.3f} GB{most}")
-    for f in held:
-        days = (time.time() - max(p.stat().st_mtime for p in f.shards or [f.path])) / DAY
-        line = f"  {f.path.name}: {len(f.shards)} shards, {f.bytes / 1e9:.3f} GB, last written {days:.1f} days ago"
-        if f.unfinished:
-            line += f", {len(f.unfinished)} unfinished files"
+    root, limit, damaged = features_folder(args.cache), cache_limit(), []
+    print(f"{root}: {_gigabytes(root):.3f} GB" + ("" if limit is None else f" of at most {limit / 1e9:.3f} GB"))
+    for folder in _folders(root):
+        shards, unfinished = _shards(folder), _unfinished(folder)
+        days = (time.time() - max(p.stat().st_mtime for p in shards or [folder])) / DAY
+        notes = [f"{len(shards)} shards", f"{_gigabytes(folder):.3f} GB", f"last written {days:.1f} days ago"]
+        if unfinished:
+            notes.append(f"{len(unfinished)} unfinished files")
         if args.verify:
-            bad = [p.name for p in f.shards if not is_sound(p)]
+            bad = [p.name for p in shards if not is_sound(p)]
+            notes.append(f"damaged: {', '.join(bad)}" if bad else "all sound")
             damaged += bad
-            line += f", damaged: {', '.join(bad)}" if bad else ", all sound"
-        print(line)
+        print(f"  {folder.name}: {', '.join(notes)}")
     if damaged:
         print("Delete the damaged shards; their films are computed again when they are next needed.")
     return 1 if damaged else 0
@@ -103,9 +82,25 @@ def _info(args: argparse.Namespace) -> int:
 
 def _clean(args: argparse.Namespace) -> None:
     root = features_folder(args.cache)
-    before = sum(f.bytes for f in folders(root))
+    before = _gigabytes(root)
     gone = clean(root, args.expert, args.older_than, args.all, args.dry_run)
     if args.dry_run:
         print(*gone, f"{len(gone)} files would go", sep="\n")
-        return
-    print(f"{root}: {len(gone)} files deleted, {(before - sum(f.bytes for f in folders(root))) / 1e9:.3f} GB of features")
+    else:
+        print(f"{root}: {len(gone)} files deleted, {before - _gigabytes(root):.3f} GB of features")
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.glob("*") if p.is_dir())
+
+
+def _shards(folder: Path) -> list[Path]:
+    return FeatureStore(folder).shards()
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.part"))
+
+
+def _gigabytes(folder: Path) -> float:
+    return sum(p.stat().st_size for p in folder.rglob("*.safetensors")) / 1e9

@@ -42,24 +42,21 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """What is warned of inside is printed on leaving, a line each, without file and line of this package."""
-    with warnings.catch_warnings(record=True) as caught:
+    """What is warned of is printed as a line, without file and line of this package."""
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                print(f"warning: {warning.message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        yield
 
 
 def _load(args: argparse.Namespace, **defaults: Any) -> Benchmark:
     try:
-        with _plain_warnings():
-            return load_benchmark(args.name, args.root, **(defaults | parse_options(args.option, args.name)))
+        return load_benchmark(args.name, args.root, **(defaults | parse_options(args.option, args.name)))
     except TypeError as error:  # an option that this loader does not have
         raise BenchmarkError(f"benchmark {args.name!r}: {error}; --option takes the arguments of its loader") from None
 
 
+@_plain_warnings()
 def _check(args: argparse.Namespace) -> int:
     benchmark = _load(args, **TOLERANT.get(args.name.lower(), {}))
     report = audit(benchmark, None if args.all else args.sample, args.seed, args.workers)
@@ -76,10 +73,9 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
+@_plain_warnings()
 def _prepare(args: argparse.Namespace) -> None:
-    benchmark = _load(args)
-    with _plain_warnings():
-        result = prepare(benchmark, args.out, args.size, args.workers)
+    result = prepare(_load(args), args.out, args.size, args.workers)
     kept = f", {result.kept:,} were there already" if result.kept else ""
     print(f"{result.out}: {result.written:,} films written{kept}; read it with --benchmark folder --root {result.out}")
     if result.unreadable:

@@ -8,7 +8,7 @@ from medbridge.cli.options import add_options, benchmark_ref, load_model, named_
 from medbridge.data.tasks import make_target
 from medbridge.errors import MedBridgeError
 from medbridge.features.cache import FeatureCache
-from medbridge.metrics.evaluate import evaluate
+from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.predict import predict
 from medbridge.support.processes import is_main
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
         y, mask = test.targets()
         evaluation = evaluate(y, p, mask, test.table["patient_id"], test.labels)
         results.append({"benchmark": test.name, "split": args.split, "shared_labels": [asdict(s) for s in target.shared],
-                        **evaluation.to_dict()})
+                        **json_safe(vars(evaluation))})
         if is_main() and not args.json:
             print(f"{test.name}, {args.split} split; {len(target.shared)} of the adapter's {len(model.labels)} labels are shared "
                   f"(adapter = benchmark): {target.mapping()}\n{evaluation.table()}\n")

@@ -16,26 +16,21 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(dest="action")
     actions.add_parser("list", help="the experts that have a short name")
-    one = actions.add_parser("info", help="licence, size, input resolution, depth, width, and whether the weights are here")
-    one.add_argument("name", metavar="NAME")
-    one.set_defaults(run=_info)
-    one = actions.add_parser("fetch", help="download an expert's files into the weights folder, with checksums")
-    one.add_argument("name", metavar="NAME")
-    one.add_argument("--to", metavar="FOLDER", help="weights folder (default: MEDBRIDGE_WEIGHTS)")
-    one.set_defaults(run=_fetch)
-    for action, text, run in (("add", "add an expert to a saved adapter's mixture", _add),
-                              ("drop", "drop an expert from a saved adapter's mixture", _drop)):
-        one = actions.add_parser(action, help=text)
-        one.add_argument("name", metavar="NAME")
+    info = actions.add_parser("info", help="licence, size, input resolution, depth, width, and whether the weights are here")
+    fetch = actions.add_parser("fetch", help="download an expert's files into the weights folder, with checksums")
+    add = actions.add_parser("add", help="add an expert to a saved adapter's mixture")
+    drop = actions.add_parser("drop", help="drop an expert from a saved adapter's mixture")
+    profile = actions.add_parser("profile", help="seconds and memory per view on this machine, and bytes in the cache")
+    for one, run in ((info, _info), (fetch, _fetch), (add, _add), (drop, _drop), (profile, _profile)):
+        one.add_argument("name", metavar="NAME", nargs="+" if one is profile else None)
+        one.set_defaults(run=run)
+    fetch.add_argument("--to", metavar="FOLDER", help="weights folder (default: MEDBRIDGE_WEIGHTS)")
+    for one in (add, drop):
         add_options(one, "adapter out weights", adapter={"help": "folder that adapt wrote; it is not changed"},
                     out={"required": True, "help": "folder of the new adapter"})
-        one.set_defaults(run=run)
-    one = actions.add_parser("profile", help="seconds and memory per view on this machine, and bytes in the cache")
-    one.add_argument("names", nargs="+", metavar="NAME")
-    one.add_argument("--views", type=int, default=4, help="views of a batch")
-    one.add_argument("--device", default="cpu")
-    add_options(one, "weights")
-    one.set_defaults(run=_profile)
+    profile.add_argument("--views", type=int, default=4, help="views of a batch")
+    profile.add_argument("--device", default="cpu")
+    add_options(profile, "weights")
 
 
 def _list(_: argparse.Namespace) -> None:
@@ -68,7 +63,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _profile(args: argparse.Namespace) -> None:
-    experts = build_experts(args.names, args.weights, args.device)
+    experts = build_experts(args.name, args.weights, args.device)
     print(cost_table([expert_cost(expert, views=args.views) for expert in experts]))
 
 

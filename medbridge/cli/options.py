@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import types
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,32 +53,18 @@ def add_options(parser: argparse.ArgumentParser, names: str, **changes: dict[str
         parser.add_argument(f"--{name}", **_SHARED[name] | changes.get(name, {}))
 
 
-def add_settings(
-    parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = (), only: Sequence[str] | None = None,
-) -> None:
+def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Iterable[str] = (), only: Iterable[str] | None = None) -> None:
     """One option for each field of a settings dataclass (or ``only`` these), so that the command line can never lag behind."""
     group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
     hints = typing.get_type_hints(cls)
     for f in fields(cls):
         if f.name in skip or (only and f.name not in only):
             continue
-        hint = hints[f.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
-        default = None if f.default is MISSING else f.default
-        kind = {"action": argparse.BooleanOptionalAction} if hint is bool else {
-            "type": _reader(hint), "metavar": hint.__name__.upper()}
-        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=default, help=f"default {default}", **kind)
-
-
-def _reader(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return read_text(kind, text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
+        hint = next(iter(typing.get_args(hints[f.name])), hints[f.name])  # of 'int | None' the first
+        kind: dict[str, Any] = {"type": partial(read_text, hint), "metavar": hint.__name__.upper()}
+        if hint is bool:
+            kind = {"action": argparse.BooleanOptionalAction}
+        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=f"default {f.default}", **kind)
 
 
 def settings_of(cls: type, args: argparse.Namespace) -> Any:

@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from medbridge.cli.options import add_options, load_model
 from medbridge.data.images import probe_film, read_film
 from medbridge.errors import ImageError, MedBridgeError
 from medbridge.features.batch import collate
-from medbridge.features.cache import FilmFeatures
-from medbridge.features.encode import encode_views, film_views, view_groups
+from medbridge.features.encode import film_views, view_groups
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge
+from medbridge.predict import encode_films
 from medbridge.support.processes import ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
@@ -57,18 +56,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def film_paths(names: Iterable[str | Path]) -> list[Path]:
-    """Files as they are named; a folder stands for all film files below it, by name.
-
-    Raises:
-        ImageError: a folder without a film.
-    """
+    """Files as they are named; a folder stands for all film files below it, by name. ImageError for a folder without any."""
     paths: list[Path] = []
     for name in map(Path, names):
-        inside = [name] if not name.is_dir() else sorted(
-            p for p in name.rglob("*") if p.suffix.lower() in FILM_SUFFIXES and p.is_file())
-        if not inside:
+        inside = [p for p in sorted(name.rglob("*")) if p.suffix.lower() in FILM_SUFFIXES and p.is_file()]
+        if name.is_dir() and not inside:
             raise ImageError(f"{name}: a folder without a film ({', '.join(FILM_SUFFIXES)}); name another one")
-        paths += inside
+        paths += inside if name.is_dir() else [name]
     return paths
 
 
@@ -95,23 +89,10 @@ def predict_files(
     groups = view_groups(ahead(cut, paths, threads), least)
     model.eval()
     for group in prefetch(groups) if threads else groups:
-        scores = iter(_scores(model, [(boxes, views) for (_, boxes), views in group if views]))
+        good, scores = [(boxes, views) for (_, boxes), views in group if views], iter(())
+        if good:
+            with torch.inference_mode():
+                output = model(collate(encode_films(model, good, keep_device=True)).to(model.device))
+            scores = iter(output.logits.sigmoid().double().cpu().numpy())
         for (path, error), views in group:
             yield Path(path), next(scores) if views else error
-
-
-def _scores(model: MedBridge, films: list[tuple[np.ndarray, dict[Any, torch.Tensor]]]) -> Iterable[np.ndarray]:
-    """Relative boxes and views of films -> probabilities ``(B, C)``."""
-    if not films:
-        return []
-    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=True)
-            for e, depths in zip(model.experts, model.depths, strict=True)]
-    features, start = [], 0
-    for boxes, _ in films:
-        rows = slice(start, start + len(boxes))
-        start = rows.stop
-        maps = [[o.maps[d][rows] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
-        at = torch.from_numpy(boxes).to(model.device)
-        features.append(FilmFeatures(maps, [o.summary[rows] for o in outs], at, len(boxes)))
-    with torch.inference_mode():
-        return model(collate(features).to(model.device)).logits.sigmoid().double().cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import reprlib
 import typing
@@ -82,11 +83,11 @@ def check_settings(cls: type[T], given: Any, where: str = "") -> T:
 
 
 def read_text(kind: Any, text: str) -> Any:
-    """The value of type ``kind`` that ``text`` writes, as on a command line. ValueError says what to write."""
+    """The value of type ``kind`` that an option of a command line writes. argparse.ArgumentTypeError says what to write."""
     try:
         return TypeAdapter(Annotated[kind, None], config=ConfigDict(allow_inf_nan=False)).validate_python(text)
     except ValidationError as error:
-        raise ValueError(_sentence(error, "")) from None
+        raise argparse.ArgumentTypeError(_sentence(error, "")) from None
 
 
 def distinct(values: Sequence[T]) -> Sequence[T]:

@@ -1,5 +1,6 @@
 """Settings from files: what is accepted, and the one sentence that says what to write instead."""
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -83,7 +84,7 @@ def test_a_value_is_shown_in_short():
 def test_text_of_a_command_line_is_converted():
     assert [read_text(kind, "3") for kind in (int, float, str, int | None)] == [3, 3.0, "3", 3]
     for kind, text, message in ((int, "x", "'x': write a whole number"), (float, "nan", "'nan': write a finite number")):
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ArgumentTypeError) as caught:
             read_text(kind, text)
         assert str(caught.value) == message
 
