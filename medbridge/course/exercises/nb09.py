@@ -105,7 +105,7 @@ def judge_interval(
         raise AnswerError(f"between equal models there is no {name} in any resample, but your interval is [{equal[1]:.3f}, "
                           f"{equal[2]:.3f}]; score all models on the same resample")
     by_patient, by_film = ((hi - lo) / width(groups) for groups in (patients, np.arange(240)))
-    few = interval(np.array([1, 1, 0, 0, 0, 0, 0, 0]), np.broadcast_to(np.arange(8.0), (*gain.shape, 8)), np.arange(8), 100, 1)
+    few = interval(np.array([1, 1, 0, 0, 0, 0, 0, 0]), np.broadcast_to(np.arange(8.0), (*gain.shape, 8)), np.arange(8), 60, 1)
     refuse([
         (abs(by_film - 1) < min(0.25, abs(by_patient - 1)),
          "your interval is as narrow as if every film were a patient; draw patients, with all their films"),
