@@ -96,7 +96,7 @@ def reliability_plot(
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
         ax.errorbar(table["predicted"], seen, errors(seen, table["observed_lo"], table["observed_hi"]), color=COLOURS[0],
                     marker=".", linewidth=1.0, elinewidth=0.8)
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability told", ylabel="share with the finding")
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="predicted probability", ylabel="share with the finding")
         ax.set_title(f"{name}\nBrier {brier(y, p, mask):.3f}, ECE {ece(y, p, mask, bins):.3f}", fontsize=9)
     return fig
 
@@ -125,7 +125,7 @@ def threshold_view(
     roc.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1), ylim=(0, 1.02), aspect="equal")
     cells = np.array([[point["tp"], point["fn"]], [point["fp"], point["tn"]]], dtype=int)
     sns.heatmap(cells, annot=True, fmt="d", cmap="Blues", cbar=False, ax=table, vmin=0, vmax=len(scores),
-                xticklabels=["told yes", "told no"], yticklabels=["with", "without"])
+                xticklabels=["predicted\npositive", "predicted\nnegative"], yticklabels=["with", "without"])
     lines = (("sensitivity", "specificity"), ("precision", "f1", "accuracy"))
     table.set_xlabel("\n".join("   ".join(f"{name} {point[name]:.2f}" for name in line) for line in lines), fontsize=9)
     return fig

@@ -19,6 +19,7 @@
 #   learning. Medical terms are explained where they come up.
 # - **Prerequisites:** none beyond that.
 # - **Time:** about {{READING}} minutes to read and solve; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
+# - **Module:** `medbridge/model.py` · **test:** `tests/test_model.py`
 # - **Paper:** Li, Ghahremani, Wachinger, *MedBridge: Bridging Foundation Vision-Language Models to Medical Image
 #   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3 (the method). What the paper leaves open
 #   is our choice, and is marked **[ours]** in the package.
@@ -74,7 +75,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from medbridge import MedBridge, load_benchmark, plots, predict_film
+from medbridge import MedBridge, load_benchmark, predict_film
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.experts import tiny_experts_folder
 from medbridge.explain.attention import explain
@@ -82,6 +83,7 @@ from medbridge.features.batch import collate
 from medbridge.features.cache import cache_folder
 from medbridge.focal import extract_views
 from medbridge.predict import film_features, predict
+from medbridge.viz import plots
 from medbridge.viz.widgets import explore_film
 
 rng = seed_everything(0)

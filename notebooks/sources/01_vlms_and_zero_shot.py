@@ -15,6 +15,7 @@
 # - **Prerequisites:** [00 Start here](00_start_here.ipynb); softmax, cross-entropy, logistic regression.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
 #   minute).
+# - **Modules:** `medbridge/prompts.py`, `medbridge/baselines/zero_shot.py` · **test:** `tests/test_prompts.py`
 # - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698), sections 1 and 3; Radford et al.,
 #   [CLIP, arXiv 2103.00020](https://arxiv.org/abs/2103.00020), sections 2.3 and 3.1.
 
@@ -42,7 +43,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference, plots, plots_explore
+from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
@@ -52,6 +53,8 @@ from medbridge.features.encode import encode_views
 from medbridge.focal import extract_views, whole_box
 from medbridge.metrics.evaluate import bootstrap_auc, evaluate
 from medbridge.prompts import class_prompts, encode_prompts
+from medbridge.viz import explore as plots_explore
+from medbridge.viz import plots
 from medbridge.viz.widgets import explore_prompts, explore_shift
 
 sys.path.insert(0, "../scripts")
@@ -570,7 +573,7 @@ for name in HOME:
     print(f"{name}: true texts score higher than false ones at home (AUC above 0.75): {gap[name, None] > 0.75};"
           f" on films (AUC within 0.15 of chance): {abs(gap[name, 'A'] - 0.5) < 0.15}")
 
-# %% alt="densities of the cosine similarity of pictures with true and with false texts, one row an expert: apart for its own synthetic pictures, nearly on top of each other for synthetic chest films" tags=["nbval-ignore-output"]
+# %% alt="densities of the cosine similarity of pictures with true and with false texts, one row per expert: apart for its own synthetic pictures, nearly on top of each other for synthetic chest films" tags=["nbval-ignore-output"]
 fig = Figure(figsize=(9.6, 2.9 * len(experts)), layout="constrained")
 axes = fig.subplots(len(experts), 2, squeeze=False, sharex="row")
 for row, name in zip(axes, experts, strict=True):

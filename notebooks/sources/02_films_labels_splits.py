@@ -10,6 +10,7 @@
 # - **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores the first time, as the synthetic
 #   films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
+# - **Modules:** `medbridge/data/base.py`, `medbridge/data/uncertainty.py` · **test:** `tests/data/test_benchmarks.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**: a program drew it, and it
@@ -34,13 +35,14 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, plots, read_film
+from medbridge import FocalSampler, create_expert, load_benchmark, read_film
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data import assign_splits, validate
 from medbridge.data.phantom.benchmark import LABELS, make_film
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import compute_features
 from medbridge.metrics.evaluate import auc, bootstrap_auc
+from medbridge.viz import plots
 
 rng = seed_everything(0)
 
@@ -219,7 +221,7 @@ plots.film_grid(
 # %% [markdown]
 # ## 4. A benchmark is a table
 #
-# Every data set becomes one `Benchmark`: a folder of films and a table with one row a film. A label is 1 (present), 0
+# Every data set becomes one `Benchmark`: a folder of films and a table with one row per film. A label is 1 (present), 0
 # (absent) or NaN (unknown).
 
 # %% tags=["nbval-ignore-output"]
@@ -486,7 +488,7 @@ fig
 # on the back of it. The findings gain in the same way, and there the inflation is harder to see: the number looks like
 # success. Leakage needs no neural network: the thumbnail does it too.
 #
-# The measured inflation is that of these synthetic films, with two or three a patient. Where patients have dozens of films,
+# The measured inflation is that of these synthetic films, with two or three per patient. Where patients have dozens of films,
 # expect more.
 
 # %% [markdown]

@@ -10,6 +10,7 @@
 # - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores when the synthetic films are not drawn
 #   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
+# - **Module:** `medbridge/focal.py` · **test:** `tests/test_focal.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
 #   the paper leaves open, the text says **[ours]**.
 #
@@ -28,12 +29,14 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference, plots, plots_explore, widgets
+from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.features.cache import compute_features
 from medbridge.metrics.evaluate import evaluate
+from medbridge.viz import explore as plots_explore
+from medbridge.viz import plots, widgets
 
 rng = seed_everything(0)
 expert = create_expert("tiny-vit")
@@ -528,7 +531,7 @@ check("3.3", largest_crop)
 #
 # - A finding of $d$ pixels is $d\,R/(c\,S)$ pixels wide in a view. Resizing the whole film costs contrast and shape first, then
 #   everything.
-# - Focal Sampling takes the whole film and windows of crop $c$ that cover every pixel; the price is one pass a view.
+# - Focal Sampling takes the whole film and windows of crop $c$ that cover every pixel; the price is one pass per view.
 # - Boxes are squares in film pixels, nothing is stretched, shrinking is antialiased, and nothing is flipped.
 # - Whether views help is a question for a paired comparison. Simple pooling over views is only a start.
 #

@@ -11,6 +11,7 @@
 # - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less afterwards. On
 #   a Colab T4 about one minute (an estimate).
+# - **Module:** `medbridge/qencoder.py` · **test:** `tests/test_qencoder.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
 #   paper leaves open, the text says **[ours]**.
 #
@@ -31,7 +32,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference, plots
+from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
@@ -40,6 +41,7 @@ from medbridge.explain.attention import explain
 from medbridge.features.cache import compute_features
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
+from medbridge.viz import plots
 from medbridge.viz.widgets import explore_attention
 
 rng = seed_everything(0)
@@ -121,7 +123,7 @@ fig
 #
 # ## 2. Why a query, and not the mean or CLS?
 #
-# A classifier needs one vector a film, not $P$. The usual ways:
+# A classifier needs one vector per film, not $P$. The usual ways:
 #
 # - **mean pooling**: $\bar x = \frac1P \sum_p x_p$. A nodule in one of 64 patches has 1/64 of the say.
 # - **CLS**: the token that the tower itself uses as summary. What it gathers was fixed in pre-training.
@@ -707,7 +709,7 @@ fig
 # %% [markdown]
 # **What to see.** The grid is as coarse as the last map, 4 x 4. In the stored picture the queries look at much the same
 # places, and differ in how much they take from them. Nothing in training asked them to differ, or to look into the box: they
-# learned from one word a finding. The next picture puts the queries of this finding together, over all views.
+# learned from one word per finding. The next picture puts the queries of this finding together, over all views.
 
 # %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
 plots.query_attention(explanation, label, box[None], f"synthetic film, {label}")

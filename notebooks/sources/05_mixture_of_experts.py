@@ -11,6 +11,7 @@
 # - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
 # - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one afterwards. On a
 #   Colab T4 about one minute (an estimate).
+# - **Module:** `medbridge/moe.py` · **test:** `tests/test_moe.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
 #   what the paper leaves open, the text says **[ours]**.
 #
@@ -32,7 +33,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import nn
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference, plots, widgets
+from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.features.batch import collate
 from medbridge.features.cache import compute_features
@@ -40,6 +41,7 @@ from medbridge.losses import masked_bce
 from medbridge.metrics.evaluate import auc
 from medbridge.moe import Router, balance_loss
 from medbridge.predict import predict
+from medbridge.viz import plots, widgets
 
 rng = seed_everything(0)
 BLUE, ORANGE, GREEN = sns.color_palette("colorblind")[:3]
@@ -241,7 +243,7 @@ print("another space, the same scores: the mixture cannot tell")
 # $$g = \operatorname{softmax}_k\, R([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
 #
 # $R$ is a small network; its input is the queries side by side, so widths may differ. **[ours]** It gives a weight for each
-# expert *and class* (`kind="class"`); `kind="image"` gives one weight an expert for all classes.
+# expert *and class* (`kind="class"`); `kind="image"` gives one weight per expert for all classes.
 
 # %%
 def my_router(router, queries, classes):
@@ -288,7 +290,7 @@ print("uniform at the start, and not stuck: the last layer has a gradient at onc
 # ### A weight for the film, or for the class?
 #
 # Two made-up experts (plain tensors, no films): expert 1 knows class 1 and is noise on class 2; expert 2 the other way round.
-# One weight an expert cannot say that.
+# One weight per expert cannot say that.
 
 # %%
 def train_router(kind, steps=200):

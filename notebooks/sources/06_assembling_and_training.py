@@ -12,6 +12,8 @@
 #   Encoder) and 05 (mixture of experts); PyTorch: modules, autograd, an optimiser.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when films and features are not there
 #   yet, less afterwards. On a Colab T4 about one minute (an estimate).
+# - **Modules:** `medbridge/crossview.py`, `medbridge/losses.py`, `medbridge/train.py` ·
+#   **tests:** `tests/test_crossview.py`, `tests/test_losses.py`, `tests/test_train.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3. The paper fixes the order of the parts, and that the experts
 #   stay frozen. How it is trained is left open; those choices are marked **[ours]**.
 #
@@ -39,7 +41,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from open_clip.model import CLIP
 
-from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, fit, load_benchmark, plots, predict_film, widgets
+from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, fit, load_benchmark, predict_film
 from medbridge import train as train_module
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
@@ -55,6 +57,7 @@ from medbridge.prompts import encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
 from medbridge.train import cosine_schedule
+from medbridge.viz import plots, widgets
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -161,7 +164,7 @@ print("the frozen directions are those of the prompts")
 # %% [markdown]
 # ### All of it
 #
-# Query Encoder and router come from notebooks 04 and 05. The rest is one line a part:
+# Query Encoder and router come from notebooks 04 and 05. The rest is one line per part:
 
 # %%
 def forward_by_hand(model, film):

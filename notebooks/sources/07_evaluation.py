@@ -11,6 +11,8 @@
 #   [06](06_assembling_and_training.ipynb) (what is evaluated here); a first course in statistics: mean, standard deviation, interval.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when films and features are not there
 #   yet, half a minute afterwards. On a Colab T4 about the same (an estimate): little of it runs on a GPU.
+# - **Modules:** `medbridge/metrics/evaluate.py`, `medbridge/metrics/thresholds.py` ·
+#   **tests:** `tests/metrics/test_evaluate.py`, `tests/metrics/test_thresholds.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698) reports AUC; that is **[paper]**. Intervals, paired tests, thresholds, calibration
 #   and subgroups are **[ours]**.
 #
@@ -30,7 +32,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from medbridge import MedBridge, load_benchmark, paired_difference, plots, widgets
+from medbridge import MedBridge, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.metrics.bootstrap import bootstrap_aucs
 from medbridge.metrics.calibration import brier, ece, fit_temperature, reliability
@@ -39,6 +41,7 @@ from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate
 from medbridge.metrics.subgroups import subgroup_table
 from medbridge.metrics.thresholds import f1_at, f1_thresholds, operating_points, sensitivity_at_specificity
 from medbridge.predict import predict
+from medbridge.viz import plots, widgets
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -254,7 +257,7 @@ films_each = [1, 2, 4, 8]
 width = pd.DataFrame([widths(m) for m in films_each], index=pd.Index(films_each, name="films a patient"))
 width["too narrow by"] = width["patient"] / width["film"]
 print(width.round(2).to_string())
-assert width.loc[1, "too narrow by"] == 1.0  # one film a patient: the same draws
+assert width.loc[1, "too narrow by"] == 1.0  # one film per patient: the same draws
 assert width["too narrow by"].is_monotonic_increasing and width.loc[8, "too narrow by"] > 1.7
 
 # %% tags=["nbval-ignore-output"]
@@ -270,7 +273,7 @@ fig
 
 # %% [markdown]
 # **What to see.** By film the interval shrinks as films are added, as if they were new patients. By patient it shrinks little: the
-# number of *patients* is what limits our knowledge. On the test films of section 1, with one to three films a patient:
+# number of *patients* is what limits our knowledge. On the test films of section 1, with one to three films per patient:
 
 # %% tags=["nbval-ignore-output"]
 for how, groups in (("film", None), ("patient", patients)):
@@ -373,7 +376,7 @@ assert my_delong(t8, s8)[1] < 0.7 * by_patient
 #
 # A department needs a yes or a no. At a **threshold** each film becomes one of four:
 #
-# | | told yes | told no |
+# | | predicted positive | predicted negative |
 # |---|---|---|
 # | **with the finding** | true positive, TP | false negative, FN |
 # | **without** | false positive, FP | true negative, TN |
@@ -425,8 +428,8 @@ plots.threshold_view(t, s, 0.5, title="Pneumonia, synthetic test films: a high t
 #
 # ### Exercise 7.2: a threshold that keeps its promise
 # ★★☆, 15 minutes. A department accepts one false alarm in ten. Write `threshold_for(y, scores, specificity)` for one label on
-# *validation* films: the **lowest** of the observed scores that, used as a threshold (`scores >= threshold` is told yes), reaches at least this
-# specificity. If even the highest score is too low, return `np.inf`: nobody is told yes.
+# *validation* films: the **lowest** of the observed scores that, used as a threshold (`scores >= threshold` is predicted positive), reaches at least this
+# specificity. If even the highest score is too low, return `np.inf`: nobody is predicted positive.
 #
 # <details><summary>Hint</summary>
 # Specificity rises with the threshold. Try the observed scores from low to high and stop at the first that is good enough. A quantile that
@@ -503,7 +506,7 @@ assert (decided["F1 if chosen on test"] >= decided["F1"] - 1e-12).all()  # by co
 #
 # ## 7. Can the probabilities be believed?
 #
-# Of the films that are told 0.3, three in ten should have the finding: that is **calibration**. Two numbers:
+# Of the films that are given 0.3, three in ten should have the finding: that is **calibration**. Two numbers:
 #
 # $$\mathrm{Brier} = \frac1n \sum_i (p_i - y_i)^2, \qquad \mathrm{ECE} = \sum_{b} \frac{n_b}{n}\, \big|\bar p_b - \bar y_b\big|$$
 #
@@ -726,7 +729,7 @@ fig
 #
 # ## 10. Who is missed? Bias at one threshold
 #
-# A mean AUC ranks films inside a group. A patient is told yes or no by **one threshold for all**, and there two groups can fare
+# A mean AUC ranks films inside a group. A patient is predicted positive or negative by **one threshold for all**, and there two groups can fare
 # differently though each is ranked equally well. The number to look at is the **miss rate** (false negative rate) of each group $G$ at the
 # threshold $t$:
 #
@@ -752,11 +755,11 @@ for name in ("North", "South"):
 #
 # ### Exercise 7.4: the miss rate of every group
 # ★★☆, 15 minutes. Write `miss_rates(y, p, mask, group, threshold)` for one finding; all arrays have shape `(n,)`. Return a dictionary: each
-# group's name with its miss rate over the films whose label is **known**; NaN for a group without a known positive film. A film is told
+# group's name with its miss rate over the films whose label is **known**; NaN for a group without a known positive film. A film is predicted
 # positive where `p >= threshold`.
 #
 # <details><summary>Hint</summary>
-# For each of <code>np.unique(group)</code>: the films that are in the group, known and positive; then the mean of "told no" over them. The
+# For each of <code>np.unique(group)</code>: the films that are in the group, known and positive; then the mean of "predicted negative" over them. The
 # mean of nothing is no zero.
 # </details>
 

@@ -13,6 +13,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one when the films and features
 #   are there. On a Colab T4 about one minute (an estimate). The full profile runs every method on more films and takes hours on a CPU
 #   (an estimate).
+# - **Module:** `medbridge/baselines/` · **test:** `tests/baselines/`
 # - **Papers:** CoOp, CoCoOp, CLIP-Adapter, Tip-Adapter, VPT, MaPLe, LoRA, MVFA; each module in `medbridge/baselines` names its own and
 #   says where it departs from the authors' code. What this course decides is marked **[ours]**.
 #
@@ -35,7 +36,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, plots, widgets
+from medbridge import FocalSampler, create_expert, load_benchmark
 from medbridge.baselines import TRIES, create_baseline, list_baselines
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.clip_adapter import FeatureAdapter
@@ -52,6 +53,7 @@ from medbridge.model import AdapterConfig
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.studies.published import published_markdown, published_table
 from medbridge.train import TrainConfig
+from medbridge.viz import plots, widgets
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -66,7 +68,7 @@ rng = seed_everything(0)
 # | what you would do | method | what is trained |
 # |---|---|---|
 # | nothing at all | zero-shot; k-NN; Tip-Adapter | nothing |
-# | put a classifier on frozen features | linear probe | one weight a feature and label |
+# | put a classifier on frozen features | linear probe | one weight per feature and label |
 # | change the **text side** | CoOp, CoCoOp | the words around a label |
 # | change the **feature** that comes out | CLIP-Adapter, Tip-Adapter-F | a small network after the tower; the cache's keys |
 # | change the **tower** from inside | VPT, LoRA, MVFA-style adapters, fine-tuning | prompts, low-rank updates, adapters, the last block |
@@ -91,7 +93,7 @@ def intervention_map():
     for start, end in (((1.6, 4.4), (2.1, 4.4)), ((3.8, 4.4), (4.3, 4.4)), ((6.0, 4.4), (6.5, 4.4)), ((8.3, 4.4), (9.3, 3.2)),
                        ((3.8, 1.4), (4.3, 1.4)), ((6.0, 1.4), (6.5, 1.4)), ((8.3, 1.4), (9.3, 2.6))):
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "0.4"})
-    colour = dict(zip(("text", "feature", "tower", "both", "none"), plots._COLOURS, strict=False))
+    colour = dict(zip(("text", "feature", "tower", "both", "none"), plots.COLOURS, strict=False))
     marks = [(2.95, 0.35, "CoOp, CoCoOp", "text"), (7.4, 5.55, "CLIP-Adapter,\nTip-Adapter(-F), k-NN", "feature"),
              (10.5, 4.05, "linear probe\n(in place of text)", "feature"), (2.95, 5.55, "VPT", "tower"),
              (4.05, 3.3, "LoRA, MVFA-style adapters", "tower"), (5.15, 5.55, "fine-tuning", "tower"),
@@ -334,13 +336,13 @@ def draw_cache(alpha, beta):
     left.hist(similarity, bins=40, density=True, color="0.85")
     left.set(xlabel="cosine of validation and training films", ylabel="films (grey)")
     twin = left.twinx()
-    twin.plot(at, np.exp(-beta * (1 - at)), color=plots._COLOURS[0])
+    twin.plot(at, np.exp(-beta * (1 - at)), color=plots.COLOURS[0])
     twin.set(ylabel="affinity (line)", ylim=(0, 1.05))
     part = alpha * torch.exp(-beta * (1 - f["val"] @ f["train"].T)) @ values
     scores = {"words": zero_shot["val"], "cache": part, "both": zero_shot["val"] + part}
     for i, (name, score) in enumerate(scores.items()):
         right.bar(np.arange(len(LABELS)) + 0.27 * (i - 1), auc(y["val"].numpy(), score.numpy(), mask["val"].numpy()), 0.25,
-                  color=plots._COLOURS[i], label=name)
+                  color=plots.COLOURS[i], label=name)
     right.axhline(0.5, color="0.5", linestyle="--", linewidth=0.8)
     right.set_xticks(range(len(LABELS)), LABELS, rotation=20, ha="right", fontsize=8)
     right.set(ylabel="validation AUC", ylim=(0, 1))
@@ -516,8 +518,8 @@ assert (np.diff(told.mean(axis=0)) >= -1e-12).all()  # on validation, more tries
 # %% tags=["nbval-ignore-output"]
 fig = Figure(figsize=(6.4, 3.2), layout="constrained")
 ax = fig.subplots()
-ax.plot(tried, told.mean(axis=0), color=plots._COLOURS[0], label="on validation, where it was chosen")
-ax.plot(tried, true.mean(axis=0), color=plots._COLOURS[1], linestyle="--", label="the same setting on test")
+ax.plot(tried, told.mean(axis=0), color=plots.COLOURS[0], label="on validation, where it was chosen")
+ax.plot(tried, true.mean(axis=0), color=plots.COLOURS[1], linestyle="--", label="the same setting on test")
 ax.axvline(TRIES, color="0.6", linewidth=0.8)
 ax.text(TRIES * 1.1, ax.get_ylim()[0], f"{TRIES} tries", fontsize=8, color="0.4", va="bottom")
 ax.set(xscale="log", xlabel="settings tried", ylabel="mean AUC of the best so far", title="Tip-Adapter, 200 random orders (synthetic films)")
@@ -571,7 +573,7 @@ check("8.3", leaking)
 # validation (the first, where two tie); return the mean over seeds of the kept settings' test AUCs.
 #
 # <details><summary>Hint</summary>
-# <code>val.argmax(axis=1)</code> gives one column a row; <code>test[rows, columns]</code> picks one number from each row.
+# <code>val.argmax(axis=1)</code> gives one column per row; <code>test[rows, columns]</code> picks one number from each row.
 # </details>
 
 # %%

@@ -13,6 +13,8 @@
 # - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, seconds when the films and
 #   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
 #   on a GPU (an estimate).
+# - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment/` ·
+#   **tests:** `tests/data/test_tasks.py`, `tests/studies/test_experiment.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
 #   and binary, with 1 %, 10 % and 100 % of the labels. Where this course decides what the paper leaves open, the text says **[ours]**.
 #
@@ -141,7 +143,7 @@ print("NIH alone:", ", ".join(label for label in nih if canonical(label) not in 
 #
 # ### Exercise 9.1: pair the labels
 # ★☆☆, 5 minutes. Write `shared_pairs(train, test, same)`: `same` maps unusual names to usual ones (`{"Pleural Effusion":
-# "Effusion"}`); names that it lacks mean themselves. Return a list of pairs (training name, test name), one a shared finding, in
+# "Effusion"}`); names that it lacks mean themselves. Return a list of pairs (training name, test name), one per shared finding, in
 # the order of `train`.
 #
 # <details><summary>Hint</summary>
@@ -381,7 +383,7 @@ print("a third call trains nothing")
 # %% [markdown]
 # ## 5. Reading the results
 #
-# The result is a **tidy table**: one row a task, source, target, label, budget, method and seed. Every question is then one line of
+# The result is a **tidy table**: one row per task, source, target, label, budget, method and seed. Every question is then one line of
 # pandas.
 
 # %% tags=["nbval-ignore-output"]
@@ -422,7 +424,7 @@ figures.budget_curves(found.averages, "in-domain multi-label")
 
 # %% [markdown]
 # **How to read it.** Zero-shot is a flat line: it has no use for labels. With enough films the others rise to the right. In the
-# default profile, with 18 to 23 test films a panel, a line may as well fall: the intervals are as wide as everything that one would
+# default profile, with 18 to 23 test films per panel, a line may as well fall: the intervals are as wide as everything that one would
 # like to see. That is not a fault of the drawing. It is the honest answer of so few films.
 #
 # ### What does it cost to move?

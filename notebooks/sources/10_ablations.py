@@ -14,6 +14,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
 #   cores (an estimate).
+# - **Module:** `medbridge/studies/ablate/` · **test:** `tests/studies/test_ablate.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
 #   left open by the paper and chosen in this course: **[ours]**.
 #
@@ -34,13 +35,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, widgets
+from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import thin_training
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.studies.ablate import FACTORS, Base, cost_plot, forest_plot, holm, plan, run_ablation
 from medbridge.train import fit
+from medbridge.viz import widgets
 
 rng = seed_everything(0)
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/ablate_live")
@@ -183,7 +185,7 @@ print("the study's rows are what we trained by hand; what is finished is not tra
 forest_plot(study.table, study.caption)
 
 # %% [markdown]
-# A **forest plot**: one line a variant, its interval against the line of no difference. The left half is for choosing, the right half
+# A **forest plot**: one line per variant, its interval against the line of no difference. The left half is for choosing, the right half
 # only for reporting. A study that chooses by the test column has no test column left.
 #
 # ### Exercise 10.1: how many trainings?
@@ -432,7 +434,7 @@ forest_plot(table, caption)
 # A part that gains little may still be right where it costs nothing; one that gains a little more may be wrong where it doubles the bill.
 # AUC against training time, and against trained parameters:
 
-# %% alt="mean validation AUC of each variant against its training time (left) and its trained parameters (right), a marker a factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
+# %% alt="mean validation AUC of each variant against its training time (left) and its trained parameters (right), a marker per factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
 cost_plot(table, caption)
 
 # %% [markdown]

@@ -12,6 +12,7 @@
 #   [03](03_focal_sampling.ipynb) (views); Query Encoder and mixture (notebooks 04 and 05) help.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
 #   On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
+# - **Modules:** `medbridge/explain/attention.py`, `medbridge/explain/localisation.py` · **test:** `tests/explain/test_localisation.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
 #   **[ours]**, after the works that each section names.
 #
@@ -34,7 +35,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from medbridge import MedBridge, load_benchmark, paired_difference, plots, plots_explore
+from medbridge import MedBridge, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.explain.attention import explain
 from medbridge.explain.localisation import localisation_table
@@ -42,6 +43,8 @@ from medbridge.explain.occlusion import film_logits, hide_cells, move_cells, occ
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.predict import predict
+from medbridge.viz import explore as plots_explore
+from medbridge.viz import plots
 from medbridge.viz.widgets import explore_attention, explore_router
 
 rng = seed_everything(0)

@@ -11,6 +11,7 @@
 # - **Prerequisites:** notebooks [03](03_focal_sampling.ipynb) (views) and [09](09_adaptation_tasks.ipynb) (tasks).
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores. The full profile prints what to expect on a
 #   Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
+# - **Modules:** `medbridge/train.py`, `medbridge/features/cache.py` · **tests:** `tests/test_train.py`, `tests/features/test_cache.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
 #   possible. How they are cached and how training resumes is **[ours]**.
 #
@@ -34,17 +35,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import notebook_launcher
+from medbridge.features.passes import DrawnFilms
 
-from medbridge import MedBridge, create_expert, load_benchmark, plots
+from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import BenchmarkRef, make_targets, one_label
 from medbridge.features.budget import cost_of_run, run_cost_table
 from medbridge.features.cache import compute_features
-from medbridge.features.passes import DrawnFilms
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.predict import predict
 from medbridge.train import TrainConfig, fit
+from medbridge.viz import plots
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -92,7 +94,7 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # ## 2. What will it cost?
 #
 # A frozen expert sees every view once. With $n$ films of $V$ views, and maps of $P_l$ tokens of width $d_l$ at the depths $l$ that
-# the queries read, float16 takes two bytes a number:
+# the queries read, float16 takes two bytes per number:
 #
 # $$\text{cache} = 2\, n\, V \sum_{k} \Big( \sum_{l \in D_k} P_l\, d_l + \text{summary}_k \Big) \text{ bytes}, \qquad
 # t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
@@ -116,7 +118,7 @@ print(run_cost_table(cost))
 # (tokens, width) of each depth that is kept.
 #
 # <details><summary>Hint</summary>
-# Two bytes a number; every view of every film has all the maps.
+# Two bytes per number; every view of every film has all the maps.
 # </details>
 
 # %%
@@ -217,7 +219,7 @@ print("the shares of a step's parts add up to one")
 # %% [markdown]
 # ### Exercise 12.2: the weights of the parts
 # ★★☆, 10 minutes. Write `part_weights(mask, parts)`: `mask` is a boolean array (films, labels), True where the label is known; `parts`
-# lists arrays of film numbers. Return one weight a part, such that the weighted sum of the parts' masked means is the masked
+# lists arrays of film numbers. Return one weight per part, such that the weighted sum of the parts' masked means is the masked
 # mean of the whole step. A part, or a whole step, may hold no known label.
 #
 # <details><summary>Hint</summary>

@@ -12,6 +12,7 @@
 #   [04](04_query_encoder.ipynb) to [08](08_baselines.ipynb) explain the parts that are extended here.
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less when films and features
 #   are there. On a Colab T4 about one minute (an estimate).
+# - **Module:** `medbridge/extras/` · **test:** `tests/extras/`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
 #   system is said at its place; everything else is **[ours]**.
 #
@@ -31,7 +32,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from medbridge import FocalSampler, MedBridge, create_expert, load_benchmark, paired_difference, plots, widgets
+from medbridge import FocalSampler, MedBridge, create_expert, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe
 from medbridge.baselines.mvfa import MVFA
 from medbridge.course import check, full_profile, seed_everything
@@ -58,6 +59,7 @@ from medbridge.moe import Router
 from medbridge.predict import predict
 from medbridge.prompts import class_prompts
 from medbridge.train import TrainConfig
+from medbridge.viz import plots, widgets
 
 logging.getLogger().setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=UserWarning)

@@ -31,7 +31,7 @@ def test_a_chapter_keeps_the_form(source):
     cells = nbformat.read(build.target(source), 4).cells
     opening, text = cells[0].source, "\n".join(c.source for c in cells)
     assert opening.startswith(f"# {source.stem[:2]} ")
-    parts = ["colab-badge.svg", "**What you will build:**", "- **Prerequisites:**", "- **Time:**", "- **Paper"]
+    parts = ["colab-badge.svg", "**What you will build:**", "- **Prerequisites:**", "- **Time:**", "- **Module", "- **Paper"]
     places = [opening.find(part) for part in parts]
     assert -1 not in places and places == sorted(places), f"the opening has not {parts} in this order"
     assert f"about {build.reading_minutes(source)} minutes to read and solve;" in opening
@@ -39,6 +39,16 @@ def test_a_chapter_keeps_the_form(source):
     assert cells[1].source.startswith("# Set-up") and build.repository() in cells[1].source
     assert "## Summary" in text and "### Exercise" in text
     assert (build.SOURCES / "solutions" / source.name).exists()
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda s: s.stem)
+def test_a_chapter_names_the_modules_that_it_ends_in_and_their_tests(source):
+    line = re.search(r"^- (\*\*Modules?:\*\*.*?)^- ", build.render(source).cells[0].source, re.MULTILINE | re.DOTALL)[1]
+    modules, tests = (re.findall(r"`([^`]+)`", part) for part in line.split("·"))
+    assert modules and tests and line.count("·") == 1
+    assert all(name.startswith("medbridge/") for name in modules) and all(name.startswith("tests/") for name in tests)
+    for name in (*modules, *tests):
+        assert (ROOT / name).exists(), f"{source.name} names {name}"
 
 
 def test_five_notebooks_or_more_have_a_widget_and_every_widget_says_what_stands_in_for_it():

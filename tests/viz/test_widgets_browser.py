@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medbridge import FocalSampler, MedBridge, load_benchmark, widgets
+from medbridge import FocalSampler, MedBridge, load_benchmark
 from medbridge.features.cache import compute_features
+from medbridge.viz import widgets
 model = MedBridge.load({str(ROOT / "data" / "quickstart")!r})
 films = load_benchmark("phantom", n_films=3, workers=1)
 embedded = compute_features(films, list(model.experts), [[], []], FocalSampler(local=False), progress=False, workers=0)

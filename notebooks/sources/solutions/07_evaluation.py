@@ -76,7 +76,7 @@ check("7.3", holm)
 
 # %% [markdown]
 # ### Exercise 7.4: the miss rate of every group
-# Of the films that are known to be positive, those that are told no. A group without any has no rate, and certainly not the rate 0.
+# Of the films that are known to be positive, those that are predicted negative. A group without any has no rate, and certainly not the rate 0.
 
 # %%
 def miss_rates(y, p, mask, group, threshold):

@@ -16,7 +16,7 @@ from medbridge.course import check
 
 # %% [markdown]
 # ### Exercise 8.2: what does LoRA cost?
-# $A$ has one row for each of the $r$ directions and one column an input; $B$ one row an output and $r$ columns. A convolution is a linear layer
+# $A$ has one row for each of the $r$ directions and one column per input; $B$ one row per output and $r$ columns. A convolution is a linear layer
 # whose inputs are the whole window.
 
 # %%

@@ -19,7 +19,7 @@ from medbridge.course import check
 # %% [markdown]
 # ### Exercise 10.1: how many trainings?
 # One factor at a time: one default, shared by all factors, and each level that is not the default's. A factorial: one cell for every
-# combination. Each cell is trained once a seed.
+# combination. Each cell is trained once per seed.
 #
 # $$n_\text{one} = S\Big(1 + \sum_f (L_f - 1)\Big), \qquad n_\text{all} = S \prod_f L_f$$
 

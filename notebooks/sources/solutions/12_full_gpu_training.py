@@ -18,7 +18,7 @@ from medbridge.course import check
 
 # %% [markdown]
 # ### Exercise 12.1: the size of a cache
-# Two bytes a number, and every view of every film has the maps of all depths.
+# Two bytes per number, and every view of every film has the maps of all depths.
 
 # %%
 def cache_gigabytes(films, views, maps):
