@@ -3,8 +3,6 @@
 Attention shows where information was read, not that it was the cause of a score; it is a picture to think with, no proof.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ same place, and a map that points there on every film beats the chance of random
 a stricter comparison: what the maps of the same label on other patients' films score on this film's boxes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,8 +22,7 @@ from medbridge.model import MedBridge
 
 __all__ = ["Maps", "film_scores", "localisation_table"]
 
-Maps = Callable[[np.ndarray], Callable[[str], np.ndarray]]
-"""A film ``(H, W)`` in [0, 1] -> (label -> map ``(rows, columns)``)."""
+Maps = Callable[[np.ndarray], Callable[[str], np.ndarray]]  # a film (H, W) in [0, 1] -> (label -> map (rows, columns))
 
 
 def film_scores(maps: Maps, benchmark: Benchmark, labels: Sequence[str], seed: int = 0, progress: bool = True) -> pd.DataFrame:
@@ -76,19 +73,17 @@ def localisation_table(
 ) -> pd.DataFrame:
     """Pointing game and IoU of a trained model's query attention, or of maps of any source, on all films that have boxes.
 
-    Returns:
-        One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean
-        with its interval (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it (hit_gain_lo
-        ...); what other patients' maps score (hit_other) and the interval of the gain over them (hit_other_gain_lo ...),
-        NaN for a label of one patient. Intervals are over patients; other patients' maps are taken as given.
+    One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean with
+    its interval (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it (hit_gain_lo ...);
+    what other patients' maps score (hit_other) and the interval of the gain over them (hit_other_gain_lo ...), NaN for a label of
+    one patient. Intervals are over patients; other patients' maps are taken as given.
     """
     maps = (lambda film: explain(source, film).heatmap) if isinstance(source, MedBridge) else source
     labels = tuple(source.labels if labels is None else labels)
     films = film_scores(maps, benchmark, labels, seed, progress)
     rows = []
-    for label, own in ((label, films[films["label"] == label]) for label in labels):
-        if own.empty:
-            continue
+    for label in (label for label in labels if (films["label"] == label).any()):
+        own = films[films["label"] == label]
         row = {"label": label, "films": len(own), "patients": own["patient"].nunique()}
         for name in ("hit", "iou"):
             score, chance, other = own[name], own[f"{name}_chance"], own[f"{name}_other"]

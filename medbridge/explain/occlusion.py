@@ -7,8 +7,6 @@ Hiding anything at all moves a score, so each film is compared with itself, hidd
 place; and *other*, the brightest cells of the label's map on another patient's film, where such findings usually are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,13 +70,10 @@ def occlusion_table(
 ) -> pd.DataFrame:
     """How far the logit of a finding that is present falls when a share of the map's cells is hidden; no boxes are needed.
 
-    Each film is compared with ``draws`` random places and with the maps of as many other patients.
-
-    Returns:
-        One row per label (default: the model's that the benchmark has), and 'all' of them: label, films, patients, drop (the
-        logit falls by this much with the brightest cells hidden), drop_lo, drop_hi, drop_moved, drop_other (with the cells of
-        comparison hidden), and the differences with their intervals (gain_moved, gain_moved_lo, gain_moved_hi, gain_other ...).
-        NaN where no other patient has the label.
+    Each film is compared with ``draws`` random places and with the maps of as many other patients. One row per label (default:
+    the model's that the benchmark has), and 'all' of them: label, films, patients, drop (the logit falls by this much with the
+    brightest cells hidden), drop_lo, drop_hi, drop_moved, drop_other (with the cells of comparison hidden), and the differences
+    with their intervals (gain_moved, gain_moved_lo, gain_moved_hi, gain_other ...), NaN where no other patient has the label.
     """
     wanted = [label for label in (model.labels if labels is None else labels) if label in benchmark.labels]
     present = benchmark.table[wanted].to_numpy(dtype=np.float64) == 1
@@ -107,9 +102,8 @@ def occlusion_table(
         parts.append(drops.pivot_table("by", "label", "kind", sort=False).assign(patient=patients[i]))
     films = pd.concat(parts).reset_index().reindex(columns=["label", "patient", "drop", "moved", "other"])
     rows = []
-    for label, own in (*((label, films[films["label"] == label]) for label in wanted), ("all", films)):
-        if own.empty:
-            continue
+    for label in (*(label for label in wanted if (films["label"] == label).any()), "all"):
+        own = films if label == "all" else films[films["label"] == label]
         drop = own["drop"]
         lo, hi = mean_intervals([drop, drop - own["moved"], drop - own["other"]], own["patient"], n_boot, seed)
         row = {"label": label, "films": len(own), "patients": own["patient"].nunique(), "drop": drop.mean(), "drop_lo": lo[0],

@@ -9,8 +9,6 @@ of a label is read off the difference of its two logits,
 with t chosen on validation pairs. The comparison is the later film alone: who only looks at it also knows something about change.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

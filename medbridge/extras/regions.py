@@ -8,8 +8,6 @@ Either map may be no better than chance: measure it (:mod:`medbridge.explain.loc
 The shipped adapter's queries look at the same places whatever is asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

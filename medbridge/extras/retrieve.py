@@ -1,16 +1,13 @@
 r"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
 
 After MMed-RAG (Xia et al., arXiv 2410.13085). Theirs: reports of similar images are retrieved for a language model, with a
-retriever for each medical domain, a choice of how many contexts to keep, and preference fine-tuning. Ours: no language model.
-The retrieved films and their labels are the evidence themselves, shown beside a prediction and never mixed into it. A patient's
-own films are left out: they would come first and show nothing new.
+retriever for each medical domain, a choice of how many to keep, and preference fine-tuning. Ours: the films and their labels
+are the evidence, shown beside a prediction. A patient's own films are left out: they would come first and show nothing new.
 
 The router is after MedAlign (Chen et al., arXiv 2510.21093), which routes a question to one language model by the similarity of
 its image and text with what each expert has seen. Theirs: that retrieval should choose the expert. Ours: the soft weights, and
 that they follow the experts' losses on the nearest films.
 """
-
-from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
@@ -45,9 +42,7 @@ def query_vectors(model: MedBridge, films: CachedFilms) -> np.ndarray:
 
 def summary_vectors(films: CachedFilms) -> np.ndarray:
     """One unit vector per film from the frozen summaries, experts side by side: float32 ``(n, sum d)``; nothing was trained."""
-    parts = [torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.depths))]
-    # what all films share would drown what tells them apart; the index centres by its own mean
-    return torch.cat([F.normalize(p, dim=1) for p in parts], dim=1).div(len(parts) ** 0.5).numpy()
+    return joint_vectors([torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.depths))]).numpy()
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,10 @@ class Neighbours:
 
 
 class FilmIndex:
-    """n films to look up, each by a vector ``(n, d)``, centred by their mean and normalised; search is one matrix product."""
+    """n films to look up, each by a vector ``(n, d)``; search is one matrix product.
+
+    Vectors are centred by their mean, as what all films share would drown what tells them apart, and normalised; so are queries.
+    """
 
     def __init__(self, benchmark: Benchmark, vectors: np.ndarray) -> None:
         vectors = np.asarray(vectors, dtype=np.float32)
@@ -131,15 +129,10 @@ class RetrievalRouter(nn.Module):
         g_kc  proportional to  base_kc exp(-L_kc / T),    L_kc = similarity-weighted mean loss of expert k on label c
                                                                  over the M nearest films of the memory
 
-    Where no neighbour has a known label, the base weights stand. Films that the experts were trained on flatter them all; a
-    memory of held-out films is fairer, and smaller. A film that is itself in the memory is not its own neighbour; other films of
-    its patient are neighbours, so never score the patients of the memory.
-
-    Args:
-        base: the router that gives the weights before the memory is asked.
-        vectors: ``(n, sum w)`` of :func:`joint_vectors`, one per film of the memory.
-        losses: ``(n, K, C)`` binary cross-entropy of each expert's own prediction. known: bool ``(n, C)``.
-        neighbours: M, in 1..n. temperature: T, above 0; large values leave the base weights as they are.
+    ``base`` gives the weights before the memory is asked; they stand where no neighbour has a known label. The memory of n films
+    is ``vectors`` ``(n, sum w)`` of :func:`joint_vectors`, ``losses`` ``(n, K, C)`` (binary cross-entropy of each expert's own
+    prediction) and ``known``, bool ``(n, C)``. Films that the experts were trained on flatter them all; held-out ones are fairer,
+    and fewer. A film is not its own neighbour, but other films of its patient are: never score the patients of the memory.
     """
 
     def __init__(

@@ -8,8 +8,6 @@ the logit of a grey value is a density up to those two numbers, so
 is the same patient in another X-ray room. On a real film it is a model of a shift, not a second exposure.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import expit, logit
 

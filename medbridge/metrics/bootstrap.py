@@ -3,8 +3,6 @@
 Arrays are those of :mod:`medbridge.metrics.evaluate`: y, scores and mask, each ``(n, C)``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

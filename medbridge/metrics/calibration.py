@@ -4,8 +4,6 @@ Of the films that get a probability of 0.3, three in ten should have the finding
 Arrays and errors are those of :mod:`medbridge.metrics.evaluate`; all known film-label pairs count alike.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

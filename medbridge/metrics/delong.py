@@ -9,8 +9,6 @@ and n negatives Y, and r the midranks among all and among their own class,
 It takes every film as independent: where patients have several, report the intervals of :mod:`medbridge.metrics.evaluate`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -7,8 +7,6 @@ NaN, 'undefined', and left out of the mean. A chance value of 0.5 in its place w
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass

@@ -6,8 +6,6 @@ score when it is laid over the film at random, all shifts being equally likely a
 other: for the pointing game that is the boxes' share of the film, for IoU the mean over all shifts.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from medbridge.errors import EvaluationError

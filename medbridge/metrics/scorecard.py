@@ -5,8 +5,6 @@ calibration. The threshold of F1 comes from the validation split. Sensitivity at
 own ROC curve, as is usual: it is a point of that curve, not a decision that was made beforehand.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +17,7 @@ from medbridge.metrics.thresholds import f1_at, sensitivity_at_specificity
 
 __all__ = ["SPECIFICITY", "Scorecard", "make_scorecard"]
 
-SPECIFICITY = 0.9
-"""The specificity at which a scorecard gives the sensitivity."""
+SPECIFICITY = 0.9  # at which a scorecard gives the sensitivity
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ Every group is measured on the same resamples of the patients, so that the gap b
 interval of its own. A gap shows that the scores differ on these films; it does not say why (a group may hold harder films).
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,22 +14,18 @@ from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.metrics.evaluate import auc
 
-__all__ = ["SUBGROUP_COLUMNS", "age_band", "known_subgroups", "subgroup_table"]
+__all__ = ["SUBGROUP_COLUMNS", "known_subgroups", "subgroup_table"]
 
-SUBGROUP_COLUMNS = ("sex", "age", "view", "ap_pa", "hospital")
-"""Columns of a benchmark's table that are looked at where they are there."""
-
-
-def age_band(ages: Iterable[float]) -> pd.Series:
-    """'40-59' and the like for each age in years; missing where it is unknown or below 0."""
-    years = pd.to_numeric(pd.Series(list(ages)), errors="coerce")
-    bands = pd.cut(years, [0, 18, 40, 60, 80, np.inf], right=False, labels=["0-17", "18-39", "40-59", "60-79", "80+"])
-    return bands.astype(object)
+SUBGROUP_COLUMNS = ("sex", "age", "view", "ap_pa", "hospital")  # looked at where a benchmark's table has them
 
 
 def _groups(table: pd.DataFrame, column: str) -> pd.Series:
-    """The group of each film, missing where it is blank; age as its band."""
-    return age_band(table[column]) if column == "age" else pd.Series(table[column].to_numpy())
+    """The group of each film, missing where it is blank; age in years as its band, '40-59' and the like."""
+    values = table[column].reset_index(drop=True)
+    if column != "age":
+        return values
+    names = ["0-17", "18-39", "40-59", "60-79", "80+"]
+    return pd.cut(pd.to_numeric(values, errors="coerce"), [0, 18, 40, 60, 80, np.inf], right=False, labels=names).astype(object)
 
 
 def known_subgroups(benchmark: Benchmark) -> list[str]:
@@ -45,11 +39,9 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """Macro AUC of each group by scores ``(n, C)``, and the gap to the other films; films whose column is blank are left out.
 
-    ``columns`` are by default those of :data:`SUBGROUP_COLUMNS` that the benchmark's table has; ``age`` is cut into bands.
-
-    Returns:
-        One row per group: column, group, films, patients, labels (how many have both classes in the group), auc, lo, hi (95 %);
-        then gap, gap_lo, gap_hi: group minus others, the mean over the labels that are defined in both; NaN where there is none.
+    ``columns`` are by default those of :data:`SUBGROUP_COLUMNS` that the benchmark's table has. One row per group: column, group,
+    films, patients, labels (how many have both classes in the group), auc, lo, hi (95 %); then gap, gap_lo, gap_hi: group minus
+    others, the mean over the labels that are defined in both; NaN where there is none.
     """
     table = benchmark.table
     names = [c for c in SUBGROUP_COLUMNS if c in table.columns] if columns is None else list(columns)

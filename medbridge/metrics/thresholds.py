@@ -5,8 +5,6 @@ split: chosen on the test split, its F1 would be too good. What films of one cla
 those of :mod:`medbridge.metrics.evaluate`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve

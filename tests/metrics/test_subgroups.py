@@ -7,7 +7,7 @@ import pytest
 from medbridge.data import Benchmark
 from medbridge.errors import MedBridgeError
 from medbridge.metrics.evaluate import auc, bootstrap_auc
-from medbridge.metrics.subgroups import age_band, subgroup_table
+from medbridge.metrics.subgroups import _groups, subgroup_table
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def test_subgroups_are_their_own_evaluations(people):
 
 
 def test_age_bands():
-    assert age_band([0, 17, 18, 59.5, 60, 80, 101, np.nan, "x", -1]).fillna("unknown").tolist() == [
+    films = pd.DataFrame({"age": [0, 17, 18, 59.5, 60, 80, 101, np.nan, "x", -1]})
+    assert _groups(films, "age").fillna("unknown").tolist() == [
         "0-17", "0-17", "18-39", "40-59", "60-79", "80+", "80+", "unknown", "unknown", "unknown"]
 
 
