@@ -56,8 +56,8 @@ def _info(args: argparse.Namespace) -> None:
 
 def _fetch(args: argparse.Namespace) -> None:
     files = fetch_expert(args.name, args.to)
-    for file in files:
-        print(f"{file.path}  {'was here' if file.was_here else f'checksum {file.checksum} as the hub states it'}")
+    for path, checksum in files.items():
+        print(f"{path}  {f'checksum {checksum} as the hub states it' if checksum else 'was here'}")
     if not files:
         print(f"{args.name} is shipped; nothing to fetch")
 

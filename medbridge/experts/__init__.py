@@ -8,7 +8,6 @@ transformers CLIP or SigLIP) or ``hf:ORG/REPO+TEXT`` (the vision tower of any ot
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -30,17 +29,13 @@ __all__ = ["ALIASES", "PRECISIONS", "SENTENCE_ENCODERS", "BlockWeights", "Expert
 
 
 def tiny_experts_folder() -> Path:
-    """Folder of the shipped weights: in a checkout ``data/tiny_experts``, in an installed wheel beside the package.
-
-    Raises:
-        ExpertError: neither is there.
-    """
-    here = Path(__file__).resolve().parents[1]
-    for folder in (os.environ.get("MEDBRIDGE_TINY_EXPERTS"), here.parent / "data" / "tiny_experts", here / "_tiny_experts"):
-        if folder and Path(folder).is_dir():
-            return Path(folder)
+    """Folder of the shipped weights: in a checkout ``data/tiny_experts``, in an installed wheel beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent / "data" / "tiny_experts", package / "_tiny_experts"):
+        if folder.is_dir():
+            return folder
     raise ExpertError("the shipped tiny experts were not found; they lie in data/tiny_experts of the repository: "
-                      "install with `pip install -e .` from a clone, or set MEDBRIDGE_TINY_EXPERTS to that folder")
+                      "install with `pip install -e .` from a clone")
 
 
 def create_expert(
@@ -52,14 +47,11 @@ def create_expert(
     Args:
         name: an alias of :func:`list_experts`, or a written-out name (see the module).
         device: where to put it.
-        size: input resolution R; default the pre-training one. Position embeddings are interpolated. The expert is then
-            called ``NAME@SIZE``, a name that builds it again.
+        size: input resolution R, to which position embeddings are interpolated; default the pre-training one. The expert is
+            then called ``NAME@SIZE``, a name that builds it again.
         weights: file, or folder where the model's hub has a folder, to load instead of looking in the folder that
             ``MEDBRIDGE_WEIGHTS`` names and on the hub. An adapter does not store the path: load it with the expert itself.
         precision: what the frozen tower computes in: 'float32', 'bfloat16' or 'float16'. An adapter records it.
-
-    Returns:
-        The expert, in eval mode, with ``requires_grad`` off everywhere.
 
     Raises:
         ExpertError: unknown name (with the nearest known one), weights missing (with the file and its place) or of another

@@ -8,6 +8,7 @@ trained (paper, section 3: "frozen VLM").
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,10 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 
-__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps", "Tokens", "grid_tokens"]
+__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a frozen tower may compute in; below float32 under autocast."""
-
-Tokens = tuple[list[Tensor], list[tuple[int, int]], Any]
-"""Tokens ``(B, P, d)`` at some depths, their grids, and what the tower ends in."""
 
 
 @dataclass
@@ -86,11 +84,6 @@ class Expert(nn.Module):
         """Size and interpolation of the views that it takes; experts of one kind share their views."""
         return self.size, self.interpolation
 
-    @property
-    def patch(self) -> int:
-        """Side of a patch of the deepest map, in pixels."""
-        return self.size // self.grids[-1][0]
-
     def freeze(self) -> Expert:
         """Switch gradients off and stay in eval mode; called once at the end of a subclass's ``__init__``."""
         self.requires_grad_(False)
@@ -113,32 +106,40 @@ class Expert(nn.Module):
         depths = self.check_depths(depths)
         taken = sorted({*depths, self.depth})
         with torch.inference_mode():
-            maps, _, out = self._forward(x, taken)
+            maps, out = self._forward(x, taken)
             return FrozenMaps({d: m for d, m in zip(taken, maps, strict=True) if d in depths}, *self._summary(out, maps[-1]))
 
-    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
-        """One pass that takes the maps at ``depths``; ``None``: at all."""
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
+        """Tokens ``(B, P, d)`` at ``depths`` (``None``: at all), and what the tower ends in, in one pass."""
         raise NotImplementedError
 
     def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
         """``FrozenMaps.summary`` and ``.embed`` from what the tower ends in and its last map."""
         raise NotImplementedError
 
-    def _measure(self, size: int) -> None:
-        """Freeze, and read off a blank view what the maps look like."""
-        self.freeze().size = size
+    def _measure(self, size: int, prefix: int = 0, side: int | None = None) -> None:
+        """Freeze, and read off a blank view what the maps look like; ``side``: of the first grid, where it gives the prefix."""
+        self.size, self.prefix = size, prefix
+        self.freeze()
         with torch.inference_mode():
-            maps, grids, out = self._forward(torch.zeros(1, 3, size, size), None)
-            self.depth, self.grids, self.widths = len(maps), tuple(grids), tuple(tokens.shape[2] for tokens in maps)
-            self.prefix = maps[0].shape[1] - grids[0][0] * grids[0][1]
+            maps, out = self._forward(torch.zeros(1, 3, size, size), None)
+            self.prefix = prefix if side is None else maps[0].shape[1] - side**2
+            self.depth, self.widths = len(maps), tuple(tokens.shape[2] for tokens in maps)
+            self.grids = tuple((math.isqrt(tokens.shape[1] - self.prefix),) * 2 for tokens in maps)
             self.image_dim = self._summary(out, maps[-1])[0].shape[1]
+
+    @staticmethod
+    def _tokens(maps: Sequence[Tensor], prefixes: Sequence[Tensor] | None) -> list[Tensor]:
+        """Maps ``(B, d, rows, columns)`` and the tokens before them, as open_clip and timm give them -> ``(B, P, d)``."""
+        tokens = [grid.flatten(2).transpose(1, 2) for grid in maps]
+        return tokens if prefixes is None else [torch.cat(pair, dim=1) for pair in zip(prefixes, tokens, strict=True)]
 
     def blocks(self) -> list[nn.Module]:
         """The T modules whose outputs are the maps at depths 1..T; ExpertError where the tower is no chain of such modules."""
         raise ExpertError(f"{self.name} cannot be split at its blocks")
 
     def finish(self, tokens: Tensor, depth: int) -> FrozenMaps:
-        """What blocks ``depth + 1`` to T make of ``tokens`` ``(B, P, d)``, a map at ``depth``; then the tower's own pooling.
+        """What blocks ``depth + 1`` to T, and the tower's own pooling, make of ``tokens`` ``(B, P, d)``, a map at ``depth``.
 
         The first blocks run over a blank view, since towers make their rotary positions and masks on the way; nothing of the
         blank view reaches the result: maps from ``depth`` on, summary and embedding, as :meth:`encode_maps` gives them.
@@ -201,14 +202,6 @@ class Expert(nn.Module):
     def vision_state(self) -> dict[str, Tensor]:
         """State dict of the vision tower alone."""
         raise NotImplementedError
-
-
-def grid_tokens(maps: Sequence[Tensor], prefixes: Sequence[Tensor] | None, out: Any) -> Tokens:
-    """Maps ``(B, d, rows, columns)`` and the tokens before them, as open_clip and timm give them."""
-    tokens = [grid.flatten(2).transpose(1, 2) for grid in maps]
-    if prefixes is not None:
-        tokens = [torch.cat(pair, dim=1) for pair in zip(prefixes, tokens, strict=True)]
-    return tokens, [tuple(grid.shape[-2:]) for grid in maps], out
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -22,7 +22,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import BlockWeights, Expert, Tokens, grid_tokens
+from medbridge.experts.base import BlockWeights, Expert
 from medbridge.experts.timm_vision import timm_blocks
 from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state, weight_files
 
@@ -49,18 +49,17 @@ class OpenClipExpert(Expert):
         if not isinstance(visual, (VisionTransformer, TimmModel, ModifiedResNet)):
             raise ExpertError(f"{name}: towers of type {type(visual).__name__} are not supported yet")
         self.model, self.tokenizer = model, tokenizer
-        self.channels_last = getattr(getattr(visual, "trunk", None), "output_fmt", "NCHW") == "NHWC"
-        self._measure(to_2tuple(visual.image_size)[0])
+        trunk = getattr(visual, "trunk", None)
+        self.channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
+        prefix = 1 if isinstance(visual, VisionTransformer) else getattr(trunk, "num_prefix_tokens", 0)
+        self._measure(to_2tuple(visual.image_size)[0], prefix)
         self.text_dim = self.image_dim - self.widths[-1]
 
-    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
-        visual, options = self.model.visual, {}
-        if not isinstance(visual, ModifiedResNet):
-            trunk = getattr(visual, "trunk", None)  # open_clip's own ViT has no trunk, and a CLS token
-            options["output_extra_tokens"] = trunk is None or getattr(trunk, "num_prefix_tokens", 0) > 0
-        out = visual.forward_intermediates(x, indices=depths and [d - 1 for d in depths], **options)
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
+        extra = {} if isinstance(self.model.visual, ModifiedResNet) else {"output_extra_tokens": self.prefix > 0}
+        out = self.model.visual.forward_intermediates(x, indices=depths and [d - 1 for d in depths], **extra)
         maps = out["image_intermediates"]
-        return grid_tokens(maps, out.get("image_intermediates_prefix"), (out["image_features"], maps[-1]))
+        return self._tokens(maps, out.get("image_intermediates_prefix")), (out["image_features"], maps[-1])
 
     def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
         embed = F.normalize(out[0].float(), dim=-1)
@@ -96,12 +95,9 @@ class OpenClipExpert(Expert):
 
 
 def load_open_clip(name: str, identifier: str, size: int | None = None, weights: Path | None = None) -> OpenClipExpert:
-    """Build ``open_clip:IDENTIFIER``: ``MODEL/PRETRAINED``, one of ``open_clip.list_pretrained()``, or ``hf-hub:ORG/REPO``.
+    """Build ``open_clip:MODEL/PRETRAINED``, one of ``open_clip.list_pretrained()``, or ``open_clip:hf-hub:ORG/REPO``.
 
     ``weights`` is a file, or for ``hf-hub:`` the folder that mirrors the repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
-
-    Raises:
-        ExpertError: an unknown model or tag, weights that do not fit, or that are neither here nor reachable.
     """
     if identifier.startswith("hf-hub:"):
         folder = hub_folder(identifier.removeprefix("hf-hub:"))
@@ -146,9 +142,6 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
     """Build an expert from a folder in open_clip's own layout (``open_clip_config.json`` and weights).
 
     A ``bpe_merges.txt.gz`` beside them is the vocabulary of open_clip's own tokenizer (the tiny experts have a small one).
-
-    Raises:
-        ExpertError: a file is missing or does not fit; the message names it.
     """
     if not (folder / "open_clip_config.json").is_file():
         raise ExpertError(f"{folder / 'open_clip_config.json'} is missing; put the expert's config and weights there")
@@ -162,13 +155,9 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
 
 
 def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> OpenClipExpert:
-    """Build UniMed-CLIP: an open_clip ViT and BiomedBERT, from a checkpoint of its own repository.
+    """Build UniMed-CLIP: an open_clip ViT and a BiomedBERT of 256 tokens, from a checkpoint of its own repository.
 
-    Its text tower is an MLP over the last hidden state's first token and takes 256 tokens; its configuration and vocabulary
-    are those of :data:`BIOMEDBERT`, looked for in the weights folder.
-
-    Raises:
-        ExpertError: the checkpoint does not fit, or BiomedBERT's configuration is neither here nor reachable.
+    Configuration and vocabulary of the text tower are those of :data:`BIOMEDBERT`, looked for in the weights folder.
     """
     source = str(find_weights([hub_folder(BIOMEDBERT)]) or BIOMEDBERT)
     text = {"hf_model_name": source, "hf_model_pretrained": False, "hf_proj_type": "mlp",
@@ -186,7 +175,7 @@ def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> 
 def _resized(name: str, model: nn.Module, size: int | None) -> nn.Module:
     """The model at another input size, by open_clip's and timm's own interpolation of the position embeddings.
 
-    It is done on the float32 weights that were loaded: half-precision checkpoints cannot be interpolated on a processor.
+    Of the float32 weights that were loaded: a processor cannot interpolate half precision.
     """
     visual = model.visual
     native = to_2tuple(visual.image_size)[0]

@@ -1,19 +1,16 @@
 """Fetch an expert's files into the weights folder, with a progress bar and a checksum.
 
-Files are downloaded by ``huggingface_hub``; what was interrupted goes on where it stopped, by the next call. Each file is checked
-against the hub's own checksum and only then gets its name, so that a file that stands in the folder is whole. For an air-gapped
-machine copy the folder over.
+``huggingface_hub`` downloads; what was interrupted goes on where it stopped, by the next call. A file gets its name when it
+agrees with the hub's own checksum, so that what stands in the folder is whole. For an air-gapped machine copy the folder over.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -29,26 +26,17 @@ from medbridge.experts.text import SENTENCE_ENCODERS
 from medbridge.experts.weights import INDEX, WHOLE, explained, hub_folder, tower_prefix, weights_folder
 from medbridge.support.files import write_atomic
 
-__all__ = ["Fetched", "fetch_expert"]
+__all__ = ["fetch_expert"]
 
-SMALL = ("*.json", "*.txt", "*.model")  # configurations and vocabularies
+SMALL = (".json", ".txt", ".model")  # configurations and vocabularies
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A file in the weights folder: its path, its checksum as the hub states it, and whether it was there before."""
-
-    path: Path
-    checksum: str
-    was_here: bool
-
-
-def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
-    """Download what ``create_expert(name)`` needs into ``folder``, by default ``MEDBRIDGE_WEIGHTS``.
+def fetch_expert(name: str, folder: str | Path | None = None) -> dict[Path, str]:
+    """Download what ``create_expert(name)`` needs into ``folder``, by default ``MEDBRIDGE_WEIGHTS``; a shipped one needs nothing.
 
     Returns:
-        One entry per file; none for an expert that is shipped.
+        The files, with their checksums as the hub states them; empty for a file that was there before.
 
     Raises:
         ExpertError: no folder is named; the expert's weights cannot be fetched (the message says by hand from where); the hub
@@ -63,7 +51,7 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> list[Fetched]:
     if alias and not alias.fetchable:
         try:
             fetch.text(expert)
-            also = "; ".join(str(file.path) for file in fetch.files) or "nothing"
+            also = "; ".join(map(str, fetch.files)) or "nothing"
         except ExpertError as error:
             also = f"nothing, as {error}"
         raise ExpertError(f"{expert.plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
@@ -82,7 +70,7 @@ class _Fetch:
 
     def __init__(self, root: Path) -> None:
         self.root, self.endpoint = root, os.environ.get("HF_ENDPOINT") or None
-        self.files: list[Fetched] = []
+        self.files: dict[Path, str] = {}
 
     def expert(self, expert: ExpertName) -> None:
         kind, model = expert.kind, expert.model
@@ -136,9 +124,8 @@ class _Fetch:
             return []
         with self._reaching(repository, "its list of files"):
             names = [f for f in HfApi(endpoint=self.endpoint).list_repo_files(repository) if "/" not in f]
-        for file in names:
-            if any(fnmatch.fnmatch(file, pattern) for pattern in SMALL):
-                self.get(repository, file)
+        for file in filter(lambda name: name.endswith(SMALL), names):
+            self.get(repository, file)
         return names
 
     def checkpoint(self, repository: str, tower_alone: bool = False) -> None:
@@ -158,7 +145,7 @@ class _Fetch:
     def one_of(self, repository: str, *candidates: str, stem: str = "") -> None:
         """The first of ``candidates`` that the repository holds; under the name ``stem``, where one is given."""
         if stem and (self.root / f"{stem}.safetensors").is_file():
-            self.files.append(Fetched(self.root / f"{stem}.safetensors", "", True))
+            self.files[self.root / f"{stem}.safetensors"] = ""
         elif not any(self.get(repository, file, f"{stem}{Path(file).suffix}" if stem else "") for file in candidates):
             raise ExpertError(f"{repository} holds none of {', '.join(candidates)}")
 
@@ -169,24 +156,26 @@ class _Fetch:
 
         final = self.root / (name or f"{hub_folder(repository)}/{file}")
         if final.is_file():
-            self.files.append(Fetched(final, "", True))
+            self.files.setdefault(final, "")
             return True
         with self._reaching(repository, file, final):
             try:
                 card = get_hf_file_metadata(hf_hub_url(repository, file, endpoint=self.endpoint), endpoint=self.endpoint)
             except EntryNotFoundError:
                 return False
-            checksum = str(card.etag)
+            checksum = str(card.etag)  # sha256 of a large file, git's own sha1 of a small one
             # an interrupted download goes on here, as long as the hub's file is the same
             part = self.root / ".fetch" / hub_folder(repository) / f"{file}.{checksum}"
             part.parent.mkdir(parents=True, exist_ok=True)
             _download(card, part, file)
-        actual = _checksum(part, checksum)
+        with part.open("rb") as data:
+            kind = "sha256" if len(checksum) == 64 else lambda: hashlib.sha1(b"blob %d\0" % part.stat().st_size)
+            actual = hashlib.file_digest(data, kind).hexdigest()
         if actual != checksum:
             part.unlink()
             raise ExpertError(f"{repository}/{file}: the download's checksum is {actual}, the hub's {checksum}; fetch it again")
         write_atomic(final, part.rename)
-        self.files.append(Fetched(final, checksum, False))
+        self.files[final] = checksum
         return True
 
     def _reaching(self, repository: str, file: str, final: Path | None = None) -> Any:
@@ -200,8 +189,8 @@ class _Fetch:
 def _download(card: Any, path: Path, name: str) -> None:
     """The rest of a file, behind what ``path`` holds of it already.
 
-    The hub client's own download keeps nothing of a file when its process ends (as of its version 2), so a shard of some
-    gigabytes would start anew; its request with a range, its retries and its bar are used as they are.
+    The hub client's own download keeps nothing when its process ends (as of its version 2), and a shard has some gigabytes; its
+    request with a range, its retries and its bar are used as they are.
     """
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -212,12 +201,3 @@ def _download(card: Any, path: Path, name: str) -> None:
         headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
     with path.open("ab") as file:
         http_get(card.location, file, resume_size=file.tell(), headers=headers, expected_size=card.size, displayed_filename=name)
-
-
-def _checksum(path: Path, like: str) -> str:
-    """sha256 of a large file, git's own sha1 of a small one: whichever ``like`` is."""
-    if len(like) == 64:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import Expert, Tokens
+from medbridge.experts.base import Expert
 from medbridge.experts.text import PairedText
 from medbridge.experts.weights import Repository, explained, transformers_for
 
@@ -31,18 +31,15 @@ PAIRED = ("clip", "siglip", "metaclip_2")
 class HfVisionExpert(Expert):
     """A frozen transformers vision ``tower`` (T blocks in one ``ModuleList``) and a ``text`` encoder (``text_dim``).
 
-    Args:
-        preprocessing: ``image_mean``, ``image_std`` and ``resample`` of the model's image processor.
-        project: pooled output -> image embedding ``(B, text_dim)``; ``None`` where images and texts share no space.
+    ``preprocessing`` is the image processor's; ``project`` maps the pooled output into the text space, where the two share one.
     """
 
     def __init__(
         self, name: str, tower: nn.Module, text: nn.Module, preprocessing: dict[str, Any], size: int,
         project: nn.Module | None = None,
     ) -> None:
-        filters = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
         super().__init__(name, preprocessing["image_mean"], preprocessing["image_std"],
-                         filters.get(preprocessing.get("resample"), "bilinear"))
+                         "bicubic" if preprocessing.get("resample") == 3 else "bilinear")  # Pillow's number
         self.tower, self.text, self.text_dim = tower, text, text.text_dim
         self.project, self.aligned = project, project is not None
         self.layers, self.patch_size = int(tower.config.num_hidden_layers), int(tower.config.patch_size)
@@ -53,7 +50,7 @@ class HfVisionExpert(Expert):
         self.size, self.side = size, size // self.patch_size
         self.freeze()
         self._order: Tensor | None = self._packed_order() if self.merge else None
-        self._measure(size)
+        self._measure(size, side=self.side)
 
     def blocks(self) -> list[nn.Module]:
         lists = [m for m in self.tower.modules() if isinstance(m, nn.ModuleList) and len(m) == self.layers]
@@ -63,7 +60,7 @@ class HfVisionExpert(Expert):
         projection = {} if self.project is None else self.project.state_dict()
         return self.tower.state_dict() | {f"visual_projection.{key}": value for key, value in projection.items()}
 
-    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
         maps: list[Tensor] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -74,16 +71,19 @@ class HfVisionExpert(Expert):
             for depth, block in enumerate(self.blocks(), 1):
                 if depths is None or depth in depths:
                     hooks.enter_context(block.register_forward_hook(keep))
-            out = self._tower(x)
-        return maps, [(self.side, self.side)] * len(maps), out
+            return maps, self._tower(x)
 
     def _tower(self, x: Tensor) -> Any:
         config = self.tower.config
-        if self.merge:
-            grid = torch.tensor([[1, self.side, self.side]] * len(x), device=x.device)
-            return self.tower(_packed(x, self.patch_size, self.merge, int(config.temporal_patch_size)), grid_thw=grid)
-        native = int(getattr(config, "image_size", self.size))
-        return self.tower(x, interpolate_pos_encoding=True) if self.size != native else self.tower(x)
+        if not self.merge:
+            native = int(getattr(config, "image_size", self.size))
+            return self.tower(x, interpolate_pos_encoding=True) if self.size != native else self.tower(x)
+        half, frames = self.side // self.merge, int(config.temporal_patch_size)
+        x = x.view(len(x), 3, half, self.merge, self.patch_size, half, self.merge, self.patch_size)
+        x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # B, rows, columns, merge, merge, 3, patch, patch
+        x = x.unsqueeze(6).expand(*x.shape[:6], frames, *x.shape[6:])  # a still film is `frames` equal frames
+        grid = torch.tensor([[1, self.side, self.side]] * len(x), device=x.device)
+        return self.tower(x.reshape(-1, x.shape[5:].numel()), grid_thw=grid)
 
     def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the tower itself pools, where it does, and the mean of its patches. [ours]"""
@@ -103,7 +103,7 @@ class HfVisionExpert(Expert):
     def _packed_order(self) -> Tensor:
         """Where in the tower's sequence each patch of the grid stands, ``(P,)``.
 
-        :func:`_packed` orders the input; what the first block gets tells whether the tower shuffles it again: with the same
+        The order of the input is known; what the first block gets tells whether the tower shuffles it again: with the same
         position embedding nowhere, equal rows are the same patch.
         """
         half = self.side // self.merge
@@ -122,15 +122,6 @@ class HfVisionExpert(Expert):
         if not torch.equal(after[place], before) or len(place.unique()) != len(place):
             raise ExpertError(f"{self.name}: the order of this tower's windows is not understood")
         return place[packed]
-
-
-def _packed(x: Tensor, patch: int, merge: int, frames: int) -> Tensor:
-    """Views ``(B, 3, R, R)`` -> Qwen-VL's patches ``(B P, 3 frames patch patch)``, ``merge`` x ``merge`` neighbours together."""
-    batch, channels, height, width = x.shape
-    x = x.view(batch, channels, height // (patch * merge), merge, patch, width // (patch * merge), merge, patch)
-    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # B, rows, columns, merge, merge, 3, patch, patch
-    x = x.unsqueeze(6).expand(*x.shape[:6], frames, *x.shape[6:])  # a still film is `frames` equal frames
-    return x.reshape(-1, channels * frames * patch * patch)
 
 
 def _tower(name: str, vision: Any) -> nn.Module:
@@ -162,10 +153,6 @@ def load_hf(
 
     ``size`` is by default the model's own, and 448 for towers that take any. ``weights`` is the folder that mirrors the
     repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
-
-    Raises:
-        ExpertError: transformers is not installed; a model without a text tower of its own and no ``text``; files that do
-            not fit, or are neither here nor reachable.
     """
     transformers = transformers_for(f"expert {name!r}")
     files = Repository(name, repository, weights)

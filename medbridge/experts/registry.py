@@ -36,10 +36,8 @@ class ExpertAlias:
         return bool(self.hub) or not self.fetchable
 
 
-ALIASES: dict[str, ExpertAlias] = {
-    name: ExpertAlias(**entry)
-    for name, entry in tomllib.loads(Path(__file__).with_name("aliases.toml").read_text(encoding="utf-8")).items()
-}
+_ENTRIES = tomllib.loads(Path(__file__).with_name("aliases.toml").read_text(encoding="utf-8"))
+ALIASES = {name: ExpertAlias(**entry) for name, entry in _ENTRIES.items()}
 
 
 def list_experts() -> list[str]:

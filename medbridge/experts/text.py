@@ -23,18 +23,11 @@ SENTENCE_ENCODERS = {
     "pubmedbert": "NeuML/pubmedbert-base-embeddings",
     "biolord": "FremyCompany/BioLORD-2023",
 }
-"""Short name -> hub id of encoders that mean-pool the last hidden state over the attention mask.
-
-A repository that holds a pickle only is not read: convert it with ``safetensors.torch.save_file`` into the weights folder.
-"""
+"""Short name -> hub id; what is there as a pickle alone is not read: convert it with ``safetensors.torch.save_file``."""
 
 
 class TextEncoder(nn.Module):
     """A frozen text tower ``encoder`` and its ``tokenizer``; ``text_dim`` is the width of its space."""
-
-    encoder: nn.Module
-    tokenizer: Any
-    text_dim: int
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ``(n, text_dim)`` float32, L2-normalised."""
@@ -46,11 +39,7 @@ class TextEncoder(nn.Module):
 
 
 class SentenceEncoder(TextEncoder):
-    """The transformers encoder of a key of :data:`SENTENCE_ENCODERS`, averaged over the attention mask.
-
-    Raises:
-        ExpertError: transformers is not installed, or weights are neither here nor reachable.
-    """
+    """The encoder of a key of :data:`SENTENCE_ENCODERS`; ExpertError without transformers, or where weights are not reachable."""
 
     def __init__(self, short: str) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import BlockWeights, Expert, Tokens, grid_tokens
+from medbridge.experts.base import BlockWeights, Expert
 from medbridge.experts.weights import asking, explained, find_weights, load_state, weight_files
 
 __all__ = ["TimmExpert", "load_timm", "timm_blocks"]
@@ -39,18 +39,17 @@ class TimmExpert(Expert):
         config = resolve_data_config(model=trunk)
         super().__init__(name, config["mean"], config["std"], config["interpolation"])
         self.trunk, self.text, self.text_dim = trunk, text, text.text_dim
-        self.prefix = int(getattr(trunk, "num_prefix_tokens", 0))
         self.final_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
         # SAM's blocks hold rows and columns apart, and its neck turns them round
         self.channels_last = self.final_last or isinstance(trunk, VisionTransformerSAM)
-        self._measure(size)
+        self._measure(size, int(getattr(trunk, "num_prefix_tokens", 0)))
 
-    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> Tokens:
+    def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
         extra = {"return_prefix_tokens": True} if self.prefix else {}
         out, maps = self.trunk.forward_intermediates(
             x, indices=depths and [d - 1 for d in depths], norm=False, output_fmt="NCHW", **extra)
         grids, prefixes = zip(*maps, strict=True) if extra else (maps, None)
-        return grid_tokens(grids, prefixes, out)
+        return self._tokens(grids, prefixes), out
 
     def _summary(self, out: Any, last: Tensor) -> tuple[Tensor, Tensor | None]:
         if out.dim() == 4:
@@ -87,9 +86,6 @@ def load_timm(
 
     ``weights`` is a checkpoint of this architecture; default ``MEDBRIDGE_WEIGHTS``, then timm's hub. Names of another training
     framework are translated where timm knows them, heads are dropped. timm interpolates position embeddings to ``size``.
-
-    Raises:
-        ExpertError: unknown model, a size that it cannot take, or weights that do not fit, or are neither here nor reachable.
     """
     if not timm.is_model(model_name.split(".")[0]):
         close = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:8])

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 
-__all__ = ["INDEX", "WHOLE", "Repository", "asking", "explained", "find_weights", "hub_folder", "load_state", "tower_prefix",
-           "transformers_for", "weight_files", "weights_folder", "weights_place"]
+__all__ = ["INDEX", "WHOLE", "Repository", "asking", "explained", "find_weights", "hub_folder", "load_state",
+           "tower_prefix", "transformers_for", "weight_files", "weights_folder", "weights_place"]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 _WRAPPERS = ("state_dict", "model", "teacher", "module")
@@ -38,11 +38,6 @@ def weights_folder() -> Path | None:
     if not folder.is_dir():
         raise ExpertError(f"MEDBRIDGE_WEIGHTS={value!r} is not a folder; set it to the folder that holds the weights")
     return folder
-
-
-def weights_place() -> str:
-    """The weights folder in the words of a message."""
-    return os.environ.get("MEDBRIDGE_WEIGHTS") or "a folder of your choice, named by the variable MEDBRIDGE_WEIGHTS"
 
 
 def find_weights(candidates: Sequence[str]) -> Path | None:
@@ -77,6 +72,11 @@ def explained(what: str, then: str = "") -> Iterator[None]:
         logger.setLevel(level)
 
 
+def weights_place() -> str:
+    """The weights folder in the words of a message."""
+    return os.environ.get("MEDBRIDGE_WEIGHTS") or "a folder of your choice, named by the variable MEDBRIDGE_WEIGHTS"
+
+
 def asking(expert: str, candidates: Sequence[str], source: str) -> Any:
     """:func:`explained` around a request to a hub: the error names the file and the folder to put it in."""
     return explained(
@@ -93,12 +93,9 @@ def transformers_for(what: str) -> Any:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safetensors or a weights-only checkpoint, as float32 tensors.
+    """Read a state dict, safetensors or a weights-only checkpoint, as float32 tensors; ExpertError where it holds anything else.
 
     Checkpoints of training runs keep it under ``state_dict``, ``model`` or ``teacher``; it is taken out.
-
-    Raises:
-        ExpertError: the file is corrupt, or holds anything but tensors.
     """
     with explained(f"{path}: not a readable weights file", "; download it again"):
         try:
@@ -116,12 +113,9 @@ def load_state(path: Path) -> dict[str, Tensor]:
 class Repository:
     """A checkpoint in transformers' layout, here or on the hub, of which only what is needed is fetched and read.
 
-    Weights are read from safetensors shards alone, tensor by tensor: a vision tower of 1.7 GB is taken out of a checkpoint of
-    16 GB without reading the rest. A checkpoint that holds pickles only is refused.
-
-    Args:
-        expert, name: the expert's name, for messages; hub id ``ORG/REPO``.
-        folder: the folder that mirrors it; default ``ORG--REPO`` or ``REPO`` in ``MEDBRIDGE_WEIGHTS``; else the hub is asked.
+    Weights are read from safetensors shards, tensor by tensor: a vision tower of 1.7 GB is taken out of a checkpoint of 16 GB
+    without reading the rest; pickles are refused. ``name`` is the hub id ``ORG/REPO``; without a ``folder`` that mirrors it
+    ``ORG--REPO`` or ``REPO`` in ``MEDBRIDGE_WEIGHTS`` is taken; else the hub is asked. ``expert`` is named in messages.
     """
 
     def __init__(self, expert: str, name: str, folder: Path | None = None) -> None:

@@ -117,8 +117,7 @@ def test_a_timm_expert_is_fetched_checked_and_then_used(hub, capsys, tmp_path):
     expert = create_expert(name)
     assert torch.equal(expert.vision_state()["cls_token"], trunk.state_dict()["cls_token"])
     assert expert_info(name).here == folder / "test_vit.r160_in1k.safetensors"
-    [again] = fetch_expert(name)
-    assert again.was_here and asked == ["model.safetensors"]
+    assert fetch_expert(name) == {folder / "test_vit.r160_in1k.safetensors": ""} and asked == ["model.safetensors"]
 
 
 def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
@@ -133,9 +132,9 @@ def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
     for path in (tmp_path / "m").iterdir():
         data = path.read_bytes()
         files["org/llava", path.name] = (data, _sha256(data) if path.suffix == ".safetensors" else _git(data))
-    found = fetch_expert("hf:org/llava+tiny-vit")
+    files_here = fetch_expert("hf:org/llava+tiny-vit")
     shards = {file for _, file in files if file.endswith(".safetensors")}
-    fetched = {f.path.name for f in found if f.path.suffix == ".safetensors"}
+    fetched = {path.name for path in files_here if path.suffix == ".safetensors"}
     assert fetched and fetched < shards and set(asked) >= fetched and not set(asked) & (shards - fetched)
     expert = create_expert("hf:org/llava+tiny-vit")
     assert expert.depth == 3
@@ -191,7 +190,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path, monkeyp
     handler.breaks.clear()
     handler.ranges.clear()
     [got] = fetch_expert("timm:test_vit.r160_in1k+tiny-vit")
-    assert got.path.read_bytes() == data and handler.ranges and min(handler.ranges) >= len(data) // 2
+    assert got.read_bytes() == data and handler.ranges and min(handler.ranges) >= len(data) // 2
     assert not (folder / ".fetch").exists()
 
 
@@ -212,11 +211,11 @@ def test_checkpoints_that_are_one_file_on_the_hub_are_fetched_under_the_aliass_n
     files, _, folder = hub
     files["sarahESL/PubMedCLIP", "PubMedCLIP_ViT32.pth"] = (b"weights", _sha256(b"weights"))
     [got] = fetch_expert("pubmedclip")
-    assert got.path == folder / "pubmedclip.pth" == expert_info("pubmedclip").here
+    assert got == folder / "pubmedclip.pth" == expert_info("pubmedclip").here
     files["ricklisz123/MedDINOv3-ViTB-16-CT-3M", "model.pth"] = (b"others", _sha256(b"others"))
     text = SENTENCE_ENCODERS["pubmedbert"]
     files[text, "config.json"] = (b"{}", _git(b"{}"))
     files[text, "model.safetensors"] = (b"text", _sha256(b"text"))
-    found = {f.path.relative_to(folder).as_posix() for f in fetch_expert("meddinov3+pubmedbert")}
+    fetched = {path.relative_to(folder).as_posix() for path in fetch_expert("meddinov3+pubmedbert")}
     where = text.replace("/", "--")
-    assert found == {"meddinov3+pubmedbert.pth", f"{where}/config.json", f"{where}/model.safetensors"}
+    assert fetched == {"meddinov3+pubmedbert.pth", f"{where}/config.json", f"{where}/model.safetensors"}
