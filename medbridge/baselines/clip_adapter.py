@@ -1,12 +1,9 @@
-r"""CLIP-Adapter (Gao et al., "CLIP-Adapter: better vision-language models with feature adapters", IJCV 2024, arXiv 2110.04544):
-a bottleneck after the frozen image encoder, mixed with its output.
+r"""CLIP-Adapter (Gao et al., "CLIP-Adapter: better vision-language models with feature adapters", IJCV 2024, arXiv
+2110.04544): a bottleneck after the frozen image encoder, mixed with its output.
 
-    A(f) = ReLU(f W_1) W_2,    f* = alpha A(f) + (1 - alpha) f,    score_c = s cos(f*, t_c^+) - s cos(f*, t_c^-)
-
-The visual adapter alone, with the residual ratio 0.2 and the reduction 4 of the authors' code. [ours] That code has a second ReLU
-after W_2; with it the adapter hardly learned on the validation split of a small synthetic benchmark, so it is left out, and the
-rates reach higher. f may be normalised first: without biases A(cf) = c A(f). Positive minus negative prompt is the multi-label
-form of :mod:`medbridge.baselines.base`.
+The visual adapter alone, with the residual ratio 0.2 and the reduction 4 of the authors' code. [ours] That code has a second
+ReLU after W_2; with it the adapter hardly learned on the validation split of a small synthetic benchmark, so it is left out,
+and the rates reach higher. f may be normalised first: without biases A(cf) = c A(f).
 """
 
 from __future__ import annotations
@@ -28,22 +25,23 @@ class FeatureAdapter(nn.Module):
     """Image embeddings ``(B, d)`` -> logits ``(B, C)``.
 
     Args:
-        positive, negative: prompt embeddings ``(C, d)``, frozen.
-        scale: s.
+        positive, negative: prompt embeddings ``(C, d)``, frozen. scale: s.
         alpha: share of the adapted feature. reduction: width d over the bottleneck's.
     """
 
     def __init__(self, positive: Tensor, negative: Tensor, scale: float, alpha: float = 0.2, reduction: int = 4) -> None:
         super().__init__()
-        width = positive.shape[1]
+        width, narrow = positive.shape[1], max(1, positive.shape[1] // reduction)
         self.register_buffer("direction", positive - negative, persistent=False)
         self.scale, self.alpha = scale, alpha
-        self.down = nn.Linear(width, max(1, width // reduction), bias=False)
-        self.up = nn.Linear(max(1, width // reduction), width, bias=False)
+        self.down, self.up = nn.Linear(width, narrow, bias=False), nn.Linear(narrow, width, bias=False)
 
     def forward(self, f: Tensor) -> Tensor:
+        # A(f) = ReLU(f W_1) W_2
         adapted = self.up(torch.relu(self.down(f)))
+        # f* = alpha A(f) + (1 - alpha) f
         mixed = self.alpha * adapted + (1 - self.alpha) * f
+        # score_c = s cos(f*, t_c^+) - s cos(f*, t_c^-)
         return self.scale * F.normalize(mixed, dim=-1) @ self.direction.T
 
 

@@ -1,12 +1,9 @@
 r"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022): each image moves the learned
 context.
 
-    pi = h(f),    v_m(f) = v_m + pi,    t_c(f) = g([v_1(f)] ... [v_M(f)] [label c])
-
-h, the meta-net, is Linear, ReLU, Linear with a bottleneck of a sixteenth, and M = 4, as in the authors' code. [ours] The context
-starts at random, not from the words "a photo of a", which do not describe a film. As in :mod:`medbridge.baselines.coop` there is
-a context for presence and one for absence; [ours] both are moved by the same pi. Every image needs text embeddings of its own:
-the text tower runs on B x 2C prompts a step.
+The meta-net h is Linear, ReLU, Linear with a bottleneck of a sixteenth, and M = 4, as in the authors' code. [ours] The context
+starts at random, not from the words "a photo of a", which do not describe a film. As in CoOp there is a context for presence
+and one for absence; [ours] both are moved by the same pi. The text tower runs on B x 2C prompts per step.
 """
 
 from __future__ import annotations
@@ -26,11 +23,7 @@ __all__ = ["CoCoOp", "ConditionalContext"]
 
 
 class ConditionalContext(LearnedContext):
-    """As :class:`medbridge.baselines.coop.LearnedContext`, with a meta-net of its own.
-
-    Args:
-        dim: width d of the image embedding. The others: as there.
-    """
+    """:class:`medbridge.baselines.coop.LearnedContext` with a meta-net; ``dim`` is the width d of the image embedding."""
 
     def __init__(self, expert: Expert, labels: Sequence[str], scale: float, context: int, dim: int) -> None:
         super().__init__(expert, labels, scale, context)
@@ -38,7 +31,9 @@ class ConditionalContext(LearnedContext):
         self.meta = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.text.width))
 
     def forward(self, f: Tensor) -> Tensor:
+        # pi = h(f)
         shift = self.meta(f)[:, None, None]  # (B, 1, 1, width): the same for every label and vector
+        # v_m(f) = v_m + pi,    t_c(f) = g([v_1(f)] ... [v_M(f)] [label c])
         moved = [self.text((side + shift).expand(-1, len(self.text.words), -1, -1)) for side in (self.positive, self.negative)]
         return self.scale * torch.einsum("bd,bcd->bc", f, moved[0] - moved[1])
 
@@ -48,6 +43,6 @@ class CoCoOp(CoOp):
 
     name = "CoCoOp"
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> ConditionalContext:
         expert = self.experts[k]
         return ConditionalContext(expert, self.labels, temperature(expert), self.context, expert.text_dim)

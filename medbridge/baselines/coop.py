@@ -1,13 +1,10 @@
 r"""CoOp (Zhou et al., "Learning to prompt for vision-language models", IJCV 2022): the words around a label are learned.
 
-    t_c = g([V]_1 ... [V]_M [label c]),    score_c = s cos(f, t_c^+) - s cos(f, t_c^-)
-
-g is the frozen text tower, V are trained, shared by all labels. For multi-label data there is one context for presence and one
-for absence (Sun et al., "DualCoOp", NeurIPS 2022). V starts from a normal distribution of deviation 0.02 and stands before the
-label, as in the authors' code, whose learning rate 0.002 (there of SGD) is tried first.
-
-What differs [ours]: M = 4, as in their configurations "ctxv1", where their few-shot scripts take 16, since text towers other than
-CLIP's may have short contexts; no full stop after the label; the optimizer and the epochs, which all baselines share.
+For multi-label data there is one context for presence and one for absence (Sun et al., "DualCoOp", NeurIPS 2022). The vectors
+start from a normal distribution of deviation 0.02 and stand before the label, and the rate 0.002 (there of SGD) is tried
+first, as in the authors' code. What differs [ours]: M = 4, as in their configurations "ctxv1", where their few-shot scripts
+take 16, since text towers other than CLIP's may have short contexts; no full stop after the label; the optimizer and the
+epochs, which all baselines share.
 """
 
 from __future__ import annotations
@@ -20,25 +17,15 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, temperature
 from medbridge.baselines.inputs import EmbeddingInputs
-from medbridge.baselines.text_tower import PromptedText, has_clip_text
+from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["CoOp", "LearnedContext", "label_texts"]
 
 
-def label_texts(labels: Sequence[str]) -> list[str]:
-    """Labels as words: lower case, blanks for underscores."""
-    return [label.replace("_", " ").lower() for label in labels]
-
-
 class LearnedContext(nn.Module):
-    """Image embeddings ``(B, d)``, L2-normalised -> logits ``(B, C)``.
-
-    Args:
-        expert: with CLIP's text tower. labels: C labels.
-        scale: s. context: M.
-    """
+    """Image embeddings ``(B, d)``, L2-normalised -> logits ``(B, C)``; ``scale`` is s, ``context`` is M."""
 
     def __init__(self, expert: Expert, labels: Sequence[str], scale: float, context: int) -> None:
         super().__init__()
@@ -47,6 +34,7 @@ class LearnedContext(nn.Module):
         self.negative = nn.Parameter(0.02 * torch.randn(context, self.text.width))
 
     def forward(self, f: Tensor) -> Tensor:
+        # t_c = g([V]_1 ... [V]_M [label c]),    score_c = s cos(f, t_c^+) - s cos(f, t_c^-)
         return self.scale * f @ (self.text(self.positive) - self.text(self.negative)).T
 
 
@@ -54,8 +42,8 @@ class CoOp(TrainedBaseline):
     """CoOp on the cached image embeddings.
 
     Args:
-        context: M, learned vectors of each side. The others: as :class:`medbridge.baselines.base.TrainedBaseline`;
-            ``prompts`` is not read, the context is learned.
+        context: M, learned vectors of each side. The others: as :class:`medbridge.baselines.base.TrainedBaseline`; ``prompts`` is
+            not read, the context is learned.
     """
 
     name = "CoOp"
@@ -74,5 +62,5 @@ class CoOp(TrainedBaseline):
     def inputs(self, films: CachedFilms, k: int) -> EmbeddingInputs:
         return EmbeddingInputs(films, film_embeddings(films, k, self.views))
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> LearnedContext:
         return LearnedContext(self.experts[k], self.labels, temperature(self.experts[k]), self.context)

@@ -1,10 +1,9 @@
-r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017), trained whole: what
-CheXNet (Rajpurkar et al., 2017) made the usual choice for chest films.
+r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017), trained whole: what CheXNet
+(Rajpurkar et al., 2017) made the usual choice for chest films: x_l = H_l([x_0, x_1, ..., x_{l-1}]).
 
-    x_l = H_l([x_0, x_1, ..., x_{l-1}])
-
-It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights unless
-``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them, so ask for it where you can.
+It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights
+unless ``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them, so ask for it where you
+can.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
 from medbridge.experts.weights import asking, find_weights, load_state
 from medbridge.features.cache import CachedFilms
-from medbridge.method import TRIES
-from medbridge.train import TrainConfig
 
 __all__ = ["DenseNet", "DenseScores"]
 
@@ -63,24 +60,20 @@ class DenseScores(nn.Module):
 
 
 class DenseNet(TrainedBaseline):
-    """DenseNet-121.
+    """DenseNet-121, once and without the experts.
 
     Args:
-        experts: not used; here so that all baselines are built alike. labels: C labels.
         size: side of a view in pixels. pretrained: start from ImageNet instead of from random weights.
-        views, config, tries, progress: as :class:`medbridge.baselines.base.TrainedBaseline`.
+        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
     """
 
     name = "DenseNet-121"
     grid = ({"rate": 1e-3}, {"rate": 3e-4}, {"rate": 1e-4})
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], views: str = "whole", prompts: Any = None,
-        config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True, size: int = 224, pretrained: bool = False,
-    ) -> None:
-        super().__init__(experts, labels, views, None, config, tries, progress)
-        self.used = self.used[:1]
-        self.size, self.pretrained = size, pretrained
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, size: int = 224, pretrained: bool = False,
+                 **kwargs: Any) -> None:
+        super().__init__(experts, labels, *args, **kwargs)
+        self.used, self.size, self.pretrained = self.used[:1], size, pretrained
 
     def usable(self, expert: Expert) -> bool:
         return True
@@ -91,5 +84,5 @@ class DenseNet(TrainedBaseline):
     def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.size, self.views, self.progress)
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> DenseScores:
         return DenseScores(len(self.labels), self.pretrained)

@@ -1,5 +1,5 @@
-"""Full fine-tuning of the last blocks (as the partial fine-tuning of He et al., "Masked autoencoders", CVPR 2022),
-from the zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+"""Full fine-tuning of the last blocks (as the partial fine-tuning of He et al., "Masked autoencoders", CVPR 2022), from the
+zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
 Every parameter of the last blocks, of what follows them and of the head is trained; the rest stays frozen.
 """
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -19,12 +17,7 @@ __all__ = ["FineTune"]
 
 
 class FineTune(TowerBaseline):
-    """Fine-tuning of the last blocks.
-
-    Args:
-        blocks: how many transformer blocks (or stages of a convolutional tower), counted from the last.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
-    """
+    """Fine-tuning of the last ``blocks`` transformer blocks, or stages of a convolutional tower."""
 
     name = "fine-tuning"
     grid = ({"rate": 1e-4}, {"rate": 1e-3}, {"rate": 1e-5})
@@ -35,10 +28,8 @@ class FineTune(TowerBaseline):
             raise ValueError(f"blocks={blocks} must be at least 1")
         self.blocks = blocks
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
         tower = Tower(self.experts[k])
-        for block in tower.blocks[-self.blocks :]:
-            block.requires_grad_(True)
-        for p in tower.tail():
-            p.requires_grad_(True)
+        for part in (*tower.blocks[-self.blocks :], *tower.tail()):
+            part.requires_grad_(True)
         return FilmScores(tower, self.head(k, tower))

@@ -1,11 +1,9 @@
-r"""k nearest neighbours on frozen features (weighted as in Wu et al., "Unsupervised feature learning via non-parametric instance
-discrimination", CVPR 2018, the weighted k-NN classifier of their evaluation).
+r"""k nearest neighbours on frozen features (weighted as in Wu et al., "Unsupervised feature learning via non-parametric
+instance discrimination", CVPR 2018, the weighted k-NN classifier of their evaluation).
 
-    p_c(x) = sum_{i in N_k(x)} w_i y_ic / sum_{i in N_k(x)} w_i,    w_i = exp(cos(f(x), f_i) / tau)
-
-tau is 0.07 as in the authors' code. [ours] They take k = 200 of 1.3 million films; here k is chosen on the validation split, from
-20 on, because label budgets leave few films. [ours, for multi-label data] The neighbours of a label are sought among the training
-films where it is known.
+tau is 0.07 as in the authors' code. [ours] They take k = 200 of 1.3 million films; here k is chosen on the validation split,
+from 20 on, because label budgets leave few films. [ours, for multi-label data] The neighbours of a label are sought among the
+training films where it is known.
 """
 
 from __future__ import annotations
@@ -30,15 +28,12 @@ _ROWS = 512  # test films compared at a time: 512 x 86,524 similarities are 180 
 
 
 def neighbour_scores(x: Tensor, keys: Tensor, y: Tensor, mask: Tensor, k: int, temperature: float = 0.07) -> Tensor:
-    """The equation above.
+    """Probabilities float32 ``(n, C)``; 0.5 for a label that no key knows.
 
     Args:
         x, keys: L2-normalised features, float32 ``(n, d)`` and ``(m, d)``.
         y, mask: targets and what is known of the keys, ``(m, C)``.
         k: neighbours. temperature: tau.
-
-    Returns:
-        float32 ``(n, C)``; 0.5 for a label that no key knows.
     """
     out = torch.full((len(x), y.shape[1]), 0.5)
     for start in range(0, len(x), _ROWS):
@@ -47,7 +42,9 @@ def neighbour_scores(x: Tensor, keys: Tensor, y: Tensor, mask: Tensor, k: int, t
             known = mask[:, c]
             if known.any():
                 near, which = similarity[:, known].topk(min(k, int(known.sum())), dim=1)
+                # w_i = exp(cos(f(x), f_i) / tau), divided by their sum over the neighbours N_k(x)
                 weight = (near / temperature).softmax(dim=1)
+                # p_c(x) = sum_{i in N_k(x)} w_i y_ic
                 out[start : start + _ROWS, c] = (weight * y[known, c][which]).sum(dim=1)
     return out
 
@@ -58,18 +55,16 @@ class KNN(Method):
     Args:
         experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' or 'all' (whole film, mean and maximum over all views, as the linear probe).
-        tries: how many of ``counts`` are tried.
-        counts: values of k in order of preference; the best mean validation AUC wins.
+        tries: how many of ``counts`` are tried: values of k in order of preference; the best mean validation AUC wins.
     """
 
     name = "k-NN"
     seeded = False
+    trainable_parameters = 0
 
-    def __init__(
-        self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
-        config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True,
-        counts: Sequence[int] = (20, 5, 50, 10, 100),
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
+                 config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True,
+                 counts: Sequence[int] = (20, 5, 50, 10, 100)) -> None:
         check_tries(tries, views)
         self.views, self.counts = views, tuple(counts)[:tries]
 
@@ -80,9 +75,8 @@ class KNN(Method):
         """Keep the training films; choose k on val."""
         check_known(train, val)
         self.keys = self._features(train)
-        self.y, self.mask = (torch.from_numpy(a) for a in train.benchmark.targets())
-        y, mask = val.benchmark.targets()
-        x = self._features(val)
+        self.y, self.mask = map(torch.from_numpy, train.benchmark.targets())
+        x, (y, mask) = self._features(val), val.benchmark.targets()
         self.k = max(self.counts, key=lambda k: merit(y, self._scores(x, k), mask))
         return self
 
@@ -93,8 +87,3 @@ class KNN(Method):
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
         return self._scores(self._features(films), self.k)
-
-    @property
-    def trainable_parameters(self) -> int:
-        """0: the training films are kept as they are."""
-        return 0

@@ -22,28 +22,24 @@ __all__ = ["LinearProbe"]
 
 
 class LinearProbe(Method):
-    """One logistic regression a label on the experts' summaries, concatenated.
+    """One logistic regression per label on the experts' summaries, concatenated; a label with one class in training gets its
+    prevalence for every film.
 
     Args:
         experts, labels, prompts, config, progress: here so that all methods are built alike.
-        views: 'whole' (the whole film, as usual) or 'all' (whole film, mean and maximum over all views: the same
-            pictures that MedBridge sees).
-        tries: how many of ``strengths`` are tried; ``None`` tries all.
-        strengths: values of scikit-learn's C in order of preference; the best mean validation AUC wins.
-
-    A label with one class in training gets its prevalence for every film.
+        views: 'whole' (as usual) or 'all' (whole film, mean and maximum over all views: the pictures that MedBridge sees).
+        tries: how many of ``strengths`` are tried (None: all), values of scikit-learn's C in order of preference; the best mean
+            validation AUC wins.
     """
 
     name = "linear probe"
     seeded = False
 
-    def __init__(
-        self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
-        config: TrainConfig | None = None, tries: int | None = None, progress: bool = True,
-        strengths: Sequence[float] = (1e-2, 1e-3, 1e-1, 1e-4, 1.0),
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
+                 config: TrainConfig | None = None, tries: int | None = None, progress: bool = True,
+                 strengths: Sequence[float] = (1e-2, 1e-3, 1e-1, 1e-4, 1.0)) -> None:
         check_tries(len(strengths) if tries is None else tries, views)
-        self.views, self.strengths = views, tuple(strengths)[:tries]
+        self.views, self.strengths, self.models = views, tuple(strengths)[:tries], []
 
     def _features(self, films: CachedFilms) -> np.ndarray:
         return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
@@ -52,26 +48,28 @@ class LinearProbe(Method):
         """Fit on train; choose C on val."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
-        best = -np.inf
-        self.__dict__.pop("models", None)
+        best, self.models = -np.inf, []
         for strength in self.strengths:
             with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
                 models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
-            found = merit(y_val, _scores(models, x_val), mask_val)
-            if found > best or not hasattr(self, "models"):
-                best, self.models, self.strength = found, models, strength
+            score = merit(y_val, _scores(models, x_val), mask_val)
+            if score > best or not self.models:
+                best, self.models, self.strength = score, models, strength
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
-        return _scores(self.models, self._features(films))
+        return _scores(self._fitted(), self._features(films))
 
     @property
     def trainable_parameters(self) -> int:
         """Weights and intercepts of all labels; after ``fit``."""
-        if not hasattr(self, "models"):
+        return sum(1 if isinstance(m, float) else m[-1].coef_.size + 1 for m in self._fitted())
+
+    def _fitted(self) -> list[Pipeline | float]:
+        if not self.models:
             raise NotFittedError("linear probe is not trained; call fit(train, val) first")
-        return sum(1 if isinstance(m, float) else m[-1].coef_.size + 1 for m in self.models)
+        return self.models
 
 
 def _fit_label(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) -> Pipeline | float:
@@ -82,5 +80,5 @@ def _fit_label(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) 
 
 
 def _scores(models: list[Pipeline | float], x: np.ndarray) -> np.ndarray:
-    return np.stack(
-        [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in models], axis=1).astype(np.float64)
+    columns = [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in models]
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -1,13 +1,8 @@
 r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower, by peft.
 
-    h = W_0 x + (alpha / r) B A x,    B = 0 at the start
-
 A starts as a linear layer does, as in the authors' code. [ours] In a transformer block the attention is adapted (queries, keys,
 values and output), with r = 8 and alpha = 2 r; in a ResNet, which has no attention before its pool, every convolution of its four
 stages, where A is a convolution of the same window and B one of 1 x 1. The linear head is trained too.
-
-Only Linear and Conv2d layers are handed to peft. On ``nn.MultiheadAttention``, of which open_clip's ViTs are made, peft 0.21 adds
-B A of the output projection twice (its pull request 3774), so the blocks' attention is first written as two linear layers.
 """
 
 from __future__ import annotations
@@ -50,9 +45,8 @@ class LinearAttention(nn.Module):
         self.qkv.weight, self.qkv.bias = packed.in_proj_weight, packed.in_proj_bias
         self.proj = packed.out_proj
 
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
-    ) -> tuple[Tensor, None]:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False,
+                attn_mask: Tensor | None = None) -> tuple[Tensor, None]:
         if key is not query or value is not query or need_weights:
             raise ValueError("LinearAttention is self-attention and returns no weights")
         x = query if self.batch_first else query.transpose(0, 1)
@@ -71,36 +65,32 @@ def add_lora(tower: Tower, rank: int, alpha: float) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds of import, which nothing else here needs
 
+    # on nn.MultiheadAttention peft 0.21 adds B A of the output projection twice (its pull request 3774)
     for block in tower.blocks:
         if isinstance(getattr(block, "attn", None), nn.MultiheadAttention):
             block.attn = LinearAttention(block.attn)
     if not any(re.fullmatch(_TARGETS, name) for name, _ in tower.net.named_modules()):
         raise ExpertError(f"{tower.name}: LoRA finds no layer to adapt here; choose a ViT or a ResNet")
+    # h = W_0 x + (alpha / r) B A x,    B = 0 at the start
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=_TARGETS), tower.net)
     for name, p in tower.net.named_parameters():
         p.requires_grad_("lora_" in name)
 
 
 class LoRA(TowerBaseline):
-    """LoRA.
-
-    Args:
-        rank: r. alpha: of the equation.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
-    """
+    """LoRA with ``rank`` r and ``alpha``; the other arguments as :class:`medbridge.baselines.base.TrainedBaseline`."""
 
     name = "LoRA"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, rank: int = 8, alpha: float = 16.0, **kwargs: Any
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, rank: int = 8, alpha: float = 16.0,
+                 **kwargs: Any) -> None:
         super().__init__(experts, labels, *args, **kwargs)
         if rank < 1:
             raise ValueError(f"rank={rank} must be at least 1")
         self.rank, self.alpha = rank, alpha
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
         tower = Tower(self.experts[k])
         add_lora(tower, self.rank, self.alpha)
         return FilmScores(tower, self.head(k, tower))

@@ -1,14 +1,10 @@
-r"""MaPLe (Khattak et al., "MaPLe: multi-modal prompt learning", CVPR 2023): deep prompts in both towers,
-those of the vision tower being projections of those of the text tower.
+r"""MaPLe (Khattak et al., "MaPLe: multi-modal prompt learning", CVPR 2023): deep prompts in both towers, those of the vision
+tower being projections F of those of the text tower.
 
-    text, block i:      [ _, W_i]     = L_i([P_{i-1}, W_{i-1}])                 i = 1 ... J
-    vision, block i:    [c_i, E_i, _] = V_i([c_{i-1}, E_{i-1}, F_{i-1}(P_{i-1})])   i = 1 ... J
-    after J:            the prompts go on through the remaining blocks
-
-F are linear layers. b = 2 prompts, J = 9 blocks (all, where a tower has fewer), and the rate 0.0035 (there of SGD) that is tried
-first are those of the authors' code. [ours] The first prompts start at random like the deeper ones, not from the words "a photo",
-which do not describe a film. [ours, for multi-label data] The same P stands before "{label}" and before "no {label}", so that the
-coupling to the vision tower stays the published one. Only experts with CLIP's text transformer and a ViT can be used.
+b = 2 prompts, J = 9 blocks (all, where a tower has fewer), and the rate 0.0035 (there of SGD) that is tried first are those of
+the authors' code. [ours] The first prompts start at random like the deeper ones, not from the words "a photo", which do not
+describe a film. [ours, for multi-label data] The same P stands before "{label}" and before "no {label}", so that the coupling
+to the vision tower stays the published one.
 """
 
 from __future__ import annotations
@@ -21,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.base import temperature
-from medbridge.baselines.coop import label_texts
-from medbridge.baselines.text_tower import PromptedText, has_clip_text
+from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_mean, is_plain_vit
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -31,26 +26,23 @@ __all__ = ["CoupledPrompts", "MaPLe"]
 
 
 class CoupledPrompts(nn.Module):
-    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``.
-
-    Args:
-        expert: with CLIP's text transformer and a ViT. labels: C labels.
-        count: b. depth: J.
-    """
+    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``; ``count`` is b, ``depth`` is J."""
 
     def __init__(self, expert: Expert, labels: Sequence[str], count: int, depth: int) -> None:
         super().__init__()
         self.tower, texts, self.scale = Tower(expert), label_texts(labels), temperature(expert)
         self.text = PromptedText(expert, [*texts, *(f"no {text}" for text in texts)], count)
         depth = min(depth, self.text.layers, len(self.tower.blocks))
-        width = self.tower.widths[0]
         self.prompts = nn.ParameterList(0.02 * torch.randn(count, self.text.width) for _ in range(depth))
-        self.couple = nn.ModuleList(nn.Linear(self.text.width, width) for _ in range(depth))
+        self.couple = nn.ModuleList(nn.Linear(self.text.width, self.tower.widths[0]) for _ in range(depth))
+        # vision, block i = 1 ... J:  [c_i, E_i, _] = V_i([c_{i-1}, E_{i-1}, F_{i-1}(P_{i-1})]); then the prompts go on
         attach_prompts(self.tower, lambda: [f(p) for f, p in zip(self.couple, self.prompts, strict=True)])
 
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
+        # text, block i = 1 ... J:  [_, W_i] = L_i([P_{i-1}, W_{i-1}]); then the prompts go on
         positive, negative = self.text(self.prompts[0], list(self.prompts)[1:]).chunk(2)
         z = F.normalize(film_mean(F.normalize(self.tower(views[real]), dim=-1), real), dim=-1)
+        # score_c = s cos(f, t_c^+) - s cos(f, t_c^-)
         return self.scale * z @ (positive - negative).T
 
 
@@ -66,9 +58,8 @@ class MaPLe(TowerBaseline):
     need = "an expert with CLIP's text transformer and a ViT"
     grid = ({"rate": 3.5e-3}, {"rate": 1e-2}, {"rate": 5e-4})
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 2, depth: int = 9, **kwargs: Any
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 2, depth: int = 9,
+                 **kwargs: Any) -> None:
         super().__init__(experts, labels, *args, **kwargs)
         if count < 1 or depth < 1:
             raise ValueError(f"count={count} and depth={depth} must be at least 1")
@@ -77,5 +68,5 @@ class MaPLe(TowerBaseline):
     def usable(self, expert: Expert) -> bool:
         return has_clip_text(expert) and is_plain_vit(expert)
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> CoupledPrompts:
         return CoupledPrompts(self.experts[k], self.labels, self.count, self.depth)

@@ -1,23 +1,18 @@
-r"""Multi-level residual adapters, after MVFA (Huang et al., "Adapting visual-language models for generalizable anomaly detection
-in medical images", CVPR 2024).
-
-At some depths of the frozen tower an adapter of two layers is mixed into the tokens, and its bottleneck, as wide as the text
-space, is what meets the prompts:
-
-    H_l = LeakyReLU(F_l W_1),    A_l = LeakyReLU(H_l W_2),    F_l* = gamma A_l + (1 - gamma) F_l
-    score_c = sum over l of mean over patches p of  s (cos(H_lp, t_c^+) - cos(H_lp, t_c^-))  /  number of depths
+r"""Multi-level residual adapters, after MVFA (Huang et al., "Adapting visual-language models for generalizable anomaly
+detection in medical images", CVPR 2024): at some depths of the frozen tower an adapter of two layers is mixed into the tokens,
+and its bottleneck, as wide as the text space, is what meets the prompts.
 
 gamma 0.1, four depths at equal distances (6, 12, 18, 24 of ViT-L) and the rate 0.001 that is tried first, as in the authors'
-code. What differs, and why it is MVFA-style and no more: the published method tells one anomaly from normal, this one C labels
-(positive minus negative prompt); its second branch of adapters, which takes another 0.1, needs pixel masks, and its memory of
-normal films has no multi-label form, so both are left out; that code takes the mean of probabilities, this one of logits, to
-share the loss of all baselines. In a ResNet the tokens are the positions of a stage's map [ours]. Vision-only experts can be
-used: the bottleneck learns the way into their borrowed text space.
+code. It is MVFA-style and no more: the published method tells one anomaly from normal, this one C labels (positive minus
+negative prompt); its second branch of adapters, which takes another 0.1, needs pixel masks, and its memory of normal films has
+no multi-label form, so both are left out; that code takes the mean of probabilities, this one of logits, to share the loss of
+all baselines. In a ResNet the tokens are the positions of a stage's map [ours]. Vision-only experts can be used: the
+bottleneck learns the way into their borrowed text space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +42,9 @@ class ResidualAdapter(nn.Module):
         self.down, self.up = nn.Linear(width, bottleneck, bias=False), nn.Linear(bottleneck, width, bias=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        # H_l = LeakyReLU(F_l W_1)
         hidden = F.leaky_relu(self.down(tokens))
+        # A_l = LeakyReLU(H_l W_2),    F_l* = gamma A_l + (1 - gamma) F_l
         return hidden, self.gamma * F.leaky_relu(self.up(hidden)) + (1 - self.gamma) * tokens
 
 
@@ -70,10 +67,9 @@ class AdaptedTower(nn.Module):
         for i, adapter in zip(self.levels, self.adapters, strict=True):
             blocks[i - 1].register_forward_hook(self._hook(adapter))
 
-    def _hook(self, adapter: ResidualAdapter) -> Any:
+    def _hook(self, adapter: ResidualAdapter) -> Callable:
         def hook(_: nn.Module, args: tuple, x: Tensor) -> Tensor:
-            tokens = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
-            hidden, mixed = adapter(tokens)
+            hidden, mixed = adapter(x.flatten(2).transpose(1, 2) if x.dim() == 4 else x)
             self._hidden.append(hidden if x.dim() == 4 else hidden[:, self.tower.prefix :])
             return mixed.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else mixed
 
@@ -82,31 +78,27 @@ class AdaptedTower(nn.Module):
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
         self._hidden = []
         self.tower(views[real])
+        # score_c = sum over l of mean over patches p of  s (cos(H_lp, t_c^+) - cos(H_lp, t_c^-))  /  number of depths
         scores = [(F.normalize(h.float(), dim=-1) @ self.direction.T).mean(dim=1) for h in self._hidden]
         self._hidden = []
         return self.scale * film_mean(torch.stack(scores).mean(dim=0), real)
 
 
 class MVFA(TowerBaseline):
-    """MVFA-style residual adapters.
-
-    Args:
-        levels: how many depths get an adapter. gamma: its share.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
-    """
+    """MVFA-style residual adapters at ``levels`` depths, each with the share ``gamma``; the other arguments as
+    :class:`medbridge.baselines.base.TrainedBaseline`."""
 
     name = "MVFA-style adapters"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, levels: int = 4, gamma: float = 0.1, **kwargs: Any
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, levels: int = 4, gamma: float = 0.1,
+                 **kwargs: Any) -> None:
         super().__init__(experts, labels, *args, **kwargs)
         if levels < 1 or not 0 <= gamma <= 1:
             raise ValueError(f"levels={levels} must be at least 1, gamma={gamma} in [0, 1]")
         self.levels, self.gamma = levels, gamma
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> AdaptedTower:
         expert = self.experts[k]
-        positive, negative = prompt_sides(expert, self.labels, self.prompts)
-        return AdaptedTower(expert, positive, negative, temperature(expert), self.levels, self.gamma)
+        prompts = prompt_sides(expert, self.labels, self.prompts)
+        return AdaptedTower(expert, *prompts, temperature(expert), self.levels, self.gamma)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, OpenClipExpert
 
-__all__ = ["PromptedText", "has_clip_text"]
+__all__ = ["PromptedText", "has_clip_text", "label_texts"]
 
 
 def has_clip_text(expert: Expert) -> bool:
@@ -26,13 +26,17 @@ def has_clip_text(expert: Expert) -> bool:
     return isinstance(expert, OpenClipExpert) and type(expert.model) is CLIP and expert.model.text_pool_type in ("argmax", "eos")
 
 
+def label_texts(labels: Sequence[str]) -> list[str]:
+    """Labels as words: lower case, blanks for underscores."""
+    return [label.replace("_", " ").lower() for label in labels]
+
+
 class PromptedText(nn.Module):
     """Context vectors -> text embeddings of n names.
 
     Args:
         expert: one for which :func:`has_clip_text` holds.
-        names: n label texts.
-        context: M, the number of learned vectors.
+        names: n label texts. context: M, the number of learned vectors.
 
     Attributes:
         width: width of a context vector. layers: blocks of the text transformer.
@@ -50,32 +54,33 @@ class PromptedText(nn.Module):
         tokens = expert.tokenizer(list(names)).to(model.token_embedding.weight.device)
         length = tokens.shape[1]
         ends = (tokens == self.end).int().argmax(1) if self.pool == "eos" else tokens.argmax(1)
-        too_long = [name for name, end in zip(names, ends.tolist(), strict=True) if end + context >= length]
-        if too_long:
-            raise ExpertError(
-                f"{expert.name}: {context} context vectors and the label {too_long[0]!r} need more than the {length} tokens of "
-                f"its text tower; use fewer context vectors, or a shorter label")
+        if too_long := [name for name, end in zip(names, ends.tolist(), strict=True) if end + context >= length]:
+            raise ExpertError(f"{expert.name}: {context} context vectors and the label {too_long[0]!r} need more than the "
+                              f"{length} tokens of its text tower; use fewer context vectors, or a shorter label")
+        projection = model.text_projection  # into the shared space, from the right
+        if isinstance(projection, nn.Linear):
+            if projection.bias is not None:
+                raise ExpertError("text projections with a bias are not supported; choose a CLIP model")
+            projection = projection.weight.T
         # the ids under the learned vectors are never read; the position of [EOS] is
         spaced = torch.cat([tokens[:, :1], tokens[:, :1].expand(-1, context), tokens[:, 1 : length - context]], dim=1)
-        with torch.no_grad():
-            words = model.token_embedding(spaced).detach()
-        for name, value in (("tokens", spaced), ("words", words), ("position", model.positional_embedding.detach()),
-                            ("attention", model.attn_mask), ("projection", _matrix(model.text_projection))):
-            self.register_buffer(name, None if value is None else value.clone(), persistent=False)
+        buffers = {"tokens": spaced, "words": model.token_embedding(spaced), "position": model.positional_embedding,
+                   "attention": model.attn_mask, "projection": projection}
+        for name, value in buffers.items():
+            self.register_buffer(name, None if value is None else value.detach().clone(), persistent=False)
         self.requires_grad_(False)
 
     def forward(self, context: Tensor, deeper: Sequence[Tensor] = ()) -> Tensor:
-        """Context vectors and, for MaPLe, those that replace them before blocks 2, 3 ...
+        """Context vectors and, for MaPLe, those that replace them before blocks 2, 3 ... -> L2-normalised embeddings.
 
         Args:
             context: ``(M, width)`` for all names, or ``(n, M, width)``, or ``(B, n, M, width)``.
             deeper: ``(M, width)`` each.
 
         Returns:
-            ``(n, text_dim)``, or ``(B, n, text_dim)``, L2-normalised.
+            ``(n, text_dim)``, or ``(B, n, text_dim)``.
         """
-        batch = context.shape[:-3]
-        names = len(self.words)
+        batch, names = context.shape[:-3], len(self.words)
         context = context.expand(*batch, names, self.context, self.width).reshape(-1, self.context, self.width)
         times = len(context) // names
         words, tokens = self.words.repeat(times, 1, 1), self.tokens.repeat(times, 1)
@@ -83,19 +88,9 @@ class PromptedText(nn.Module):
         order = self.transformer.batch_first
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i <= len(deeper):
-                fresh = deeper[i - 1].expand(len(x), -1, -1)
-                x = torch.cat([x[:, :1], fresh, x[:, 1 + self.context :]], dim=1)
+                x = torch.cat([x[:, :1], deeper[i - 1].expand(len(x), -1, -1), x[:, 1 + self.context :]], dim=1)
             x = block(x if order else x.transpose(0, 1), attn_mask=self.attention)
             x = x if order else x.transpose(0, 1)
         x = text_global_pool(self.norm(x), tokens, self.pool, eos_token_id=self.end)
         x = x if self.projection is None else x @ self.projection
         return F.normalize(x, dim=-1).unflatten(0, (*batch, names))
-
-
-def _matrix(projection: nn.Module | Tensor | None) -> Tensor | None:
-    """The projection into the shared space as a matrix to multiply from the right."""
-    if isinstance(projection, nn.Linear):
-        if projection.bias is not None:
-            raise ExpertError("text projections with a bias are not supported; choose a CLIP model")
-        return projection.weight.detach().T
-    return None if projection is None else projection.detach()

@@ -1,19 +1,10 @@
-r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification", ECCV
-2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores.
+r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification",
+ECCV 2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores.
 
-    A(f) = exp(-beta (1 - f F^T)),    score = alpha A(f) L + s f (t^+ - t^-)^T
-
-F holds the training embeddings; the published L their one-hot classes, with as many films of every class. [ours, for
-multi-label data] A label's two classes are present and absent, so its column of L is the difference of the two one-hot
-columns, each divided by how many films of it are known:
-
-    L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown),
-
-without which a label of two positives in a hundred would always be told absent. The cache's term is then a difference of two
-means and not a sum over 16 films of a class, so alpha is larger [ours] than in the authors' code, which searches 0.1 to 30
-(and beta from 0.1 to 30). Tip-Adapter trains nothing; Tip-Adapter-F trains F with AdamW at rate 0.001, as in that code, and keeps
-L. Epoch, alpha and beta are chosen on the validation split alone; the authors' code keeps the epoch with the best *test*
-accuracy. [ours] Keys are the embeddings of the films as they are, not the mean over ten augmented copies.
+Tip-Adapter trains nothing; Tip-Adapter-F trains the keys with AdamW at rate 0.001, as in the authors' code. [ours] Epoch,
+alpha and beta are chosen on the validation split; that code keeps the epoch with the best *test* accuracy. [ours] Keys are the
+embeddings of the films as they are, not the mean over ten augmented copies. [ours] alpha is larger than there (0.1 to 30): see
+cache_values.
 """
 
 from __future__ import annotations
@@ -33,8 +24,14 @@ __all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 
 
 def cache_values(y: Tensor, mask: Tensor) -> Tensor:
-    """L of the module's docstring: targets and mask ``(n, C)`` -> float32 ``(n, C)``."""
+    """L: targets and mask ``(n, C)`` -> float32 ``(n, C)``. [ours, for multi-label data]
+
+    The published L is one-hot, with as many films of every class. A label's two classes are present and absent, so its column is
+    the difference of the two one-hot columns, each divided by how many films of it are known; else a label of two positives in a
+    hundred would always be predicted absent. The cache's term is then a difference of two means, not a sum over 16 films.
+    """
     positive, negative = y * mask, (1 - y) * mask
+    # L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown)
     return positive / positive.sum(0).clamp(min=1) - negative / negative.sum(0).clamp(min=1)
 
 
@@ -42,14 +39,13 @@ class KeyValueCache(nn.Module):
     """Image embeddings ``(B, d)``, L2-normalised -> logits ``(B, C)``.
 
     Args:
-        keys: F ``(n, d)``, the start of a parameter. values: L ``(n, C)``.
+        keys: F ``(n, d)``, the training embeddings, the start of a parameter. values: L ``(n, C)``.
         direction: positive minus negative prompt ``(C, d)``, frozen.
         scale: s. alpha, beta: of the equation. train_keys: Tip-Adapter-F.
     """
 
-    def __init__(
-        self, keys: Tensor, values: Tensor, direction: Tensor, scale: float, alpha: float, beta: float, train_keys: bool
-    ) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, direction: Tensor, scale: float, alpha: float, beta: float,
+                 train_keys: bool) -> None:
         super().__init__()
         self.keys = nn.Parameter(keys.clone(), requires_grad=train_keys)
         self.register_buffer("values", values, persistent=False)
@@ -57,7 +53,9 @@ class KeyValueCache(nn.Module):
         self.scale, self.alpha, self.beta = scale, alpha, beta
 
     def forward(self, f: Tensor) -> Tensor:
+        # A(f) = exp(-beta (1 - f F^T))
         affinity = torch.exp(-self.beta * (1 - f @ self.keys.T))
+        # score = alpha A(f) L + s f (t^+ - t^-)^T
         return self.alpha * affinity @ self.values + self.scale * f @ self.direction.T
 
 
@@ -73,20 +71,17 @@ class TipAdapterF(TrainedBaseline):
         return EmbeddingInputs(films, film_embeddings(films, k, self.views))
 
     def build(self, k: int, train: CachedFilms, **setting: Any) -> KeyValueCache:
-        expert = self.experts[k]
-        positive, negative = prompt_sides(expert, self.labels, self.prompts)
-        values = cache_values(*(torch.from_numpy(a) for a in train.benchmark.targets()))
-        return KeyValueCache(
-            film_embeddings(train, k, self.views), values, positive - negative, temperature(expert),
-            train_keys=self.train_keys, **setting)
+        positive, negative = prompt_sides(self.experts[k], self.labels, self.prompts)
+        keys, values = film_embeddings(train, k, self.views), cache_values(*map(torch.from_numpy, train.benchmark.targets()))
+        scale = temperature(self.experts[k])
+        return KeyValueCache(keys, values, positive - negative, scale, train_keys=self.train_keys, **setting)
 
 
 class TipAdapter(TipAdapterF):
     """Nothing is trained; alpha and beta are chosen on the validation split."""
 
     name = "Tip-Adapter"
-    seeded = False
-    train_keys = False
+    seeded = train_keys = False
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> TipAdapter:
         """Build the cache; choose alpha and beta on val."""
@@ -94,10 +89,9 @@ class TipAdapter(TipAdapterF):
         y, mask = val.benchmark.targets()
         self.modules, self.chosen = [], []
         for k in self.used:
-            inputs = self.inputs(val, k)
-            tried = [(s, self.build(k, train, alpha=s["alpha"], beta=s["beta"])) for s in self.grid[: self.tries]]
-            found = [merit(y, score_module(m, inputs, self.config.batch_size), mask) for _, m in tried]
-            setting, module = tried[int(np.argmax(found))]
-            self.chosen.append(setting)
-            self.modules.append(module)
+            inputs, settings = self.inputs(val, k), self.grid[: self.tries]
+            modules = [self.build(k, train, alpha=s["alpha"], beta=s["beta"]) for s in settings]
+            best = int(np.argmax([merit(y, score_module(m, inputs, self.config.batch_size), mask) for m in modules]))
+            self.chosen.append(settings[best])
+            self.modules.append(modules[best])
         return self

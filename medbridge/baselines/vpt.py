@@ -1,15 +1,9 @@
-r"""VPT (Jia et al., "Visual prompt tuning", ECCV 2022): learned tokens beside the patches of a frozen tower, and a linear head.
+r"""VPT (Jia et al., "Visual prompt tuning", ECCV 2022): learned tokens beside the patches of a frozen tower, and a linear
+head.
 
-Deep: every block gets prompts of its own, whose outputs are dropped,
-
-    [x_i, _, E_i] = L_i([x_{i-1}, P_{i-1}, E_{i-1}]),    i = 1 ... T.
-
-A convolutional tower gets the published variant for them ("prompts as padding", location 'pad' in the authors' code): a learned
-border of pixels around the view, which is shrunk so that the tower's input size stays.
-
-P starts uniform in +-sqrt(6 / (3 patch^2 + width)), a border uniform in [0, 1], both as in the authors' code. There the number of
-prompts (5 unless told otherwise) and the rate of SGD are tuned for each data set over dozens of runs; [ours] here it is 8 for
-all, and the rate is one of three of AdamW, as every baseline has it.
+A convolutional tower gets the published variant for them ("prompts as padding", location 'pad' in the authors' code). Prompts
+and borders start as in that code. There the number of prompts (5 by default) and the rate of SGD are tuned for each data set
+over dozens of runs; [ours] here it is 8 for all, and the rate is one of three of AdamW, as every baseline has it.
 """
 
 from __future__ import annotations
@@ -33,8 +27,7 @@ class PromptedTower(nn.Module):
     """A ViT with deep prompts: views ``(B, R, R)`` -> features.
 
     Args:
-        tower: a plain ViT's; it gets hooks.
-        count: prompts p of each block. patch: side of a patch in pixels.
+        tower: a plain ViT's; it gets hooks. count: prompts p of each block. patch: side of a patch in pixels.
     """
 
     def __init__(self, tower: Tower, count: int, patch: int) -> None:
@@ -42,6 +35,7 @@ class PromptedTower(nn.Module):
         self.tower, width = tower, tower.widths[0]
         bound = math.sqrt(6 / (3 * patch**2 + width))
         self.prompts = nn.Parameter(torch.empty(len(tower.blocks), count, width).uniform_(-bound, bound))
+        # [x_i, _, E_i] = L_i([x_{i-1}, P_{i-1}, E_{i-1}]),    i = 1 ... T
         attach_prompts(tower, lambda: self.prompts.unbind(0))
 
     def forward(self, views: Tensor) -> Tensor:
@@ -49,7 +43,7 @@ class PromptedTower(nn.Module):
 
 
 class BorderedTower(nn.Module):
-    """A tower behind a learned border of ``pad`` pixels in three colours; 12 pad (R - pad) numbers."""
+    """A tower behind a learned border of ``pad`` pixels in three colours around the shrunken view; 12 pad (R - pad) numbers."""
 
     inside: Tensor
 
@@ -79,21 +73,18 @@ class VPT(TowerBaseline):
     name = "VPT"
     grid = ({"rate": 1e-2}, {"rate": 1e-3}, {"rate": 3e-2})
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 8, pad: int | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 8, pad: int | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(experts, labels, *args, **kwargs)
         if count < 1 or (pad is not None and pad < 1):
             raise ValueError(f"count={count} and pad={pad} must be at least 1")
         self.count, self.pad = count, pad
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
         expert, tower = self.experts[k], Tower(self.experts[k])
         if is_plain_vit(expert):
-            changed: nn.Module = PromptedTower(tower, self.count, expert.size // expert.grids[0][0])
-        else:
-            pad = self.pad or max(1, tower.size // 16)
-            if 2 * pad >= tower.size:
-                raise ValueError(f"pad={pad} leaves nothing of a view of {tower.size} pixels; make it smaller")
-            changed = BorderedTower(tower, pad)
-        return FilmScores(changed, self.head(k, tower))
+            return FilmScores(PromptedTower(tower, self.count, expert.size // expert.grids[0][0]), self.head(k, tower))
+        pad = self.pad or max(1, tower.size // 16)
+        if 2 * pad >= tower.size:
+            raise ValueError(f"pad={pad} leaves nothing of a view of {tower.size} pixels; make it smaller")
+        return FilmScores(BorderedTower(tower, pad), self.head(k, tower))

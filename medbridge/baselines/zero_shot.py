@@ -1,5 +1,4 @@
-"""Zero-shot: cosine similarity with the class prompts, nothing trained (Radford et al., CLIP, 2021, section on zero-shot
-transfer)."""
+"""Zero-shot: cosine with the class prompts, nothing trained (Radford et al., CLIP, 2021, section on zero-shot transfer)."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ class ZeroShot(Method):
     """Positive against negative prompt of each label, mean over the experts whose images and texts share a space.
 
     Args:
-        experts: K experts, the same as in the cached features; vision-only ones are left out.
-        labels: C labels.
+        experts: K experts, the same as in the cached features; vision-only ones are left out. labels: C labels.
         prompts: as in :func:`medbridge.prompts.encode_prompts`.
         views: 'whole', or 'all' (the normalised mean over the whole film and its windows).
         config, tries, progress: here so that all methods are built alike.
@@ -36,22 +34,20 @@ class ZeroShot(Method):
 
     name = "zero-shot"
     seeded = learns = False
+    trainable_parameters = 0
 
-    def __init__(
-        self, experts: Sequence[Expert], labels: Sequence[str], views: str = "whole",
-        prompts: Mapping[str, ClassPrompts] | None = None, config: TrainConfig | None = None, tries: int = 1,
-        progress: bool = True, scale: float = 100.0,
-    ) -> None:
+    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], views: str = "whole",
+                 prompts: Mapping[str, ClassPrompts] | None = None, config: TrainConfig | None = None, tries: int = 1,
+                 progress: bool = True, scale: float = 100.0) -> None:
         check_tries(1, views)
-        self.scale, self.views = scale, views
-        self.aligned = [k for k, e in enumerate(experts) if e.aligned]
-        if not self.aligned:
+        self.scale, self.views, self.directions = scale, views, {}
+        for k, expert in enumerate(experts):
+            if expert.aligned:
+                positive, negative = encode_prompts(expert, labels, prompts)
+                self.directions[k] = (positive - negative).cpu().numpy()
+        if not self.directions:
             names = ", ".join(e.name for e in experts)
             raise ExpertError(f"zero-shot needs an expert whose images and texts share a space; {names} has no such space")
-        self.directions = []
-        for k in self.aligned:
-            positive, negative = encode_prompts(experts[k], labels, prompts)
-            self.directions.append((positive - negative).cpu().numpy())
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> ZeroShot:
         """Nothing to learn."""
@@ -59,13 +55,6 @@ class ZeroShot(Method):
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``: softmax of positive against negative prompt."""
-        logits = [
-            self.scale * film_embeddings(films, k, self.views).numpy() @ direction.T
-            for k, direction in zip(self.aligned, self.directions, strict=True)
-        ]
+        # score_c = s cos(f, t_c^+) - s cos(f, t_c^-)
+        logits = [self.scale * film_embeddings(films, k, self.views).numpy() @ t.T for k, t in self.directions.items()]
         return torch.sigmoid(torch.from_numpy(np.mean(logits, axis=0)).double()).numpy()
-
-    @property
-    def trainable_parameters(self) -> int:
-        """0."""
-        return 0
