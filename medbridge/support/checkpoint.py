@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,16 @@ import torch
 from accelerate.utils import gather_object
 
 from medbridge.errors import AdapterError
+from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main, ranks
 
 __all__ = ["load_checkpoint", "random_states", "restore_random_state", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, text) in the main process: temporary name, sync, rename."""
-    if not is_main():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write ``state`` (tensors, numbers, text) in the main process."""
+    if is_main():
+        write_atomic(path, partial(torch.save, state))
 
 
 def load_checkpoint(path: Path, signature: str, device: torch.device) -> dict[str, Any] | None:
