@@ -6,26 +6,26 @@ Films are decoded in full, a sample of them by default. Reading goes film by fil
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 from tqdm import tqdm
 
-from medbridge.data.base import SPLITS, Benchmark
+from medbridge.data.base import Benchmark
 from medbridge.data.covidx import ALSO_IN
+from medbridge.data.files import first_five
 from medbridge.data.images import check_films
+from medbridge.data.table import SPLITS
 from medbridge.errors import BenchmarkError
 
 __all__ = ["Audit", "audit"]
 
 _CHUNK = 256  # films whose results are held at a time
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,15 @@ class Audit:
     """What :func:`audit` found.
 
     Attributes:
-        benchmark: its name; synthetic: whether programs drew the films; root: its folder.
-        images, patients: in the table.
-        sizes: one row a published part or split: part, here, published (NaN where its owner states none).
+        benchmark: its name; synthetic: whether programs drew the films; root: its folder; images, patients: in the table.
+        sizes: one row per published part or split: part, here, published (NaN where its owner states none).
         labels: :meth:`Benchmark.summary`.
         left_out: reason -> the images that the files list and the table does not hold.
         decoded: how many films were decoded; seed: of the sample, None where it was all of them.
         unreadable: ``(image, message)`` of each film that is on disk and cannot be decoded.
         absent: films of the table that are not on disk, among those looked at.
         overlap: patient -> its splits, of each patient in more than one.
-        duplicates: groups of images with the very same bytes, among those looked at.
-        crossing: how many of the groups lie in more than one split.
+        duplicates: groups of images with the very same bytes, among those looked at; crossing: how many lie in several splits.
     """
 
     benchmark: str
@@ -64,23 +62,20 @@ class Audit:
 
     @property
     def faults(self) -> list[str]:
-        """One line a fault: films that cannot be read, patients in two splits. Empty where all is well."""
-        found = []
-        if self.unreadable:
-            found.append(f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read")
-        if self.overlap:
-            found.append(f"{len(self.overlap)} patients are in more than one split")
+        """One line per fault: films that cannot be read, patients in two splits. Empty where all is well."""
         aside = sum(len(names) for reason, names in self.left_out.items() if reason.startswith(ALSO_IN))
-        if aside:
-            found.append(f"{aside} films were left out, as their patient is in another split too")
-        return found
+        return [fault for count, fault in (
+            (len(self.unreadable), f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read"),
+            (len(self.overlap), f"{len(self.overlap)} patients are in more than one split"),
+            (aside, f"{aside} films were left out, as their patient is in another split too"),
+        ) if count]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; an unknown number is null, and of what was left out only counts and the first five."""
         return {
             "benchmark": self.benchmark, "synthetic": self.synthetic, "root": self.root, "images": self.images,
             "patients": self.patients, "sizes": _records(self.sizes), "labels": _records(self.labels),
-            "left_out": {reason: {"images": len(names), "first": names[:_SHOWN]} for reason, names in self.left_out.items()},
+            "left_out": {reason: {"images": len(names), "first": names[:5]} for reason, names in self.left_out.items()},
             "decoded": self.decoded, "seed": self.seed,
             "unreadable": [{"image": image, "reason": reason} for image, reason in self.unreadable],
             "absent": self.absent, "patients_in_two_splits": self.overlap, "duplicates": self.duplicates,
@@ -89,35 +84,26 @@ class Audit:
 
     def text(self) -> str:
         """The report as the terminal shows it."""
-        lines = [f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}"]
-        if self.synthetic:
-            lines.append("SYNTHETIC: no film shows a person")
-        lines += ["", f"{'split':<24}  {'here':>9}  {'published':>9}"]
-        for part, here, published in self.sizes.itertuples(index=False):
-            lines.append(f"{part:<24}  {here:>9,}  " + (f"{'-':>9}" if np.isnan(published) else f"{int(published):>9,}"))
-        width = max(len("label"), *(len(label) for label in self.labels["label"]))
-        lines += ["", f"{'label':<{width}}  split  {'positive':>9}  {'negative':>9}  {'unknown':>9}  prevalence"]
-        for row in self.labels.itertuples(index=False):
-            share = "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %"
-            lines.append(f"{row.label:<{width}}  {row.split:<5}  {row.positive:>9,}  {row.negative:>9,}  {row.unknown:>9,}  "
-                         f"{share:>10}")
-        lines.append("")
-        for reason, names in self.left_out.items():
-            lines.append(f"left out, {reason}: {len(names):,}: {_first(names)}")
-        if not self.left_out:
-            lines.append("left out: none of the listed images")
+        sizes = [(part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
+                 for part, here, published in self.sizes.itertuples(index=False)]
+        labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
+                   "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
         which = f"{self.decoded:,} films, " + ("all there are" if self.seed is None else f"drawn with seed {self.seed}")
-        lines.append(f"unreadable: {len(self.unreadable):,} of {which}")
-        lines += [f"  {message}" for _, message in self.unreadable]
-        if self.absent:
-            lines.append(f"not on disk: {len(self.absent):,} of those films: {_first(self.absent)}")
-        named = [f"{patient} ({', '.join(splits)})" for patient, splits in self.overlap.items()]
-        lines.append(f"patients in more than one split: {len(named):,}" + (f": {_first(named)}" if named else ""))
+        patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.overlap.items()]
         groups = [" = ".join(group) for group in self.duplicates]
         across = f", {self.crossing:,} of them across splits" if groups else ""
-        lines.append(f"same bytes: {len(groups):,} groups among those films{across}" + (f": {_first(groups)}" if groups else ""))
-        lines += ["", f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"]
-        return "\n".join(lines)
+        return "\n".join([
+            f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}",
+            *["SYNTHETIC: no film shows a person"] * self.synthetic, "",
+            _table(["split", "here", "published"], sizes, 1), "",
+            _table(["label", "split", "positive", "negative", "unknown", "prevalence"], labels, 2), "",
+            *[f"left out, {reason}: {len(names):,}: {first_five(names)}" for reason, names in self.left_out.items()],
+            *["left out: none of the listed images"] * (not self.left_out),
+            f"unreadable: {len(self.unreadable):,} of {which}", *(f"  {message}" for _, message in self.unreadable),
+            *[f"not on disk: {len(self.absent):,} of those films: {first_five(self.absent)}"] * bool(self.absent),
+            f"patients in more than one split: {len(patients):,}" + (f": {first_five(patients)}" if patients else ""),
+            f"same bytes: {len(groups):,} groups among those films{across}" + (f": {first_five(groups)}" if groups else ""), "",
+            f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"])
 
 
 def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers: int | None = None,
@@ -126,32 +112,35 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
 
     Args:
         sample: how many films, drawn with ``seed``, are decoded in full and compared byte by byte; None for every film.
-        workers: threads that decode (default: one a core). progress: show a bar.
+        workers: threads that decode (default: one per core). progress: show a bar.
 
     Raises:
         BenchmarkError: sample below 1.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise BenchmarkError(f"audit: sample={sample!r}; give a number of films >= 1, or None for every film")
-    table, whole = benchmark.table, sample is None or sample >= len(benchmark)
-    drawn = np.arange(len(benchmark)) if whole else np.sort(
-        np.random.default_rng(seed).choice(len(benchmark), sample, replace=False))
-    looked = benchmark.take(drawn)
-    names, paths = looked.image_ids(), looked.paths()
-    here = [path.is_file() for path in paths]
-    present = [(name, path) for name, path, there in zip(names, paths, here, strict=True) if there]
-    unreadable = list(_unreadable(present, workers, progress))
-    duplicates = _same_bytes(present)
+    table, lost = benchmark.table, benchmark.dropped
+    looked, whole = benchmark, sample is None or sample >= len(benchmark)
+    if not whole:
+        looked = benchmark.take(np.sort(np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)))
+    name_of = dict(zip(looked.paths(), looked.image_ids(), strict=True))
+    present = [path for path in name_of if path.is_file()]
+    here, unreadable = set(present), []
+    with tqdm(total=len(present), desc="decoding films", unit="film", disable=not progress) as bar:
+        for start in range(0, len(present), _CHUNK):
+            chunk = present[start : start + _CHUNK]
+            unreadable += [(name_of[path], message) for path, message in check_films(chunk, workers, progress=False)]
+            bar.update(len(chunk))
+    duplicates = sorted([name_of[path] for path in group] for group in _same_bytes(present))
     split_of = dict(zip(table["image"], table["split"], strict=True))
     splits = table.drop_duplicates(["patient_id", "split"])
     several = splits[splits.duplicated("patient_id", keep=False)].groupby("patient_id", sort=True)["split"].agg(list)
-    lost = benchmark.dropped
     return Audit(
         benchmark=benchmark.name, synthetic=benchmark.synthetic, root=str(benchmark.root), images=len(benchmark),
         patients=int(table["patient_id"].nunique()), sizes=_sizes(benchmark), labels=benchmark.summary(),
         left_out={} if lost is None else {str(k): v["image"].tolist() for k, v in lost.groupby("reason", sort=False)},
         decoded=len(present), seed=None if whole else seed, unreadable=unreadable,
-        absent=[name for name, there in zip(names, here, strict=True) if not there],
+        absent=[name for path, name in name_of.items() if path not in here],
         overlap={str(patient): sorted(held, key=SPLITS.index) for patient, held in several.items()},
         duplicates=duplicates, crossing=sum(len({split_of[name] for name in group}) > 1 for group in duplicates),
     )  # fmt: skip
@@ -169,34 +158,23 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "here", "published"])
 
 
-def _unreadable(films: list[tuple[str, Path]], workers: int | None, progress: bool) -> Iterator[tuple[str, str]]:
-    with tqdm(total=len(films), desc="decoding films", unit="film", disable=not progress) as bar:
-        for start in range(0, len(films), _CHUNK):
-            chunk = films[start : start + _CHUNK]
-            name_of = {path: name for name, path in chunk}
-            for path, message in check_films(name_of, workers, progress=False):
-                yield name_of[path], message
-            bar.update(len(chunk))
-
-
-def _same_bytes(films: list[tuple[str, Path]]) -> list[list[str]]:
-    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for name, path in films:
-        by_size[os.stat(path).st_size].append((name, path))
-    groups = []
-    for same in by_size.values():
-        by_hash: dict[str, list[str]] = defaultdict(list)
-        for name, path in same if len(same) > 1 else ():
-            with open(path, "rb") as file:
-                by_hash[hashlib.file_digest(file, "sha256").hexdigest()].append(name)
-        groups += [group for group in by_hash.values() if len(group) > 1]
-    return sorted(groups)
+def _same_bytes(paths: list[Path]) -> list[list[Path]]:
+    """Groups of files with the same bytes; only files of one size are read."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    by_bytes: dict[str, list[Path]] = defaultdict(list)
+    for path in (path for same in by_size.values() if len(same) > 1 for path in same):
+        with open(path, "rb") as file:
+            by_bytes[hashlib.file_digest(file, "sha256").hexdigest()].append(path)
+    return [group for group in by_bytes.values() if len(group) > 1]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
-            for row in table.to_dict("records")]
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def _table(header: list[str], rows: list[tuple[str, ...]], words: int) -> str:
+    """Columns of text to the left (the first ``words`` of them), numbers to the right."""
+    align = ["left" if i < words else "right" for i in range(len(header))]
+    return tabulate(rows, header, "plain", disable_numparse=True, colalign=align)

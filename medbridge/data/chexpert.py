@@ -1,22 +1,10 @@
 """CheXpert (Irvin et al., AAAI 2019), read as Stanford AIMI distributes it, full size or -small.
 
-```
-CheXpert-v1.0/  or  CheXpert-v1.0-small/   (or the folder that holds one of them)
-  train.csv   223,414 images of 64,540 patients, labels by the CheXpert labeler: 1, 0, -1 (uncertain), blank
-  valid.csv   234 images, 200 patients, labels by three radiologists
-  test.csv or test_labels.csv   668 images, 500 patients, labels by radiologists; published later, with CheXlocalize
-  train/patient00001/study1/view1_frontal.jpg ...  valid/ ...  test/ ...
-```
-
-The owner gives no split for model selection: the official valid set is what papers test on, so it is the test split here and
-'val' is drawn from train by patient [ours]. Where the official test set is present it is the test split, and the valid set,
-too small for its rare labels, is set aside; ``test='valid'`` tests on it all the same.
-
-Where the files differ from their description: ``Path`` begins with the distribution's name (CheXpert-v1.0-small/train/...),
-whatever the folder is called now; the test file begins at 'test/' and may lack sex, age and view, which then follow
-from the file name; the full-size download unpacks to four folders side by side, ``CheXpert-v1.0 batch 1 (validate & csv)``
-with the tables and valid/, ``batch 2 (train 1)`` to ``batch 4 (train 3)`` with patient folders and no train/. They are read as
-they are.
+train.csv holds labels by the CheXpert labeler, the others by radiologists. Papers test on the official valid set, so it is the
+test split here and 'val' is drawn from train by patient [ours]. Where the official test set is here (published later with
+CheXlocalize) it is the test split, and the valid set, too small for its rare labels, is set aside. ``Path`` begins with the
+distribution's name, whatever the folder is called now. The full-size download unpacks to four folders side by side: batch 1 with
+the tables and valid/, batches 2 to 4 with patient folders and no train/.
 """
 
 from __future__ import annotations
@@ -25,11 +13,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from medbridge.data.base import Benchmark
-from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep_present, read_csv
+from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep_present, read_csv, set_aside
+from medbridge.data.table import check_cells, check_choice
 from medbridge.data.uncertainty import apply_policy
 from medbridge.errors import BenchmarkError
 
@@ -41,111 +29,74 @@ LABELS = (
 )  # fmt: skip
 OFFICIAL = {"train": 223_414, "valid": 234, "test": 668}
 """Images of each official split."""
-VIEWS = ("frontal", "lateral", "all")
 
 _BATCH_1 = "CheXpert-v1.0 batch 1 (validate & csv)"
-_HINT = "CheXpert-v1.0 or CheXpert-v1.0-small ({})"
 _PATH = r"^(?:.*/)?(?P<image>(?P<split>train|valid|test)/(?P<patient>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 _METADATA = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 
 
-def load_chexpert(
-    root: str | Path,
-    views: str = "frontal",
-    uncertain: str | Mapping[str, str] = "ignore",
-    blank: str = "negative",
-    test: str = "auto",
-    val_share: float = 0.1,
-    seed: int = 0,
-    files: str = "present",
-) -> Benchmark:
-    """Load CheXpert.
+def load_chexpert(root: str | Path, views: str = "frontal", uncertain: str | Mapping[str, str] = "ignore",
+                  blank: str = "negative", test: str = "auto", val_share: float = 0.1, seed: int = 0,
+                  files: str = "present") -> Benchmark:
+    """14 labels and the columns official_split, study, sex, age, view ('Frontal' or 'Lateral'), ap_pa.
 
-    Args:
-        root: CheXpert-v1.0, CheXpert-v1.0-small, or the folder that holds one of them or the four batches.
-        views: 'frontal', 'lateral' or 'all'.
-        uncertain, blank: what -1 and blank become, see :func:`medbridge.data.uncertainty.apply_policy`.
-        test: the test split: 'valid', 'test', or 'auto': the official test set where it is here, else the valid set.
-        val_share: share of the training patients that become the validation split [ours].
-        seed: of that draw.
-        files: 'present' keeps the films on this disk, 'all' every row without a look at the disk.
-
-    Returns:
-        Benchmark with the 14 labels and the columns official_split, study, sex, age, view ('Frontal' or 'Lateral'), ap_pa.
-
-    Raises:
-        BenchmarkError: a missing or foreign file, a label outside 1 / 0 / -1 / blank, no film on disk.
+    ``root`` is CheXpert-v1.0, CheXpert-v1.0-small, or the folder that holds one of them or the four batches; ``views`` is
+    'frontal', 'lateral' or 'all'; ``uncertain`` and ``blank`` are policies of :func:`medbridge.data.uncertainty.apply_policy`;
+    ``test`` is the set that becomes the test split: 'valid', 'test', or 'auto': the official test set where it is here, else the
+    valid set.
     """
-    root = _home(check_root(root, "train.csv, valid.csv, train/ and valid/"))
-    if test not in ("auto", "valid", "test"):
-        raise BenchmarkError(f"test={test!r}; choose from auto, valid, test")
-    test_csv = next((root / name for name in ("test.csv", "test_labels.csv") if (root / name).is_file()), None)
-    if test == "test" and test_csv is None:
-        raise BenchmarkError(f"{root / 'test.csv'}: no such file, nor test_labels.csv; the official test set comes with "
+    root = check_root(root, "train.csv, valid.csv, train/ and valid/")
+    homes = [] if (root / "train.csv").is_file() else sorted(path.parent for path in root.glob("CheXpert*/train.csv"))
+    if len(homes) > 1:
+        raise BenchmarkError(f"{root}: holds {' and '.join(home.name for home in homes)}; give one of them as root")
+    home = homes[0] if homes else root
+    root = home.parent if home.name == _BATCH_1 else home
+    check_choice("test", test, ("auto", "valid", "test"))
+    paths = {"train": home / "train.csv", "valid": home / "valid.csv"}
+    for name in ("test_labels.csv", "test.csv"):
+        if (home / name).is_file():
+            paths["test"] = home / name
+    if test == "test" and "test" not in paths:
+        raise BenchmarkError(f"{home / 'test.csv'}: no such file, nor test_labels.csv; the official test set comes with "
                              f"CheXlocalize; put it there, or pass test='valid'")
-    parts = {"train": _read(root / "train.csv", "train", uncertain, blank),
-             "valid": _read(root / "valid.csv", "valid", uncertain, blank)}
-    if test_csv is not None:
-        parts["test"] = _read(test_csv, "test", uncertain, blank)
-    tested = ("test" if test_csv is not None else "valid") if test == "auto" else test
-    table = pd.concat([draw_val(parts["train"], val_share, seed), parts[tested].assign(split="test")], ignore_index=True)
+    tested = test if test != "auto" else "test" if "test" in paths else "valid"
+    parts = {split: _read(path, split, uncertain, blank) for split, path in paths.items()}
     aside = [dropped_rows(part["image"], f"official {name} set, the test split is the {tested} set")
              for name, part in parts.items() if name not in ("train", tested)]
-    table, others = keep_views(table, views)
-    where = str(root / "train.csv")
-    if root.name == _BATCH_1:
-        root = root.parent
-        table = table.assign(image=_in_batches(table, root))
-    table, absent = keep_present(table, root, where, files) if len(table) else (table, dropped_rows([], ""))
-    official = {name: count for name, count in OFFICIAL.items() if name in parts}
-    return build("chexpert", root, LABELS, table, where, official, [*aside, others, absent])
-
-
-def _in_batches(table: pd.DataFrame, root: Path) -> list[str]:
-    """Where the films lie when the batches of the full-size download are side by side in ``root``."""
-    batch_of = {entry.name: batch.name for batch in sorted(root.glob("CheXpert-v1.0 batch *")) if batch.is_dir()
-                for entry in os.scandir(batch) if entry.name.startswith("patient")}
-    return [f"{batch_of[patient]}/{image.removeprefix('train/')}" if patient in batch_of else f"{_BATCH_1}/{image}"
-            for image, patient in zip(table["image"], table["patient_id"], strict=True)]
+    table = pd.concat([parts["train"], parts[tested].assign(split="test")], ignore_index=True)
+    table, others = keep_views(draw_val(table, val_share, seed), views)
+    if root != home:  # the batches lie side by side
+        batch_of = {entry.name: batch.name for batch in sorted(root.glob("CheXpert-v1.0 batch *")) if batch.is_dir()
+                    for entry in os.scandir(batch) if entry.name.startswith("patient")}
+        table["image"] = [f"{batch_of[patient]}/{image.removeprefix('train/')}" if patient in batch_of else f"{_BATCH_1}/{image}"
+                          for image, patient in zip(table["image"], table["patient_id"], strict=True)]
+    table, absent = keep_present(table, root, paths["train"], files)
+    official = {name: OFFICIAL[name] for name in parts}
+    return build("chexpert", root, LABELS, table, paths["train"], official, [*aside, others, absent])
 
 
 def keep_views(table: pd.DataFrame, views: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The films of the wanted view by the column ``view`` ('Frontal', 'Lateral'), and the rest as dropped rows."""
-    if views not in VIEWS:
-        raise BenchmarkError(f"views={views!r}; choose from {', '.join(VIEWS)}")
-    keep = np.ones(len(table), bool) if views == "all" else (table["view"].str.lower() == views).to_numpy(dtype=bool)
-    return table[keep], dropped_rows(table.loc[~keep, "image"], [f"view {view}" for view in table.loc[~keep, "view"]])
-
-
-def _home(root: Path) -> Path:
-    if (root / "train.csv").is_file():
-        return root
-    homes = sorted(path.parent for path in root.glob("CheXpert*/train.csv"))
-    if len(homes) > 1:
-        raise BenchmarkError(f"{root}: holds {' and '.join(home.name for home in homes)}; give one of them as root")
-    return homes[0] if homes else root
+    check_choice("views", views, ("frontal", "lateral", "all"))
+    return set_aside(table, (table["view"].str.lower() == views) | (views == "all"), "view " + table["view"])
 
 
 def _read(path: Path, split: str, uncertain: str | Mapping[str, str], blank: str) -> pd.DataFrame:
-    required = [] if split == "test" else _METADATA
-    raw = read_csv(path, ["Path", *required, *LABELS], _HINT.format(path.name), optional=_METADATA if not required else (),
-                   categories=LABELS)
+    required, optional = ((), _METADATA) if split == "test" else (_METADATA, ())  # the test file may lack them
+    raw = read_csv(path, ["Path", *required, *LABELS], f"CheXpert-v1.0 or CheXpert-v1.0-small ({path.name})", optional, LABELS)
     parts = raw["Path"].str.extract(_PATH)
-    wrong = (parts["split"] != split).to_numpy(dtype=bool, na_value=True)
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise BenchmarkError(f"{path}: row {i + 2}: column 'Path' holds {raw['Path'].iloc[i]!r}; "
-                             f"expected .../{split}/patientNNNNN/studyN/viewN_frontal.jpg")
-    lateral = parts["image"].str.contains("_lateral").map({True: "Lateral", False: "Frontal"})
-    nothing = pd.Series("", index=raw.index)
+    check_cells(path, raw["Path"], parts["split"] != split,
+                f"column {{name!r}} holds {{value!r}}; expected .../{split}/patientNNNNN/studyN/viewN_frontal.jpg")
+    lateral = parts["image"].str.contains("_lateral").map({True: "Lateral", False: "Frontal"}).astype(object)
+    nothing = pd.Series("", raw.index, dtype=object)
     return pd.DataFrame({
-        "image": parts["image"].astype(object),
-        "patient_id": parts["patient"].astype(object),
-        **apply_policy(raw, LABELS, str(path), uncertain, blank),
+        "image": parts["image"],
+        "patient_id": parts["patient"],
+        **apply_policy(raw, LABELS, path, uncertain, blank),
         "official_split": split,
-        "study": parts["study"].astype(object),
-        "sex": raw.get("Sex", nothing).astype(object),
+        "study": parts["study"],
+        "sex": raw.get("Sex", nothing),
         "age": pd.to_numeric(raw.get("Age", nothing), errors="coerce"),
-        "view": raw.get("Frontal/Lateral", lateral).astype(object),
-        "ap_pa": raw.get("AP/PA", nothing).astype(object),
-    }, index=raw.index)
+        "view": raw.get("Frontal/Lateral", lateral),
+        "ap_pa": raw.get("AP/PA", nothing),
+    })

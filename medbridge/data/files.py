@@ -1,4 +1,4 @@
-"""What every loader of a published data set shares: its CSV files, and which of its images are on this disk. [ours]
+"""What every loader of a published data set shares: its files, which of its films are on this disk, and the last checks. [ours]
 
 Data sets of this size are seldom whole: one of twelve archives is unpacked, or the small version is here. A loader goes
 on with the films that are present, says once what is missing, and keeps the list of it (:attr:`Benchmark.dropped`).
@@ -17,31 +17,28 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medbridge.data.base import REQUIRED_COLUMNS, SPLITS, Benchmark, assign_splits, check_paths, validate
+from medbridge.data.base import Benchmark
+from medbridge.data.table import SPLITS, assign_splits, check_choice, check_columns, check_paths, in_order, validate
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
-__all__ = ["archives", "build", "check_root", "draw_val", "dropped_rows", "keep_present", "read_csv"]
+__all__ = ["build", "check_root", "draw_val", "dropped_rows", "first_five", "keep_present", "read_csv", "read_text", "set_aside"]
 
 MAX_UNPACKED = 4 * 2**30
 """Most bytes that a .csv.gz may unpack to; the largest published table, reports and all, has about a quarter of it."""
 
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz")
 
-
-def archives(folder: Path) -> list[str]:
-    """Names of the archives that lie directly in a folder, sorted; empty where there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(_ARCHIVES))
+def first_five(names: Sequence[str]) -> str:
+    """The first five names for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _packed(folder: Path, first: str = "") -> str:
     """Hint about archives in ``folder``, those whose name begins as ``first`` does before the others; '' without any."""
-    names = sorted(archives(folder), key=lambda name: (not first or not name.startswith(first), name))
-    if not names:
-        return ""
+    names = os.listdir(folder) if folder.is_dir() else []
+    names = sorted((name for name in names if name.lower().endswith((".zip", ".tar", ".tgz", ".gz"))),
+                   key=lambda name: (not first or not name.startswith(first), name))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"; still packed in {folder}: {', '.join(names[:3])}{more}: unpack there"
+    return f"; still packed in {folder}: {', '.join(names[:3])}{more}: unpack there" if names else ""
 
 
 def check_root(root: str | Path, holds: str) -> Path:
@@ -52,19 +49,37 @@ def check_root(root: str | Path, holds: str) -> Path:
     return root
 
 
+def _check_file(path: Path, hint: str, instead: str = "give the folder that holds it as root") -> None:
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: no such file, part of {hint}{_packed(path.parent, path.name.split('.')[0])}; "
+                             f"put it there, or {instead}")
+
+
+def _unreadable(path: Path, hint: str, error: Exception) -> BenchmarkError:
+    if isinstance(error, UnicodeDecodeError):
+        return BenchmarkError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); this loader reads {hint}")
+    return BenchmarkError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())}; this loader reads {hint}; "
+                          f"download it again if it was cut short")
+
+
+def read_text(path: Path, hint: str, instead: str = "give the folder that holds it as root") -> str:
+    """An official text file. BenchmarkError where it is missing (put it there, or ``instead``) or not UTF-8."""
+    _check_file(path, hint, instead)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, hint, error) from None
+
+
 def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional: Sequence[str] = (),
              categories: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns of an official CSV file as text; a blank cell is ''.
+    """Columns of an official CSV file as text; a blank cell is ''; ``index + 2`` is the row as a spreadsheet counts it.
 
     Args:
         path: the file; 'x.csv.gz' is read where only that is here, and the other way round.
-        columns: required columns, returned in this order.
+        columns: required columns, returned in this order; the ``optional`` ones follow where the file has them.
         where_hint: the distribution and version that the loader expects, named in every message.
-        optional: further columns, returned where the file has them.
         categories: which of the columns hold few values many times; they come as pandas categories (fast, small).
-
-    Returns:
-        DataFrame whose ``index + 2`` is the row as a spreadsheet counts it.
 
     Raises:
         BenchmarkError: no such file (and whether it is still packed), missing columns, text that is no CSV.
@@ -73,63 +88,42 @@ def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional
     other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
     if not path.is_file() and other.is_file():
         path = other
-    if not path.is_file():
-        raise BenchmarkError(
-            f"{path}: no such file, part of {where_hint}{_packed(path.parent, path.name.split('.')[0])}; "
-            f"put it there, or give the folder that holds it as root")
+    _check_file(path, where_hint)
     try:
-        if path.suffix == ".gz":
-            _check_unpacked(path)
+        if path.suffix == ".gz":  # before pandas holds in memory what unpacks without end
+            with gzip.open(path) as file:
+                if file.seek(MAX_UNPACKED + 1) > MAX_UNPACKED:
+                    raise BenchmarkError(f"{path}: unpacks to more than {MAX_UNPACKED:,} bytes, which no published table does; "
+                                         f"download it again")
         # a trailing comma in every row gives the last column no name; it is read and left
-        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns
-        missing = [c for c in columns if c not in header]
-        if missing:
-            raise BenchmarkError(f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(header)}; "
-                                 f"this loader reads {where_hint}")
+        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False)
+        check_columns(header, columns, path, f"this loader reads {where_hint}")
         chosen = [*columns, *(c for c in optional if c in header)]
-        table = pd.read_csv(
-            path, usecols=chosen, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=[],
-            dtype={c: "category" if c in categories else str for c in chosen})
-    except UnicodeDecodeError as error:
-        raise BenchmarkError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); this loader reads {where_hint}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, zlib.error, OSError) as error:
-        raise BenchmarkError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())}; this loader reads {where_hint}; "
-                             f"download it again if it was cut short") from None
+        table = pd.read_csv(path, usecols=chosen, index_col=False, encoding="utf-8-sig", keep_default_na=False, na_values=[],
+                            dtype={c: "category" if c in categories else object for c in chosen})
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, zlib.error, OSError) as error:
+        raise _unreadable(path, where_hint, error) from None
     if len(table) == 0:
         raise BenchmarkError(f"{path}: no rows below the header; this loader reads {where_hint}")
     # pandas makes the categories of an all-numeric column numbers
     return table[chosen].assign(**{c: table[c].cat.rename_categories(str) for c in categories if c in chosen})
 
 
-def _check_unpacked(path: Path) -> None:
-    """Refuse a file that unpacks without end, before pandas holds it in memory."""
-    count = 0
-    with gzip.open(path) as file:
-        while part := file.read(2**20):
-            count += len(part)
-            if count > MAX_UNPACKED:
-                raise BenchmarkError(f"{path}: unpacks to more than {MAX_UNPACKED:,} bytes, which no published table does; "
-                                     f"download it again")
-
-
 def dropped_rows(images: Sequence[str], reason: str | Sequence[str]) -> pd.DataFrame:
-    """Rows for :attr:`Benchmark.dropped`: columns ``image`` and ``reason`` (one for all, or one an image)."""
+    """Rows for :attr:`Benchmark.dropped`: columns ``image`` and ``reason`` (one for all, or one per image)."""
     return pd.DataFrame({"image": pd.Series(list(images), dtype=object), "reason": reason}, columns=["image", "reason"])
 
 
-def keep_present(table: pd.DataFrame, root: Path, where: str, files: str = "present") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split a table into the rows whose image is on disk and the images that are not.
+def set_aside(table: pd.DataFrame, keep: Sequence[bool], reason: str | pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to keep, and :func:`dropped_rows` of the others; ``reason`` is one for all, or one per row of the table."""
+    keep = np.asarray(keep, dtype=bool)
+    return table[keep], dropped_rows(table.loc[~keep, "image"], reason if isinstance(reason, str) else reason[~keep].tolist())
 
-    Folders are listed, one call each; no file is asked for by itself.
 
-    Args:
-        table: has ``image``, relative to ``root`` with '/'.
-        where: the file that the table came from, named in every message.
-        files: 'present', or 'all' to keep every row without a look at the disk (metadata only).
+def keep_present(table: pd.DataFrame, root: Path, where: str | Path, files: str = "present") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``(table, dropped)``: the rows whose ``image`` is on disk below ``root``, and :func:`dropped_rows` of the others.
 
-    Returns:
-        ``(table, dropped)``: the kept rows with their index, and :func:`dropped_rows`.
+    Folders are listed, one call each; no file is asked for by itself. files='all' keeps every row without a look at the disk.
 
     Raises:
         BenchmarkError: none of the images is here, a path leaves ``root``, or ``files`` is another word.
@@ -137,70 +131,58 @@ def keep_present(table: pd.DataFrame, root: Path, where: str, files: str = "pres
     Warns:
         BenchmarkWarning: some are not here; once, with counts and the first five.
     """
-    if files not in ("present", "all"):
-        raise BenchmarkError(f"files={files!r}; choose 'present' (films on this disk) or 'all' (the metadata alone)")
+    check_choice("files", files, ("present", "all"))
     if files == "all":
         return table, dropped_rows([], "")
-    images = table["image"].tolist()
-    check_paths(images, table.index.to_numpy() + 2, where)  # before any folder is listed
-    parents = [image.rpartition("/")[0] for image in images]
+    check_paths(table["image"], where)  # before any folder is listed
+    places = [image.rpartition("/") for image in table["image"]]
     held: dict[str, frozenset[str]] = {}
-    for parent in tqdm(dict.fromkeys(parents), "listing folders", unit="folder", leave=False, disable=None, delay=2):
+    folders = dict.fromkeys(folder for folder, _, _ in places)
+    for folder in tqdm(folders, "listing folders", unit="folder", leave=False, disable=None, delay=2):
         try:
-            with os.scandir(root / parent) as entries:
-                held[parent] = frozenset(entry.name for entry in entries)
+            held[folder] = frozenset(os.listdir(root / folder))
         except (FileNotFoundError, NotADirectoryError):
-            held[parent] = frozenset()
-    present = np.fromiter((image.rpartition("/")[2] in held[parent] for image, parent in zip(images, parents, strict=True)),
-                          dtype=bool, count=len(images))
-    absent = [image for image, here in zip(images, present, strict=True) if not here]
-    if not absent:
+            held[folder] = frozenset()
+    present, absent = set_aside(table, [name in held[folder] for folder, _, name in places], "not on disk")
+    if len(absent) == 0:
         return table, dropped_rows([], "")
-    shown = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
-    if not present.any():
-        raise BenchmarkError(f"{where}: none of its {len(images)} images is in {root}: {shown}{_packed(root)}; "
-                             f"unpack the images there, or pass files='all' for the metadata alone")
-    warnings.warn(f"{where}: {len(absent)} of {len(images)} images are not in {root} and are left out: {shown}",
+    shown = first_five(absent["image"].tolist())
+    if len(present) == 0:
+        raise BenchmarkError(f"{where}: none of its {len(table)} images is in {root}: {shown}{_packed(root)}; unpack the images "
+                             f"there, or pass files='all' for the metadata alone")
+    warnings.warn(f"{where}: {len(absent)} of {len(table)} images are not in {root} and are left out: {shown}",
                   BenchmarkWarning, stacklevel=3)
-    return table[present], dropped_rows(absent, "not on disk")
+    return present, absent
 
 
 def draw_val(table: pd.DataFrame, val_share: float, seed: int) -> pd.DataFrame:
-    """``table`` with every patient in 'train' or, a share of them, in 'val'; for data sets that publish no such split.
+    """``table`` with every patient in 'train' or, a share of them, in 'val'; rows that are in 'test' already stay there.
 
-    Raises:
-        BenchmarkError: ``val_share`` outside [0, 1), or too few patients.
+    BenchmarkError for a ``val_share`` outside [0, 1), or too few patients.
     """
     if not 0 <= val_share < 1:
         raise BenchmarkError(f"val_share={val_share!r}; give the share of the training patients, from 0 to below 1")
-    return assign_splits(table, (1 - val_share, val_share, 0), seed)
+    test = (table["split"] == "test").to_numpy() if "split" in table else np.zeros(len(table), bool)
+    split = np.full(len(table), "test", dtype=object)
+    split[~test] = assign_splits(table.loc[~test, ["patient_id"]], (1 - val_share, val_share, 0), seed)["split"]
+    return table.assign(split=split.tolist())
 
 
-def build(name: str, root: Path, labels: Sequence[str], table: pd.DataFrame, where: str, official: Mapping[str, int],
+def build(name: str, root: Path, labels: Sequence[str], table: pd.DataFrame, where: str | Path, official: Mapping[str, int],
           dropped: Sequence[pd.DataFrame], boxes: pd.DataFrame | None = None) -> Benchmark:
-    """The last step of a loader: check the table, put its columns in order, say which split came out empty.
+    """The last step of a loader: check the table, put its columns in order, say which split came out empty (BenchmarkWarning).
 
-    Raises:
-        BenchmarkError: no film is left, or what :func:`medbridge.data.validate` refuses.
-
-    Warns:
-        BenchmarkWarning: a split without a film; asking for it later is an error.
+    BenchmarkError where no film is left, and for what :func:`medbridge.data.validate` refuses.
     """
     lost = pd.concat([frame for frame in dropped if len(frame)] or [dropped_rows([], "")], ignore_index=True)
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in lost["reason"].value_counts().items()) or "nothing"
     if len(table) == 0:
-        raise BenchmarkError(f"{where}: no film is left; set aside: {_reasons(lost)}; choose other options")
+        raise BenchmarkError(f"{where}: no film is left; set aside: {reasons}; choose other options")
     validate(table, labels, where)
-    held = set(table["split"])
-    empty = [split for split in SPLITS if split not in held]
+    empty = [split for split in SPLITS if not (table["split"] == split).any()]
     if empty:
-        warnings.warn(f"{where}: split {', '.join(empty)} holds no film; set aside: {_reasons(lost)}", BenchmarkWarning,
-                      stacklevel=3)
-    columns = [*REQUIRED_COLUMNS, *labels]
-    table = table[columns + [c for c in table.columns if c not in columns]].reset_index(drop=True)
+        warnings.warn(f"{where}: split {', '.join(empty)} holds no film; set aside: {reasons}", BenchmarkWarning, stacklevel=3)
+    table = in_order(table, labels)
     if boxes is not None:
-        boxes = boxes[boxes["image"].isin(set(table["image"]))].reset_index(drop=True)
+        boxes = boxes[boxes["image"].isin(table["image"])].reset_index(drop=True)
     return Benchmark(name, root, tuple(labels), table, boxes=boxes, official=dict(official), dropped=lost)
-
-
-def _reasons(lost: pd.DataFrame) -> str:
-    return ", ".join(f"{count} ({reason})" for reason, count in lost["reason"].value_counts().items()) or "nothing"

@@ -7,9 +7,8 @@ and 100 % of the training labels. What it leaves open is decided here. [ours]
   baseline, is chosen on the source's **val** split. No film of a target is seen before the score.
 - A target is the **test** split of a benchmark, scored over the labels that source and target share
   (:func:`medbridge.data.labels.shared_labels`); where the target is the source, these are all labels.
-- A label budget thins the train split alone, by patient: the val split stays whole, so that every budget is judged by the same
-  films. At 1 % of a benchmark more labels may choose the epoch than teach it; "1 % of the labels" means the training labels.
-- A smaller budget lies inside a larger one of the same seed. A patient of whom no label is known is no budget and is not drawn.
+- A label budget thins the train split alone, by patient, so that every budget is judged by the same films. A smaller budget lies
+  inside a larger one of the same seed. A patient of whom no label is known is no budget and is not drawn.
 """
 
 from __future__ import annotations
@@ -23,19 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from medbridge.data import Benchmark, list_benchmarks, load_benchmark
+from medbridge.data import Benchmark, known_name, load_benchmark
 from medbridge.data.labels import SharedLabel, shared_labels
 from medbridge.errors import BenchmarkError
 
 __all__ = ["BenchmarkRef", "Target", "make_target", "make_targets", "one_label", "same_films", "thin_training"]
 
-OVERLAPS: Mapping[frozenset[str], str] = {
+_SAME_FILMS: Mapping[frozenset[str], str] = {
     frozenset({"nih", "rsna"}): "RSNA's films were taken from NIH ChestX-ray14 and carry other names there",
     frozenset({"chexpert", "chexpert-plus"}): "CheXpert Plus holds the films of CheXpert",
     frozenset({"rsna", "covidx"}): "COVIDx took films from the RSNA challenge and carries other names",
     frozenset({"nih", "covidx"}): "COVIDx took films from the RSNA challenge, whose films are those of NIH ChestX-ray14",
 }
-"""Pairs of benchmarks known to hold the same films, which their file names do not show."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,7 @@ class BenchmarkRef:
             BenchmarkError: an unknown name (with the nearest known one), or no folder for a benchmark that needs one.
         """
         given, _, root = text.partition("=")
-        known = {name.lower(): name for name in list_benchmarks()}
-        name = known.get(given.strip().lower())
-        if name is None:
-            load_benchmark(given.strip().lower())  # raises, and names the nearest one
+        name = known_name(given.strip())
         if root:
             return cls(name, Path(root).expanduser(), options or {})
         return cls(name, None if name.startswith("phantom") else _data_folder(name), options or {})
@@ -83,15 +78,14 @@ class BenchmarkRef:
 def _data_folder(name: str) -> Path:
     data = os.environ.get("MEDBRIDGE_DATA")
     if not data:
-        raise BenchmarkError(
-            f"benchmark {name!r} needs root, its folder: write {name}=FOLDER, or set MEDBRIDGE_DATA to the folder that "
-            f"holds {name}/")
+        raise BenchmarkError(f"benchmark {name!r} needs root, its folder: write {name}=FOLDER, or set MEDBRIDGE_DATA to the "
+                             f"folder that holds {name}/")
     folders = sorted(p for p in Path(data).expanduser().glob("*") if p.is_dir() and p.name.lower() == name.lower())
     if not folders:
         raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds no folder {name}/; put it there, or write {name}=FOLDER")
     if len(folders) > 1:
-        raise BenchmarkError(
-            f"MEDBRIDGE_DATA={data} holds {' and '.join(p.name for p in folders)}; keep one, or write {name}=FOLDER")
+        names = " and ".join(folder.name for folder in folders)
+        raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds {names}; keep one, or write {name}=FOLDER")
     return folders[0]
 
 
@@ -116,14 +110,8 @@ class Target:
         return ", ".join(s.train if s.train == s.test else f"{s.train} = {s.test}" for s in self.shared)
 
 
-def make_target(
-    labels: Sequence[str], benchmark: Benchmark, source: str, in_domain: bool = False, split: str = "test"
-) -> Target:
-    """The target for a model with these C labels.
-
-    Args:
-        labels: of the model. source: what it was trained on, for messages.
-        benchmark: what it is scored on. split: which films of it.
+def make_target(labels: Sequence[str], benchmark: Benchmark, source: str, in_domain: bool = False, split: str = "test") -> Target:
+    """The films of one split of a benchmark as target for a model with these C labels, which ``source`` names in messages.
 
     Raises:
         BenchmarkError: no shared label, or an empty split.
@@ -137,24 +125,22 @@ def make_target(
 
 
 def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
-    """One target a benchmark of ``tests``; a benchmark of the source's name and folder is in-domain.
+    """One target per benchmark of ``tests``; a benchmark of the source's name and folder is in-domain.
 
     Raises:
         BenchmarkError: no shared label, an empty test split, or a test film that is one of the source's train or val films.
     """
-    return [_checked_target(source, test) for test in tests]
-
-
-def _checked_target(source: Benchmark, benchmark: Benchmark) -> Target:
-    in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
-    target = make_target(source.labels, benchmark, source.name, in_domain)
-    seen = source.table["split"].isin(("train", "val")).to_numpy()
-    leaked = sorted(_films(source.take(seen)) & _films(target.test))
-    if leaked:
-        raise BenchmarkError(
-            f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the source, such as "
-            f"{leaked[0]}; keep every film in one split")
-    return target
+    seen = _films(source.take(source.table["split"].isin(("train", "val")).to_numpy()))
+    targets = []
+    for benchmark in tests:
+        in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
+        target = make_target(source.labels, benchmark, source.name, in_domain)
+        leaked = sorted(seen & _films(target.test))
+        if leaked:
+            raise BenchmarkError(f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the "
+                                 f"source, such as {leaked[0]}; keep every film in one split")
+        targets.append(target)
+    return targets
 
 
 def _films(benchmark: Benchmark) -> set[str]:
@@ -164,15 +150,11 @@ def _films(benchmark: Benchmark) -> set[str]:
 
 def same_films(train: BenchmarkRef, test: BenchmarkRef) -> str | None:
     """What is known about films that both benchmarks hold under different names; ``None`` where nothing is."""
-    return OVERLAPS.get(frozenset({train.name, test.name}))
+    return _SAME_FILMS.get(frozenset({train.name, test.name}))
 
 
 def one_label(benchmark: Benchmark, label: str) -> Benchmark:
-    """In-domain binary: one finding against the rest, by the benchmark's own name for it or any other name of the finding.
-
-    Raises:
-        BenchmarkError: the benchmark has no such label.
-    """
+    """In-domain binary: one finding, by any of its names, against the rest. BenchmarkError where the benchmark lacks it."""
     try:
         return benchmark.select([shared_labels([label], benchmark.labels)[0].test])
     except BenchmarkError:
@@ -202,8 +184,7 @@ def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Bench
     lone = [label for c, label in enumerate(train.labels) if len(np.unique(y[mask[:, c], c])) < 2]
     if lone:
         patients = train.table["patient_id"].nunique()
-        warnings.warn(
-            f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed}) "
-            f"{len(lone)} of {len(train.labels)} labels have one class only and cannot be learned: {', '.join(lone)}",
-            stacklevel=2)
+        warnings.warn(f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed})"
+                      f" {len(lone)} of {len(train.labels)} labels have one class only and cannot be learned: {', '.join(lone)}",
+                      stacklevel=2)
     return thin

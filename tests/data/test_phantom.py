@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy.spatial import procrustes
 
-from medbridge.data import load_benchmark
-from medbridge.data.base import validate
+from medbridge.data import load_benchmark, validate
 from medbridge.data.phantom import benchmark as phantom
 from medbridge.data.phantom.anatomy import Thorax
 from medbridge.data.phantom.benchmark import load_phantom

@@ -109,14 +109,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, squares):
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    done = {path: path.stat().st_mtime_ns for path in sorted((out / "images").glob("*.png"))}
-    assert len(done) == 5 and len(list(out.rglob("*.part"))) == 1 and not (out / "labels.csv").exists()
+    done = {path: path.stat().st_mtime_ns for path in sorted((out / "images").glob("[!.]*.png"))}
+    assert len(done) == 5 and len(list(out.rglob(".*.part.png"))) == 1 and not (out / "labels.csv").exists()
     for path in done:  # what has its name is whole
         assert Image.open(path).convert("L").size == (64, 48)
     with pytest.raises(BenchmarkError, match=r"labels\.csv: no such file"):
         load_benchmark("folder", out)
     result = prepare(squares, out, size=48, workers=1, progress=False)
-    assert (result.written, result.kept) == (55, 5) and not list(out.rglob("*.part"))
+    assert (result.written, result.kept) == (55, 5) and not list(out.rglob(".*.part*"))
     assert all(path.stat().st_mtime_ns == at for path, at in done.items())
     prepare(squares, tmp_path / "whole", size=48, workers=1, progress=False)
     for path in sorted((tmp_path / "whole").rglob("*.*")):

@@ -1,4 +1,4 @@
-"""CheXpert and CheXpert Plus: the shipped miniatures, views, policies, the official test set, partial downloads."""
+"""CheXpert: the shipped miniature, views, policies, the official test set, partial downloads."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,6 @@ from conftest import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.chexpert import LABELS, load_chexpert
-from medbridge.data.chexpert_plus import load_chexpert_plus
 from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be learned")  # of a fe
 @pytest.fixture
 def root(tmp_path):
     return Path(shutil.copytree(FIXTURES / "chexpert" / HOME, tmp_path / HOME))
-
-
-@pytest.fixture
-def plus(tmp_path):
-    return Path(shutil.copytree(FIXTURES / "chexpert_plus", tmp_path / "plus"))
 
 
 def test_the_miniature_loads_from_the_folder_and_from_the_one_above():
@@ -137,73 +131,6 @@ def test_wrong_roots(root, tmp_path):
         load_chexpert(tmp_path)
     # the folder's name is free: Path in the table still says -small
     assert len(load_chexpert(tmp_path / "CheXpert-v1.0")) == 12
-
-
-def test_plus_loads_png_with_the_labels_of_the_chosen_section():
-    benchmark = load_benchmark("chexpert-plus", FIXTURES / "chexpert_plus")
-    assert benchmark.labels == LABELS and len(benchmark) == 10 and benchmark.official == {}
-    assert benchmark.image_ids()[0] == "PNG/train/patient00001/study1/view1_frontal.png"
-    assert benchmark.dropped.to_numpy().tolist() == [["PNG/train/patient00001/study1/view1_lateral.png", "view Lateral"]]
-    assert benchmark.split("test").table["patient_id"].tolist() == ["patient64541", "patient64542"]
-    first = benchmark.table.iloc[0]
-    assert first[["No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "age", "sex"]].tolist() == [1, 0, 0, 50, "Female"]
-    assert np.isnan(first["Lung Opacity"])
-    assert check_films(benchmark.paths(), progress=False) == []
-    impression = load_chexpert_plus(FIXTURES / "chexpert_plus", section="impression", blank="unknown")
-    assert impression.table["Fracture"].isna().all() and not benchmark.table["Fracture"].isna().all()
-
-
-def test_plus_in_its_other_layouts(plus):
-    expected = load_chexpert_plus(plus)
-    shutil.move(plus / "PNG", plus / "unpacked")
-    (plus / "PNG").mkdir()
-    shutil.move(plus / "unpacked", plus / "PNG" / "PNG")
-    nested = load_chexpert_plus(plus)
-    assert [i.removeprefix("PNG/") for i in nested.image_ids()] == expected.image_ids()
-    # beside the table, as path_to_image has it: CheXpert's own JPEG
-    for split in ("train", "valid"):
-        shutil.move(plus / "PNG" / "PNG" / split, plus / split)
-    for path in plus.rglob("*.png"):
-        path.rename(path.with_suffix(".jpg"))
-    assert load_chexpert_plus(plus).image_ids()[0] == "train/patient00001/study1/view1_frontal.jpg"
-    for split in ("train", "valid"):
-        shutil.rmtree(plus / split)
-    (plus / "PNG.zip").touch()
-    with pytest.raises(BenchmarkError, match=r"none of its 10 images.*still packed.*PNG\.zip"):
-        load_chexpert_plus(plus)
-
-
-def test_plus_rows_without_labels_are_dropped(plus):
-    path = plus / "chexbert_labels" / "report_fixed.json"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    dropped = load_chexpert_plus(plus).dropped
-    assert dropped["reason"].tolist() == ["no line in report_fixed.json", "view Lateral"]
-
-
-@pytest.mark.parametrize(("old", "new", "words"), [
-    ('{"path_to_image"', '{"path"', r"report_fixed\.json: line 1: no JSON object with path_to_image.*KeyError"),
-    ("{", "", r"line 1: no JSON object"),
-    ('"Cardiomegaly": 0.0', '"Cardiomegaly": 3.0', r"report_fixed\.json: row 1: column 'Cardiomegaly' holds '3\.0'"),
-    ("study2", "study1", "patient00001/study1/view1_frontal.jpg' has two lines"),
-])
-def test_plus_label_files_that_cannot_be_used(plus, old, new, words):
-    edit(plus / "chexbert_labels" / "report_fixed.json", old, new)
-    with pytest.raises(BenchmarkError, match=words):
-        load_chexpert_plus(plus)
-
-
-def test_plus_missing_files_and_foreign_splits(plus, tmp_path):
-    with pytest.raises(BenchmarkError, match="section='history'"):
-        load_chexpert_plus(plus, section="history")
-    (plus / "chexbert_labels.zip").touch()
-    with pytest.raises(BenchmarkError, match=r"findings_fixed\.json: no such file.*unpack chexbert_labels\.zip"):
-        load_chexpert_plus(plus, section="findings")
-    edit(plus / "df_chexpert_plus_240401.csv", ",valid\n", ",dev\n")
-    with pytest.raises(BenchmarkError, match=r"row 11: column 'split' holds 'dev'"):
-        load_chexpert_plus(plus)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BenchmarkError, match=r"df_chexpert_plus_240401\.csv: no such file"):
-        load_chexpert_plus(tmp_path / "empty")
 
 
 def test_the_four_folders_of_the_full_size_download(root, tmp_path):

@@ -1,0 +1,138 @@
+"""The table of a benchmark, one row per film, and the rules that it obeys. [ours]
+
+Columns are ``image`` (path relative to the benchmark's root), ``patient_id``, ``split`` and one float column per label (1.0
+present, 0.0 absent, NaN unknown); metadata may follow. Patients, not films, are split and drawn, as in the paper's label budgets.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import pandas as pd
+
+from medbridge.errors import BenchmarkError
+
+__all__ = [
+    "REQUIRED_COLUMNS", "SPLITS", "assign_splits", "check_cells", "check_choice", "check_columns", "check_paths", "in_order",
+    "shuffled_patients", "validate",
+]  # fmt: skip
+
+SPLITS = ("train", "val", "test")
+REQUIRED_COLUMNS = ("image", "patient_id", "split")
+# In a path, with line breaks around it: it may be absolute, of Windows, climbing out, or another spelling of one seen before.
+_MARKS = ("\\", "\0", ":", "..", "//", "/./", "\n/", "\n./", "/\n", "/.\n", "\n.\n")
+
+
+def shuffled_patients(patients: Iterable[str], seed: int) -> np.ndarray:
+    """Every patient once; sorted before the shuffle, so that neither row order nor pandas' version changes who is drawn."""
+    return np.random.default_rng(seed).permutation(np.array(sorted(set(patients)), dtype=object))
+
+
+def assign_splits(table: pd.DataFrame, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> pd.DataFrame:
+    """A copy of the table with a ``split`` column drawn by ``patient_id``, so that no patient lies in two splits.
+
+    ``fractions`` of the patients are for train, val and test, and every non-zero one gets a patient. The same seed and patients
+    give the same splits, in whatever order the rows come. BenchmarkError where they are no split of 1, or for fewer patients than
+    splits.
+    """
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1):
+        raise BenchmarkError(f"fractions={fractions!r}: give three shares (train, val, test) that sum to 1")
+    patients, needed = shuffled_patients(table["patient_id"], seed), np.count_nonzero(shares)
+    if len(patients) < needed:
+        raise BenchmarkError(f"{len(patients)} patient(s) cannot fill {needed} splits; add patients, or set a share to 0")
+    counts = np.where(shares > 0, np.maximum(1, np.floor(shares * len(patients))), 0).astype(int)
+    # What rounding left over (or took too much of) is settled with the largest share.
+    counts[np.argmax(shares)] += len(patients) - counts.sum()
+    split_of = dict(zip(patients, np.repeat(SPLITS, counts), strict=True))
+    return table.assign(split=[str(split_of[patient]) for patient in table["patient_id"]])
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """BenchmarkError where an argument is none of its words."""
+    if not isinstance(value, str) or value not in choices:
+        raise BenchmarkError(f"{name}={value!r}; choose from {', '.join(choices)}")
+
+
+def check_columns(table: pd.DataFrame, columns: Iterable[str], where: object, fix: str) -> None:
+    """BenchmarkError where the table of the file ``where`` lacks one of these columns."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        held = ", ".join(map(str, table.columns))
+        raise BenchmarkError(f"{where}: missing column(s) {', '.join(missing)}; found {held}; {fix}")
+
+
+def check_cells(where: object, cells: pd.Series, wrong: Sequence[bool], fault: str) -> None:
+    """BenchmarkError for the first ``wrong`` cell of a column: file, row as a spreadsheet counts it (``index + 2``), ``fault``.
+
+    In ``fault``, ``{name}`` and ``{value}`` stand for the column's name and the cell.
+    """
+    wrong = np.asarray(wrong, dtype=bool)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise BenchmarkError(f"{where}: row {cells.index[i] + 2}: {fault.format(name=cells.name, value=cells.iloc[i])}")
+
+
+def check_paths(images: pd.Series, where: object) -> list[str]:
+    """The paths in plain spelling. BenchmarkError for one that is absolute, of Windows, or climbs out with '..'."""
+    # One search for each mark in all paths at once; paths are judged one by one only where there is something to judge.
+    text = "\n".join(["", *images, ""])
+    if not any(mark in text for mark in _MARKS):
+        return images.tolist()
+    outside = [bool(PureWindowsPath(image).anchor) or ".." in image.split("/") or "\\" in image or "\0" in image
+               for image in images]
+    check_cells(where, images, outside, "image {value!r} must be a path inside the image folder: relative, with '/', no '..'")
+    return [str(PurePosixPath(image)) for image in images]
+
+
+def in_order(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """The table with its required columns first, then the labels, then the metadata; rows are numbered anew."""
+    first = [*REQUIRED_COLUMNS, *labels]
+    return table[first + [column for column in table.columns if column not in first]].reset_index(drop=True)
+
+
+def validate(table: pd.DataFrame, labels: Sequence[str], where: str | Path) -> None:
+    """Check a benchmark's table of the file ``where``; messages count rows as a spreadsheet does (``table.index + 2``).
+
+    Raises:
+        BenchmarkError: missing column, no label, no row, blank image or patient, absolute or escaping path, duplicate image,
+            unknown split, label outside 1 / 0 / blank, or a patient in two splits.
+
+    Warns:
+        UserWarning: a label with only one class among its known training films, which cannot be learned.
+    """
+    check_columns(table, (*REQUIRED_COLUMNS, *labels), where, "add what is missing")
+    if not labels:
+        raise BenchmarkError(f"{where}: no label column; add one column a label with 1, 0 or blank")
+    if len(table) == 0:
+        raise BenchmarkError(f"{where}: no rows; add one row a film")
+    for column in ("image", "patient_id"):
+        check_cells(where, table[column], [not isinstance(cell, str) or not cell.strip() for cell in table[column]],
+                    "column {name!r} is blank or no text ({value!r}); fill it in")
+    images = pd.Series(check_paths(table["image"], where), dtype=object)
+    if (again := images.duplicated()).any():
+        first, second = np.flatnonzero(images == images[again].iloc[0])[:2]
+        raise BenchmarkError(f"{where}: rows {table.index[first] + 2} and {table.index[second] + 2} name the same image "
+                             f"{table['image'].iloc[second]!r}; keep one of them")
+    check_cells(where, table["split"], ~table["split"].isin(SPLITS), f"unknown split {{value!r}}; write {', '.join(SPLITS)}")
+    values = {label: pd.to_numeric(table[label], errors="coerce").to_numpy(dtype=np.float64) for label in labels}
+    for label, numbers in values.items():
+        check_cells(where, table[label], table[label].notna() & ~np.isin(numbers, (0.0, 1.0)),
+                    "column {name!r} holds {value!r}; write 1 (present), 0 (absent) or leave it blank (unknown)")
+    patients, names = pd.factorize(table["patient_id"])
+    first = np.unique(patients, return_index=True)[1]
+    wrong = np.flatnonzero((splits := table["split"].to_numpy()) != splits[first[patients]])
+    if len(wrong):
+        patient = patients[wrong[0]]
+        held = " and ".join(f"{splits[i]!r} (row {table.index[i] + 2})" for i in (first[patient], wrong[0]))
+        raise BenchmarkError(f"{where}: patient {names[patient]!r} is in two splits, {held}; keep every film of a patient in one "
+                             f"split, or results will look better than they are")
+    train = (table["split"] == "train").to_numpy()
+    for label, numbers in values.items() if train.any() else ():
+        positive, negative = (numbers[train] == 1).any(), (numbers[train] == 0).any()
+        if not (positive and negative):
+            held = "only positive films" if positive else "only negative films" if negative else "no known value"
+            warnings.warn(f"{where}: label {label!r} has {held} in the train split; it cannot be learned", stacklevel=2)
