@@ -10,10 +10,12 @@ import torch
 from conftest import _small_expert
 
 from medbridge.data import load_benchmark
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
-from medbridge.studies.ablate import Base, run_ablation
-from medbridge.studies.experiment.run import run_experiment
+from medbridge.studies.ablation import run_ablation
+from medbridge.studies.cells import MethodSettings
+from medbridge.studies.experiment import run_experiment
 from medbridge.studies.experiment_file import parse_experiment
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.train import TrainConfig
@@ -26,21 +28,21 @@ def main(films, cache, out):
     torch.set_num_threads(1)
     benchmark, out = load_benchmark("folder", films), Path(out)
     experts = [_small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})]
-    shared = {"cache": cache, "progress": False}
+    shared = FeatureCache(cache, progress=False)
     adapter, sampler, config = AdapterConfig(**ADAPTER), FocalSampler(**SAMPLER), TrainConfig(epochs=2)
     methods = ["maple", "zero-shot", "linear-probe", "coop", "medbridge"]  # MaPLe cannot use a ResNet, whichever process tries
-    board = run_leaderboard(
-        benchmark, experts, out / "board", methods, (0, 1), config, adapter, sampler, tries=1, n_boot=50, **shared)
-    assert list(board.left_out) == ["maple"]
-    base = Base(experts, adapter, sampler, config)
-    run_ablation(benchmark, base, out / "ablation", ["views", "probe"], (0, 1), n_boot=50, **shared)
+    settings = MethodSettings(experts, adapter, sampler, config, views="all", tries=1)
+    board = run_leaderboard(benchmark, settings, out / "board", shared, methods, (0, 1), n_boot=50)
+    assert list(board.left_out) == ["MaPLe"]
+    base = MethodSettings(experts, adapter, sampler, config)
+    run_ablation(benchmark, base, out / "ablation", shared, ["views", "probe"], (0, 1), n_boot=50)
     experiment = parse_experiment({
         "name": "small", "experts": ["small-resnet"], "benchmarks": {"own": {"benchmark": "folder", "root": str(films)}},
         "label_fractions": [0.5, 1.0], "seeds": [0, 1], "methods": ["zero-shot", "linear probe", "MedBridge"], "n_boot": 50,
         "adapter": ADAPTER, "sampler": SAMPLER, "train": {"epochs": 2},
         "tasks": [{"name": "all", "kind": "multi-label", "train": ["own"]},
                   {"name": "one", "kind": "binary", "train": ["own"], "label": "bright"}]})
-    run_experiment(experiment, out / "experiment", experts, **shared)
+    run_experiment(experiment, out / "experiment", shared, experts)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def method_class(name: str) -> type[Method]:
     Raises:
         ValueError: an unknown name; the nearest known one is named.
     """
-    by_letters = {_letters(known): cls for known, cls in _METHODS.items()}
+    by_letters = {_letters(known): cls for known, cls in _METHODS.items()} | {"mvfa": MVFA, "finetune": FineTune}
     if _letters(name) not in by_letters:
         raise ValueError(f"unknown method {name!r}; {did_you_mean(name, _METHODS)}known: {', '.join(_METHODS)}")
     return by_letters[_letters(name)]

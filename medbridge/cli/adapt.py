@@ -2,17 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medbridge.cli.options import NOTICE, add_options, add_settings, benchmark_ref, build_experts, settings_of, source_ref
 from medbridge.data import Benchmark
 from medbridge.data.tasks import same_films, thin_training
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
-from medbridge.studies.adapt import adapt
-from medbridge.studies.comparison import comparison_table
+from medbridge.studies.adapt import adapt, comparison_table
+from medbridge.studies.cells import MethodSettings
 from medbridge.support.processes import is_main
 from medbridge.train import TrainConfig
 
@@ -27,7 +27,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = [settings_of(cls, args) for cls in (AdapterConfig, TrainConfig, FocalSampler)]
+    settings = [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
     source = source_ref(args)
     tests = [benchmark_ref(text, args) for text in args.test or ()]
     for test in tests:
@@ -36,20 +36,17 @@ def run(args: argparse.Namespace) -> None:
     loaded = source.load()
     others = [loaded if test == source else test.load() for test in tests]
     benchmark = thin_training(loaded, args.label_fraction, args.seed)
-    experts = build_experts(args.expert, args.weights, precision=args.precision)
+    methods = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     budget = f"-{args.label_fraction:g}" if args.label_fraction != 1 else ""
     out = args.out or f"runs/{benchmark.name.split()[0].lower()}{budget}"
-    adapt_and_report(benchmark, experts, Path(out), *settings, args.cache, args.workers, tests=others,
-                     tensorboard=args.tensorboard)
+    adapt_and_report(benchmark, methods, Path(out), FeatureCache(args.cache, args.workers), others, args.tensorboard)
 
 
-def adapt_and_report(
-    benchmark: Benchmark, experts: list, out: Path, *settings: Any, tests: Sequence[Benchmark] = (), tensorboard: bool = False,
-) -> None:
-    """Adapt, write ``report.html``, print the comparison; ``settings`` as :func:`medbridge.studies.adapt.adapt` takes them."""
+def adapt_and_report(benchmark: Benchmark, settings: MethodSettings, out: Path, *options: Any) -> None:
+    """Adapt, write ``report.html``, print the comparison; ``options`` as :func:`medbridge.studies.adapt.adapt` takes them."""
     from medbridge.viz.report import write_report  # matplotlib wants a writable folder: not where nothing is drawn
 
-    result = adapt(benchmark, experts, out, *settings, tests=tests, tensorboard=tensorboard)
+    result = adapt(benchmark, settings, out, *options)
     if is_main():
         write_report(result, out / "report.html")
         print(f"\n{comparison_table(result)}\n")

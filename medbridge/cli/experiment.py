@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from medbridge.cli.options import NOTICE, add_options
-from medbridge.studies.experiment import read_experiment, run_experiment
-from medbridge.studies.experiment.tables import summary
+from medbridge.features.cache import FeatureCache
+from medbridge.studies.experiment import run_experiment, summary
+from medbridge.studies.experiment_file import read_experiment
 from medbridge.support.processes import is_main
 
 
@@ -18,7 +19,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     experiment = read_experiment(args.file)
     out = Path(args.out or f"runs/{Path(args.file).stem}")
-    results = run_experiment(experiment, out, cache=args.cache, workers=args.workers)
+    results = run_experiment(experiment, out, FeatureCache(args.cache, args.workers))
     if not is_main():
         return
     from medbridge.viz.experiment import write_figures  # matplotlib wants a writable folder: only where something is drawn

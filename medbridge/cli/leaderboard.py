@@ -1,25 +1,26 @@
 """``medbridge leaderboard``: every method on one benchmark, as Markdown, CSV and a figure."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from medbridge.baselines import TRIES, list_baselines
+from medbridge.baselines import TRIES, list_methods
 from medbridge.cli.options import add_options, add_settings, benchmark_ref, build_experts, seeds_of, settings_of, source_ref
 from medbridge.data.tasks import thin_training
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
-from medbridge.studies.leaderboard import OURS, run_leaderboard
+from medbridge.studies.cells import MethodSettings
+from medbridge.studies.leaderboard import run_leaderboard
+from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
 from medbridge.train import TrainConfig
-
-METHODS = [*list_baselines(), OURS]
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "train benchmark root test option cache workers expert precision out seeds label-fraction",
                 out={"help": "folder of the run (default: runs/leaderboard-BENCHMARK)"})
-    parser.add_argument("--method", action="append", metavar="NAME", choices=METHODS,
-                        help=f"repeat; default all: {', '.join(METHODS)}")
+    parser.add_argument("--method", action="append", metavar="NAME", help=f"repeat; default all: {', '.join(list_methods())}")
     parser.add_argument("--tries", type=int, default=TRIES, help=f"settings that each method may try (default {TRIES})")
     parser.add_argument("--views", default="all", choices=["all", "whole"], help="what the baselines see (default all)")
     add_settings(parser, TrainConfig, only=["epochs", "batch_size", "patience"])
@@ -28,13 +29,15 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    seeds, settings = seeds_of(args), [settings_of(cls, args) for cls in (TrainConfig, AdapterConfig, FocalSampler)]
+    seeds, settings = seeds_of(args), [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
     source = source_ref(args)
     benchmark = thin_training(source.load(), args.label_fraction)
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
-    experts = build_experts(args.expert, precision=args.precision)
-    board = run_leaderboard(benchmark, experts, out, args.method, seeds, *settings, args.views, args.tries, args.cache,
-                            args.workers, tests=tests)
+    methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
+    board = run_leaderboard(benchmark, methods, out, FeatureCache(args.cache, args.workers), args.method, seeds, tests)
     if is_main():
+        from medbridge.viz.plots import leaderboard_plot  # as in `experiment`: only where something is drawn
+
+        write_atomic(out / "leaderboard.png", partial(leaderboard_plot(board.table, board.caption).savefig, dpi=150))
         print(f"{board.markdown()}\nleaderboard.md, .csv, .png and leaderboard_labels.csv are in {out}/")

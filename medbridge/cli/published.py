@@ -18,9 +18,9 @@ def run(args: argparse.Namespace) -> None:
         print(published_table(args.benchmark, labels=True).to_csv(index=False), end="")
         return
     print(HEADING)
-    for r in published_results(args.benchmark):
-        how = "stated" if np.isfinite(r.stated_mean) else f"mean of {len(r.auc)} labels"
-        value = f"AUC {r.mean:.3f} ({how})" if r.has_numbers else "numbers not seen"
+    for r in published_results(args.benchmark).rename(columns={"protocol difference": "difference"}).itertuples():
+        how = "stated" if r.mean_of == "stated" else f"mean of {r.mean_of}"
+        value = f"AUC {r.auc:.3f} ({how})" if np.isfinite(r.auc) else "numbers not seen"
         print(f"\n{r.benchmark}: {r.method}: {value}\n  {r.citation}\n  read at {r.source}: {r.seen}\n  differs: {r.difference}")
-        if args.labels and r.auc:
-            print("  " + ", ".join(f"{label} {auc:g}" for label, auc in r.auc.items()))
+        if args.labels and r.per_label:
+            print("  " + ", ".join(f"{label} {auc:g}" for label, auc in r.per_label.items()))

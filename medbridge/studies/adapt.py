@@ -20,22 +20,25 @@ import numpy as np
 import pandas as pd
 import torch
 
+from medbridge.adapter import save_adapter
 from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target, make_targets
-from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms, compute_features
-from medbridge.focal import FocalSampler
+from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, json_safe, paired_difference
 from medbridge.metrics.scorecard import Scorecard, make_scorecard
 from medbridge.metrics.subgroups import known_subgroups, subgroup_table
 from medbridge.metrics.thresholds import f1_thresholds
-from medbridge.model import AdapterConfig, MedBridge
+from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
+from medbridge.studies.engine import cell_films, training_card
+from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
-from medbridge.train import History, TrainConfig, fit
+from medbridge.support.text import text_table
+from medbridge.train import History
 
-__all__ = ["Adapted", "Tested", "adapt", "training_card"]
+__all__ = ["Adapted", "Tested", "adapt", "comparison_table"]
 
 
 @dataclass
@@ -66,9 +69,8 @@ class Adapted:
 
     Attributes:
         model: the trained model. history: of its training.
-        tested: one a target, in the order that was asked for.
+        tested: one per target, in the order that was asked for.
         seconds: part of the job -> wall time.
-        test, prediction, scores, evaluations, difference, scorecards, subgroups: those of the first target.
     """
 
     model: MedBridge
@@ -76,39 +78,10 @@ class Adapted:
     tested: list[Tested]
     seconds: dict[str, float]
 
-    @property
-    def test(self) -> Benchmark:
-        return self.tested[0].target.test
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.tested[0].prediction
-
-    @property
-    def scores(self) -> dict[str, np.ndarray]:
-        return self.tested[0].scores
-
-    @property
-    def evaluations(self) -> dict[str, Evaluation]:
-        return self.tested[0].evaluations
-
-    @property
-    def scorecards(self) -> dict[str, Scorecard]:
-        return self.tested[0].scorecards
-
-    @property
-    def subgroups(self) -> pd.DataFrame:
-        return self.tested[0].subgroups
-
-    @property
-    def difference(self) -> PairedDifference:
-        return self.tested[0].difference
-
 
 def adapt(
-    benchmark: Benchmark, experts: Sequence[Expert], out: str | Path, config: AdapterConfig | None = None,
-    train: TrainConfig | None = None, sampler: FocalSampler | None = None, cache: str | Path | None = None,
-    workers: int | None = None, progress: bool = True, tests: Sequence[Benchmark] = (), tensorboard: bool = False,
+    benchmark: Benchmark, settings: MethodSettings, out: str | Path, cache: FeatureCache | None = None,
+    tests: Sequence[Benchmark] = (), tensorboard: bool = False,
 ) -> Adapted:
     """Adapt MedBridge to a benchmark and compare it with zero-shot and a linear probe, on that benchmark or on others.
 
@@ -117,10 +90,9 @@ def adapt(
 
     Args:
         benchmark: the source, with films in train and val.
-        experts: K frozen experts.
+        settings: experts, model, views, training and its seed.
         out: folder of the run.
-        config, train, sampler: settings of the model, its training and its views.
-        cache, workers, progress: as in :func:`medbridge.features.cache.compute_features`.
+        cache: of the frozen features.
         tests: benchmarks whose test splits are scored over the labels that they share with the source; none: the source's own.
         tensorboard: as in :func:`medbridge.train.fit`.
 
@@ -128,95 +100,80 @@ def adapt(
         BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
         ImageError: a film that cannot be read. All of them before any training starts.
     """
-    train, out = train or TrainConfig(), Path(out)
+    cache, config, seconds = cache or FeatureCache(), settings.config, {}
     targets = make_targets(benchmark, tests or [benchmark])
-    model = MedBridge(experts, benchmark.labels, config, sampler, seed=train.seed)
-    if torch.cuda.is_available():
-        model.to("cuda")
-    splits = {name: benchmark.split(name) for name in ("train", "val")}
-    clock = _Clock()
+    names = [ZeroShot.name] * any(e.aligned for e in settings.experts) + [LinearProbe.name, MEDBRIDGE]
+    cells = [Cell(name, benchmark, targets, settings, config.seed) for name in names]
+    methods = {cell.method: cell.create(out, cache.progress, tensorboard) for cell in cells}
 
-    def features(part: Benchmark, training: bool = False) -> CachedFilms:
-        return compute_features(
-            part, list(model.experts), model.depths, model.sampler, training, cache, workers, progress)
+    clock = [time.perf_counter()]
 
-    films = {name: features(part, name == "train") for name, part in splits.items()}
-    test_films = [features(target.test) for target in targets]
-    clock.lap("features")
-    methods = [LinearProbe()]
-    if any(e.aligned for e in model.experts):
-        methods.insert(0, ZeroShot(list(model.experts), benchmark.labels))
-    scores: list[dict[str, np.ndarray]] = [{} for _ in targets]
-    held_out: dict[str, np.ndarray] = {}  # scores of the source's validation films, over all its labels
-    for method in methods:
-        method.fit(films["train"], films["val"])
-        held_out[method.name] = method.predict_proba(films["val"])
-        for target, part, found in zip(targets, test_films, scores, strict=True):
-            found[method.name] = method.predict_proba(part)[:, target.columns]
-    clock.lap("baselines")
-    history = fit(model, benchmark, train, out, cache, workers, progress, tensorboard=tensorboard)
-    clock.lap("training")
-    held_out["MedBridge"] = predict(model, films["val"], train.batch_size, progress=progress).probabilities
-    y_val, mask_val = splits["val"].targets()
-    thresholds = {name: f1_thresholds(y_val, p, mask_val) for name, p in held_out.items()}
+    def lap(part: str) -> None:
+        clock.append(time.perf_counter())
+        seconds[part] = clock[-1] - clock[-2]
+
+    train, val, films = cell_films(cells[-1], targets, cache)
+    lap("features")
+    for name in names[:-1]:
+        methods[name].fit(train, val)
+    held_out = {name: methods[name].predict_proba(val) for name in names[:-1]}
+    scores = [{name: methods[name].predict_proba(part)[:, target.columns] for name in names[:-1]}
+              for target, part in zip(targets, films, strict=True)]
+    lap("baselines")
+    ours = methods[MEDBRIDGE].fit(train, val)
+    lap("training")
+    held_out[MEDBRIDGE] = ours.predict_proba(val)
+    y, known = val.benchmark.targets()
+    thresholds = {name: f1_thresholds(y, p, known) for name, p in held_out.items()}
     tested = []
-    for target, part, found in zip(targets, test_films, scores, strict=True):
-        prediction = predict(model, part, train.batch_size, progress=progress).select(target.columns)
-        every = found | {"MedBridge": prediction.probabilities}
-        tested.append(_compare(target, prediction, every, thresholds, train.seed))
-    clock.lap("evaluation")
-    model.card = training_card(benchmark, train, history)
-    result = Adapted(model, history, tested, clock.laps)
+    for target, part, of_baselines in zip(targets, films, scores, strict=True):
+        prediction = predict(ours.model, part, config.batch_size, cache.progress).select(target.columns)
+        tested.append(_compare(target, prediction, of_baselines | {MEDBRIDGE: prediction.probabilities}, thresholds, config.seed))
+    lap("evaluation")
+    ours.model.card = training_card(benchmark, config.seed, ours.history)
+    result = Adapted(ours.model, ours.history, tested, seconds)
     if is_main():
-        model.save(out)
-        _write_json(out / "metrics.json", _metrics(result, benchmark, train, {k: len(v) for k, v in splits.items()}))
+        save_adapter(result.model, out)
+        metrics = _metrics(result, benchmark, settings, {"train": len(train), "val": len(val)})
+        write_atomic(Path(out) / "metrics.json", json.dumps(metrics, indent=2))
     return result
-
-
-def training_card(benchmark: Benchmark, train: TrainConfig, history: History) -> dict[str, Any]:
-    """What a saved adapter says of its training."""
-    return {"trained_on": benchmark.name, "synthetic": benchmark.synthetic, "films": len(benchmark.split("train")),
-            "seed": train.seed, "best_epoch": history.best_epoch + 1, "val_auc": history.best_auc}
 
 
 def _compare(
     target: Target, prediction: Prediction, scores: dict[str, np.ndarray], thresholds: dict[str, np.ndarray], seed: int
 ) -> Tested:
-    test = target.test
+    test, at = target.test, list(target.columns)
     y, mask = test.targets()
-    patients = test.table["patient_id"]
+    patients, columns = test.table["patient_id"], known_subgroups(test)
     evaluations = {name: evaluate(y, p, mask, patients, test.labels, seed=seed) for name, p in scores.items()}
     difference = paired_difference(
-        y, scores["MedBridge"], scores["linear probe"], mask, patients, seed=seed, labels=test.labels)
-    at = list(target.columns)
+        y, scores[MEDBRIDGE], scores[LinearProbe.name], mask, patients, seed=seed, labels=test.labels)
     cards = {name: make_scorecard(evaluations[name], y, p, thresholds[name][at], mask) for name, p in scores.items()}
-    columns = known_subgroups(test)
-    groups = subgroup_table(test, scores["MedBridge"], columns, seed=seed) if columns else pd.DataFrame()
+    groups = subgroup_table(test, scores[MEDBRIDGE], columns, seed=seed) if columns else pd.DataFrame()
     return Tested(target, prediction, scores, evaluations, difference, cards, groups)
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
-
-
-def _metrics(result: Adapted, benchmark: Benchmark, train: TrainConfig, films: dict[str, int]) -> dict[str, Any]:
-    first, *further = (_target_metrics(tested) for tested in result.tested)
+def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings, films: dict[str, int]) -> dict[str, Any]:
+    first, *further = ({
+        "target": tested.target.test.name,
+        "in_domain": tested.target.in_domain,
+        "shared_labels": [asdict(s) for s in tested.target.shared],
+        "test": json_safe(tested.evaluations),
+        "medbridge_minus_linear_probe": json_safe(tested.difference),
+        "scorecards": json_safe(tested.scorecards),
+        "subgroups": json_safe(tested.subgroups),
+        "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
+    } for tested in result.tested)
     return {
         "benchmark": benchmark.name,
         "synthetic": benchmark.synthetic,
-        "films": films | {"test": len(result.test)},
-        "experts": [e.name for e in result.model.experts],
-        "precision": [e.precision for e in result.model.experts],
+        "films": films | {"test": len(result.tested[0].target.test)},
+        "experts": [e.name for e in settings.experts],
+        "precision": [e.precision for e in settings.experts],
         "trainable_parameters": sum(p.numel() for p in result.model.trainable().values()),
-        "config": asdict(result.model.config),
-        "sampler": result.model.sampler.to_dict(),
-        "train": asdict(train),
+        "config": asdict(settings.adapter),
+        "sampler": settings.sampler.to_dict(),
+        "train": asdict(settings.config),
         **first,
         "further_targets": further,
         "history": asdict(result.history),
@@ -226,21 +183,27 @@ def _metrics(result: Adapted, benchmark: Benchmark, train: TrainConfig, films: d
     }
 
 
-def _target_metrics(tested: Tested) -> dict[str, Any]:
-    target = tested.target
-    return {
-        "target": target.test.name,
-        "in_domain": target.in_domain,
-        "shared_labels": [asdict(s) for s in target.shared],
-        "test": json_safe(tested.evaluations),
-        "medbridge_minus_linear_probe": json_safe(tested.difference),
-        "scorecards": json_safe(tested.scorecards),
-        "subgroups": json_safe(tested.subgroups),
-        "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
-    }
+def comparison_table(result: Adapted) -> str:
+    """Test AUC of every method on every target, mean and by label, with intervals, and the paired difference below.
+
+    Above the table of a cross-domain target: the labels that it shares with the source.
+    """
+    return "\n\n".join(_target_table(tested, result.model.labels) for tested in result.tested)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(value, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
+def _target_table(tested: Tested, labels: Sequence[str]) -> str:
+    def cell(auc: float, lo: float, hi: float) -> str:
+        return "undefined" if np.isnan(auc) else f"{auc:.3f} [{lo:.3f}, {hi:.3f}]"
+
+    test, d, evaluations = tested.target.test, tested.difference, tested.evaluations.values()
+    rows = [["", *tested.evaluations], ["mean", *(cell(e.macro["auc"], e.macro["lo"], e.macro["hi"]) for e in evaluations)]]
+    rows += [[label, *(cell(*e.per_label.loc[c, ["auc", "auc_lo", "auc_hi"]]) for e in evaluations)]
+             for c, label in enumerate(test.labels)]
+    shared = [] if tested.target.in_domain else [
+        f"{len(test.labels)} of the source's {len(labels)} labels are shared (source = target): {tested.target.mapping()}"]
+    patients = test.table["patient_id"].nunique()
+    zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
+    return "\n".join([
+        f"{test.name}, test split: {len(test)} films of {patients} patients, AUC [95 % bootstrap interval]",
+        *shared, text_table(rows),
+        f"MedBridge minus linear probe, paired on the same films: {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]{zero}"])

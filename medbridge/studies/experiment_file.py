@@ -35,6 +35,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from medbridge.baselines import method_class
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import MedBridgeError
 from medbridge.experts import PRECISIONS
@@ -145,9 +146,7 @@ class Experiment(Settings):
     @field_validator("methods")
     @classmethod
     def _name_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        from medbridge.studies.experiment.methods import method_name
-
-        return tuple(map(method_name, methods))
+        return tuple(method_class(name).name for name in methods)
 
     @model_validator(mode="after")
     def _find_benchmarks(self) -> Experiment:

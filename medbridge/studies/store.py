@@ -1,133 +1,129 @@
-"""The folder of many trainings: what is finished is kept, one file each, and other data or settings are refused. [ours]
+"""The folder of a study: what is finished is kept, and never done again. [ours]
 
-:mod:`medbridge.studies.leaderboard` and :mod:`medbridge.studies.ablate` are loops over such a folder.
+``OUT/cells/NAME`` holds the scores of a cell on each target, ``cell.json``, MedBridge's adapter, and its checkpoint while it
+trains. NAME ends in a digest of all that the scores depend on: cells that need the same training share it, and a changed setting
+makes a new one beside the old. Films go by folder and name: after changing a film's content, choose another folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 
+from medbridge.baselines import method_class
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target
 from medbridge.errors import AdapterError, BenchmarkError
-from medbridge.experts import Expert
+from medbridge.studies.cells import MEDBRIDGE, Cell
+from medbridge.support.files import write_atomic
 from medbridge.support.processes import barrier, is_main
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["KeptRuns", "films_sentence", "told_data", "training_clock"]
+__all__ = ["ResultStore"]
 
 
-class KeptRuns:
-    """Results of one run, by name, in ``OUT/results/``; ``OUT/settings.json`` says what they depend on.
+class ResultStore:
+    """Finished cells of a folder.
 
     Args:
-        out: the folder; made where it is missing.
-        settings: JSON-safe; all that every result depends on.
+        out: the folder.
+        settings: JSON-safe; all that the whole study depends on. None: cells of any settings share the folder.
 
     Raises:
-        BenchmarkError: the folder holds a run with other settings.
+        BenchmarkError: the folder holds a study with other settings.
     """
 
-    def __init__(self, out: str | Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, out: str | Path, settings: Mapping[str, Any] | None = None) -> None:
         self.out = Path(out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        path, told = self.out / "settings.json", json.loads(json.dumps(settings))
-        if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8"))) != told:
-            odd = [key for key in {**told, **kept} if told.get(key) != kept.get(key)]
+        self._digests: dict[int, tuple[Any, str]] = {}
+        if settings is None:
+            return
+        path, wanted = self.out / "settings.json", json.loads(json.dumps(settings))
+        if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8"))) != wanted:
+            odd = [key for key in {**wanted, **kept} if wanted.get(key) != kept.get(key)]
             raise BenchmarkError(f"{path}: belongs to a run with other data or settings (differs in: {', '.join(odd)}); "
                                  "choose another folder, or delete it")
         barrier()  # all have looked before one of them writes
-        self.write("settings.json", json.dumps(told, indent=2))
+        self.write("settings.json", json.dumps(wanted, indent=2))
         barrier()
 
-    def has(self, name: str) -> bool:
-        """Whether this result is finished."""
-        return self._path(name).exists()
+    def write(self, name: str, content: str | Callable[[Path], object]) -> None:
+        """A file of the folder, as :func:`medbridge.support.files.write_atomic`; written by the main process."""
+        if is_main():
+            write_atomic(self.out / name, content)
 
-    def _path(self, name: str) -> Path:
-        return self.out / "results" / f"{name}.npz"
+    def folder(self, cell: Cell) -> Path:
+        """That of a cell."""
+        kind = method_class(cell.method)
+        name = kind.name.replace(" ", "-") + (f"-seed{cell.seed}" if kind.seeded else "")
+        return self.out / "cells" / f"{name}-{_digest(self._address(cell))}"
 
-    def result(self, name: str, compute: Callable[[], tuple[dict[str, np.ndarray], dict[str, Any]]]) -> dict[str, Any]:
-        """Arrays and facts of one training in one dictionary: read where they are kept, else computed and kept.
+    def missing(self, cell: Cell) -> list[Target]:
+        """The targets that are not scored yet."""
+        finished = (self.folder(cell) / "cell.json").exists()
+        by_path = {self._scores_path(cell, target): target for target in cell.targets}
+        return [target for path, target in by_path.items() if not (finished and path.exists())]
 
-        Args:
-            name: of the result; a file name.
-            compute: gives the arrays, and facts that JSON can hold.
+    def keep(self, cell: Cell, target: Target, scores: np.ndarray) -> None:
+        """Write scores ``(n, C)`` of all labels of the source."""
+        images = np.array(target.test.image_ids())
+        write_atomic(self._scores_path(cell, target), lambda path: np.savez_compressed(path, images=images, scores=scores))
+
+    def scores(self, cell: Cell, target: Target) -> np.ndarray:
+        """Scores ``(n, S)`` of the labels that the target shares.
 
         Raises:
-            AdapterError: the kept file is damaged.
+            AdapterError: the file is damaged. BenchmarkError: it holds the scores of other films.
         """
-        path = self._path(name)
-        if not path.exists():
-            arrays, facts = compute()
-            path.parent.mkdir(exist_ok=True)
-            temporary = path.with_suffix(".part.npz")
-            np.savez(temporary, facts=json.dumps(facts), **arrays)
-            os.replace(temporary, path)
+        path = self._scores_path(cell, target)
         try:
             with np.load(path, allow_pickle=False) as saved:
-                arrays = {key: saved[key] for key in saved.files}
-            return {**json.loads(str(arrays.pop("facts"))), **arrays}
+                images, scores = saved["images"].tolist(), saved["scores"]
         except Exception as error:  # numpy and zipfile raise half a dozen types for a damaged file
             raise AdapterError(f"{path}: damaged ({error}); delete the file, and it is computed again") from error
+        if images != target.test.image_ids() or scores.shape != (len(target.test), len(cell.source.labels)):
+            raise BenchmarkError(f"{path}: scores of other films than those of {target.test.name}; delete the file")
+        return scores[:, list(target.columns)]
 
-    def write(self, name: str, text: str) -> None:
-        """A text file of the folder, whole or not at all; written by the main process."""
-        if not is_main():
-            return
-        path = self.out / name
-        temporary = path.with_suffix(path.suffix + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+    def finish(self, cell: Cell, facts: Mapping[str, Any]) -> None:
+        """Write the facts of a cell, once all its targets are scored."""
+        write_atomic(self.folder(cell) / "cell.json", json.dumps({**self._address(cell), **facts}, indent=2))
 
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """A figure of the folder, whole or not at all; written by the main process."""
-        if not is_main():
-            return
-        path = self.out / name
-        temporary = path.with_suffix(f".part{path.suffix}")
-        figure.savefig(temporary, dpi=150)
-        os.replace(temporary, path)
+    def facts(self, cell: Cell) -> dict[str, Any]:
+        """What :meth:`finish` wrote."""
+        return json.loads((self.folder(cell) / "cell.json").read_text(encoding="utf-8"))
 
+    def _address(self, cell: Cell) -> dict[str, Any]:
+        s, kind = cell.settings, method_class(cell.method)
+        address = {"method": kind.name, "labels": cell.source.labels, "views": s.views, "tries": s.tries,
+                   "sampler": s.sampler.to_dict(), "experts": [[e.name, self._once(e, lambda e: e.made_by())] for e in s.experts]}
+        if kind.learns:
+            address["films"] = self._once(cell.source, _training_films)
+        if kind.seeded:
+            address["train"] = asdict(replace(s.config, seed=cell.seed))
+        return address | ({"adapter": asdict(s.adapter)} if kind.name == MEDBRIDGE else {})
 
-def told_data(benchmark: Benchmark, experts: Sequence[Expert]) -> dict[str, Any]:
-    """What a result depends on beside settings, JSON-safe: films with their splits and labels, experts with their weights."""
-    films = benchmark.table[[*("image", "split"), *benchmark.labels]].to_csv(index=False)
-    return {"experts": [e.name for e in experts], "weights": [e.made_by() for e in experts], "benchmark": benchmark.name,
-            "films": hashlib.sha256(films.encode()).hexdigest()}
+    def _scores_path(self, cell: Cell, target: Target) -> Path:
+        films = self._once(target.test, lambda test: _digest([str(test.root), test.image_ids()]))
+        return self.folder(cell) / f"scores-{films}.npz"
 
-
-def films_sentence(benchmark: Benchmark, targets: Sequence[Target] = ()) -> str:
-    """Name, and how many films of how many patients train and test; says so where they are synthetic.
-
-    ``targets``: the films that are scored, where they are not the benchmark's own test split.
-    """
-    targets = [t for t in targets if not t.in_domain]
-    scored = ", ".join(f"{t.test.name}: {_films(t.test)}" for t in targets) or _films(benchmark.split("test"))
-    labels = sorted({len(t.test.labels) for t in targets} or {len(benchmark.labels)})
-    synthetic = "SYNTHETIC films, " if benchmark.synthetic and "synthetic" not in benchmark.name else ""
-    over = f"{' or '.join(map(str, labels))} labels" + (" and the benchmarks tested" if len(targets) > 1 else "")
-    return f"{benchmark.name}: {synthetic}{len(benchmark.split('train'))} training films, {scored}; mean AUC over {over}"
+    def _once(self, of: Any, digest: Callable[[Any], str]) -> str:
+        """Weights and tables are read once; the object is kept with its digest, so that no other can take its id."""
+        if id(of) not in self._digests:
+            self._digests[id(of)] = of, digest(of)
+        return self._digests[id(of)][1]
 
 
-def _films(test: Benchmark) -> str:
-    return f"{len(test)} test films of {test.table['patient_id'].nunique()} patients"
+def _training_films(source: Benchmark) -> str:
+    table = source.table[source.table["split"].isin(("train", "val"))]
+    labels = np.nan_to_num(table[list(source.labels)].to_numpy(dtype=np.float32), nan=-1)
+    return _digest([str(source.root), table["image"].tolist(), table["split"].tolist(), labels.tolist()])
 
 
-def training_clock() -> float:
-    """Seconds on the clock that a training is measured by: wall time beside a GPU, else processor time of this process.
-
-    Processor time is not longer where the machine has other work; it counts every thread.
-    """
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

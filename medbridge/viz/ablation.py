@@ -18,7 +18,7 @@ def forest_plot(table: pd.DataFrame, text: str) -> Figure:
     A filled point: the interval leaves zero out. A star: so it does after Holm's correction for all variants.
 
     Args:
-        table: of :class:`medbridge.studies.ablate.Ablation`. text: what was measured.
+        table: of :class:`medbridge.studies.ablation.Ablation`. text: what was measured.
     """
     rows = table[table["val_diff"].notna()].reset_index(drop=True)
     new = (rows["factor"] != rows["factor"].shift()).cumsum() - 1
@@ -52,7 +52,7 @@ def cost_plot(table: pd.DataFrame, text: str, split: str = "val") -> Figure:
     and worse, cheaper and better.
 
     Args:
-        table: of :class:`medbridge.studies.ablate.Ablation`. text: what was measured. split: 'val' or 'test'.
+        table: of :class:`medbridge.studies.ablation.Ablation`. text: what was measured. split: 'val' or 'test'.
     """
     fig, axes = chart(9.5, 4.6, ncols=2, sharey=True)
     default, auc = table.iloc[0], f"{split}_auc"

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from medbridge.studies.experiment.methods import MEDBRIDGE
+from medbridge.studies.cells import MEDBRIDGE
 from medbridge.viz.drawing import COLOURS, chart, clean, errors
 
 __all__ = ["budget_curves", "domain_matrix", "write_figures"]
@@ -24,7 +24,7 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
     """AUC against the share of training labels: one panel per source and target, one line per method, with 95 % intervals.
 
     Args:
-        averages: of :func:`medbridge.studies.experiment.tables.averages`.
+        averages: of :class:`medbridge.studies.experiment.Results`.
         task: which task. label: a finding, or 'mean'.
     """
     rows = averages[(averages["task"] == task) & (averages["label"] == label)]

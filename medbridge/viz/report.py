@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from medbridge.explain.attention import explain
 from medbridge.focal import extract_views
-from medbridge.studies.adapt import Adapted, Tested
-from medbridge.studies.comparison import comparison_table
+from medbridge.studies.adapt import Adapted, Tested, comparison_table
 from medbridge.viz import plots
 from medbridge.viz.drawing import png, true_boxes
 
@@ -24,15 +23,15 @@ def _embed(figure: Figure) -> str:
     return base64.b64encode(png(figure, 110)).decode()
 
 
-def _examples(result: Adapted, count: int) -> list[tuple[int, str]]:
+def _examples(tested: Tested, count: int) -> list[tuple[int, str]]:
     """The film and label of the strongest true positive of each of the ``count`` labels that MedBridge tells best. [ours]"""
-    auc = result.evaluations["MedBridge"].per_label["auc"].to_numpy()
-    y, _ = result.test.targets()
+    test, auc = tested.target.test, tested.evaluations["MedBridge"].per_label["auc"].to_numpy()
+    y, _ = test.targets()
     chosen: list[tuple[int, str]] = []
     for c in np.argsort(-np.nan_to_num(auc)):
-        films = [i for i in np.argsort(-result.scores["MedBridge"][:, c]) if y[i, c] == 1 and i not in {f for f, _ in chosen}]
+        films = [i for i in np.argsort(-tested.scores["MedBridge"][:, c]) if y[i, c] == 1 and i not in {f for f, _ in chosen}]
         if films and len(chosen) < count:
-            chosen.append((int(films[0]), result.test.labels[c]))
+            chosen.append((int(films[0]), test.labels[c]))
     return chosen
 
 
@@ -55,11 +54,12 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
         path: HTML file to write.
         examples: films that are shown, each for another label.
     """
-    test = result.test
+    first = result.tested[0]
+    test = first.target.test
     y, mask = test.targets()
     mark = "SYNTHETIC films" if test.synthetic else ""
     films = []
-    for i, label in _examples(result, examples):
+    for i, label in _examples(first, examples):
         seen = explain(result.model, test.read(i))
         present = [name for name, value in zip(test.labels, y[i], strict=True) if value == 1]
         expert = result.model.experts[0]
@@ -77,10 +77,10 @@ def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
         experts=[e.name for e in result.model.experts],
         trainable=sum(p.numel() for p in result.model.trainable().values()),
         targets=[_beyond_auc(tested) for tested in result.tested], nothing=np.isnan,
-        bars=_embed(plots.auc_bars(result.evaluations, mark or None)),
-        roc=_embed(plots.roc_curves(y, result.scores, mask, test.labels, mark or None)),
+        bars=_embed(plots.auc_bars(first.evaluations, mark or None)),
+        roc=_embed(plots.roc_curves(y, first.scores, mask, test.labels, mark or None)),
         router=_embed(plots.router_weights(
-            result.prediction.weights, [e.name for e in result.model.experts], test.labels,
+            first.prediction.weights, [e.name for e in result.model.experts], test.labels,
             f"router weights{', ' + mark if mark else ''}: mean over films ± standard deviation")),
         curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch, mark or None)),
     )

@@ -104,7 +104,7 @@ def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -
 
 
 def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
-    """The forest plot of an ablation (:class:`medbridge.studies.ablate.Ablation`), all factors or one."""
+    """The forest plot of an ablation (:class:`medbridge.studies.ablation.Ablation`), all factors or one."""
 
     def draw(factor: str) -> Figure:
         return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)

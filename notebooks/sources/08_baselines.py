@@ -47,9 +47,10 @@ from medbridge.baselines.towers import Tower
 from medbridge.baselines.vpt import PromptedTower
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache, compute_features
 from medbridge.metrics.evaluate import auc
 from medbridge.model import AdapterConfig
+from medbridge.studies.cells import MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.studies.published import published_markdown, published_table
 from medbridge.train import TrainConfig
@@ -601,15 +602,15 @@ check("8.4", honest_score)
 # profile runs all of them on more films.
 
 # %% tags=["nbval-ignore-output"]
-cheap = ["zero-shot", "linear-probe", "k-nn", "coop", "clip-adapter", "tip-adapter", "tip-adapter-f", "medbridge"]
 if full_profile():
-    settings = {"experts": [expert, vit], "methods": None, "config": TrainConfig(), "adapter": AdapterConfig(), "tries": TRIES}
-    out = Path("runs/leaderboard-notebook")
+    methods, out = None, Path("runs/leaderboard-notebook")
+    settings = MethodSettings([expert, vit], sampler=sampler, views="all", tries=TRIES)
 else:
-    settings = {"experts": [expert], "methods": cheap, "config": TrainConfig(epochs=10, batch_size=16),
-                "adapter": AdapterConfig(queries=4, width=32, heads=2), "tries": 2}
-    out = Path(tempfile.mkdtemp())
-board = run_leaderboard(films, out=out, seeds=(0, 1, 2), sampler=sampler, progress=False, n_boot=500, **settings)
+    methods, out = ["zero-shot", "linear probe", "k-NN", "CoOp", "CLIP-Adapter", "Tip-Adapter", "Tip-Adapter-F"], Path(tempfile.mkdtemp())
+    methods.append("MedBridge")
+    settings = MethodSettings([expert], AdapterConfig(queries=4, width=32, heads=2), sampler, TrainConfig(epochs=10, batch_size=16),
+                              views="all", tries=2)
+board = run_leaderboard(films, settings, out, FeatureCache(progress=False), methods, seeds=(0, 1, 2), n_boot=500)
 board.table[["method", "auc", "lo", "hi", "seed_sd", "parameters", "ours_minus", "ours_lo", "ours_hi"]].round(2)
 
 # %% alt="dots with 95 % intervals: mean test AUC of every method of the leaderboard, synthetic films" tags=["nbval-ignore-output"]
@@ -636,9 +637,9 @@ table = board.table.set_index("method")
 assert (table["lo"] <= table["hi"]).all() and table["auc"].is_monotonic_decreasing
 trained = table.loc[[m for m in table.index if m in ("CoOp", "CLIP-Adapter", "Tip-Adapter-F", "MedBridge")]]
 assert (trained["seeds"] == 3).all()  # methods without chance run once
-kept = {seed: np.load(out / "results" / f"coop-seed{seed}.npz")["p0"] for seed in (0, 1, 2)}
+kept = [np.load(path)["scores"] for path in out.glob("cells/CoOp-seed*/scores-*.npz")]
 t = films.split("test")
-by_hand = np.mean([np.nanmean(auc(t.targets()[0], p, t.targets()[1])) for p in kept.values()])
+by_hand = np.mean([np.nanmean(auc(t.targets()[0], p, t.targets()[1])) for p in kept])
 assert abs(by_hand - table.loc["CoOp", "auc"]) < 1e-9
 print("the table says what the kept scores say")
 

@@ -42,8 +42,9 @@ from medbridge.data.labels import canonical, shared_labels
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.data.tasks import BenchmarkRef, make_targets, thin_training
 from medbridge.errors import BenchmarkError
-from medbridge.studies.experiment import run, run_experiment
-from medbridge.studies.experiment.tables import summary
+from medbridge.features.cache import FeatureCache
+from medbridge.method import MedBridgeMethod
+from medbridge.studies.experiment import run_experiment, summary
 from medbridge.studies.experiment_file import parse_experiment
 from medbridge.viz import experiment as figures
 from medbridge.viz import plots
@@ -352,32 +353,32 @@ print(f"{rows} places of the grid in three tasks; MedBridge is trained {by_hand[
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/three_tasks")
 experiment = parse_experiment(given)
 warnings.simplefilter("ignore", UserWarning)  # the small budgets warn, as they did above
-plain_fit, fitted = run.fit, []
+plain_fit, fitted = MedBridgeMethod.fit, []
 
 
-def unplugged(model, part, *args, **kwargs):
+def unplugged(self, train, val):
     if len(fitted) == 1:
         raise KeyboardInterrupt
-    fitted.append(part.name)
-    return plain_fit(model, part, *args, **kwargs)
+    fitted.append(train.benchmark.name)
+    return plain_fit(self, train, val)
 
 
-run.fit = unplugged
+MedBridgeMethod.fit = unplugged
 try:
-    run_experiment(experiment, folder, progress=False)
+    run_experiment(experiment, folder, FeatureCache(progress=False))
 except KeyboardInterrupt:
     print("interrupted after", len(fitted), "MedBridge run; finished so far:", len(list(folder.glob("cells/*/cell.json"))), "runs")
-run.fit = plain_fit
+MedBridgeMethod.fit = plain_fit
 
 # %% tags=["nbval-ignore-output"]
-found = run_experiment(experiment, folder, progress=False)
+found = run_experiment(experiment, folder, FeatureCache(progress=False))
 print(f"{found.trained} of {found.cells} runs were made by the second call")
 
 # %%
 methods_of = [yaml.safe_load(path.read_text())["method"] for path in folder.glob("cells/*/cell.json")]
 assert methods_of.count("MedBridge") == by_hand["MedBridge"]
 assert found.trained < found.cells == len(methods_of)  # what was there was not made again
-assert run_experiment(experiment, folder, progress=False).trained == 0
+assert run_experiment(experiment, folder, FeatureCache(progress=False)).trained == 0
 print("a third call trains nothing")
 
 # %% [markdown]

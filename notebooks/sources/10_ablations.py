@@ -38,11 +38,15 @@ from sklearn.metrics import roc_auc_score
 from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import thin_training
+from medbridge.features.cache import FeatureCache
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
-from medbridge.studies.ablate import FACTORS, Base, cost_plot, forest_plot, holm, plan, run_ablation
+from medbridge.studies.ablation import FACTORS, plan, run_ablation
+from medbridge.studies.cells import MethodSettings
+from medbridge.studies.tables import holm
 from medbridge.train import fit
 from medbridge.viz import widgets
+from medbridge.viz.ablation import cost_plot, forest_plot
 
 rng = seed_everything(0)
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/ablate_live")
@@ -67,7 +71,7 @@ folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/ablate_l
 # And it depends on the *factor* being one thing. The package lists its factors, and what each varies around the default:
 
 # %%
-base = Base([create_expert("tiny-resnet"), create_expert("tiny-resnet-scenes")])
+base = MethodSettings([create_expert("tiny-resnet"), create_expert("tiny-resnet-scenes")])
 for factor in FACTORS:
     print(f"{factor:<11}", ", ".join(v.name for v in plan(base, [factor])[1:]))
 
@@ -78,9 +82,10 @@ for factor in FACTORS:
 
 # %%
 for v in plan(base, ["crop", "views"]):
-    boxes = v.sampler.inference_boxes(1024, 1024)
-    print(f"{v.name:<23} crop {v.sampler.crop:.2f}, overlap {v.sampler.overlap:.2f}: {len(boxes):>2} views")
-windows = {v.name: len(v.sampler.inference_boxes(1024, 1024)) for v in plan(base, ["crop"])}
+    sampler = v.settings.sampler
+    boxes = sampler.inference_boxes(1024, 1024)
+    print(f"{v.name:<23} crop {sampler.crop:.2f}, overlap {sampler.overlap:.2f}: {len(boxes):>2} views")
+windows = {v.name: len(v.settings.sampler.inference_boxes(1024, 1024)) for v in plan(base, ["crop"])}
 assert set(windows.values()) == {10}
 
 # %% [markdown]
@@ -92,8 +97,8 @@ assert set(windows.values()) == {10}
 # %% tags=["nbval-ignore-output"]
 films, epochs, seeds = (1800, 12, (0, 1, 2)) if full_profile() else (150, 4, (0, 1))
 benchmark = load_benchmark("phantom", n_films=films)
-live = Base([create_expert("tiny-resnet")], AdapterConfig(queries=8), FocalSampler(crop=0.6, overlap=0.0, extra=0),
-            TrainConfig(epochs=epochs))
+live = MethodSettings([create_expert("tiny-resnet")], AdapterConfig(queries=8), FocalSampler(crop=0.6, overlap=0.0, extra=0),
+                      TrainConfig(epochs=epochs))
 val, test = benchmark.split("val"), benchmark.split("test")
 print({s: len(benchmark.split(s)) for s in ("train", "val", "test")}, "films;", test.table["patient_id"].nunique(), "test patients")
 
@@ -170,7 +175,8 @@ print(f"standard deviation of the difference over draws: paired {np.std(a - b):.
 # `medbridge ablate` does this for every factor. Here for two of them: the views, and the number of queries $Q$.
 
 # %% tags=["nbval-ignore-output"]
-study = run_ablation(benchmark, live, folder / "study", only=["views", "queries"], seeds=seeds, progress=False)
+cache = FeatureCache(progress=False)
+study = run_ablation(benchmark, live, folder / "study", cache, only=["views", "queries"], seeds=seeds)
 study.table[["factor", "variant", "views", "val_auc", "val_diff", "test_auc", "test_diff", "test_lo", "test_hi", "seconds"]].round(3)
 
 # %%
@@ -178,7 +184,7 @@ rows = study.table.set_index("variant")
 assert np.isclose(rows.loc["default", "test_auc"], np.mean([mean_auc(p) for p in on]))
 assert np.isclose(rows.loc["whole film only (N=1)", "test_auc"], np.mean([mean_auc(p) for p in off]))
 assert np.isclose(rows.loc["whole film only (N=1)", "test_diff"], mine[0])
-assert run_ablation(benchmark, live, folder / "study", only=["views"], seeds=seeds, progress=False).table.shape[0] == 3
+assert run_ablation(benchmark, live, folder / "study", cache, only=["views"], seeds=seeds).table.shape[0] == 3
 print("the study's rows are what we trained by hand; what is finished is not trained again")
 
 # %% alt="forest plots, validation left and test right: mean AUC of each variant minus the default with 95 % paired intervals, small study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from medbridge.course import check
 from medbridge.course.exercises import CHECKS
 from medbridge.prompts import ClassPrompts
-from medbridge.studies.ablate import holm
+from medbridge.studies.tables import holm
 
 SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "sources"
 CASES = {path.stem[-2:]: import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_[0-9][0-9].py"))}

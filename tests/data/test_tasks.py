@@ -10,9 +10,11 @@ from medbridge import cli, load_benchmark
 from medbridge.cli.options import parse_options
 from medbridge.data.tasks import BenchmarkRef, make_target, make_targets, one_label, same_films, thin_training
 from medbridge.errors import BenchmarkError
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.studies.adapt import adapt
+from medbridge.studies.cells import MethodSettings
 from medbridge.train import TrainConfig
 
 SETTINGS = ["--epochs", "1", "--queries", "2", "--width", "32", "--crop", "0.6", "--overlap", "0", "--extra", "1"]
@@ -142,10 +144,10 @@ def test_a_patient_of_whom_nothing_is_known_is_not_drawn(north):
 
 
 def test_cross_domain_scores_are_those_of_a_saved_adapter(north, south, vit, tmp_path, cache, capsys, named, two_sites):
-    result = adapt(north, [vit], tmp_path, AdapterConfig(queries=2, width=32), TrainConfig(epochs=1), FocalSampler(0.6, 0.0, 1),
-                   cache, progress=False, tests=[south, north])
+    settings = MethodSettings([vit], AdapterConfig(queries=2, width=32), FocalSampler(0.6, 0.0, 1), TrainConfig(epochs=1))
+    result = adapt(north, settings, tmp_path, FeatureCache(cache, progress=False), tests=[south, north])
     away, home = result.tested
-    assert result.test is away.target.test and result.model.labels == ("Effusion", "Mass")
+    assert away.target.test.name == "south" and result.model.labels == ("Effusion", "Mass")
     assert set(away.scores) == {"zero-shot", "linear probe", "MedBridge"}
     assert all(p.shape == (16, 2) for p in away.scores.values())
     # the films of north and south are the same pictures: so are the scores, if columns and films are matched
@@ -186,7 +188,7 @@ def test_adapt_trains_on_one_and_prints_every_target(named, two_sites, tmp_path,
     (["evaluate", "--adapter", "none"], "name what to score"),
 ])
 def test_errors_come_before_training(named, two_sites, tmp_path, capsys, monkeypatch, command, message):
-    monkeypatch.setattr("medbridge.studies.adapt.compute_features", lambda *a, **k: pytest.fail("films were read"))
+    monkeypatch.setattr("medbridge.features.cache.FeatureCache.films", lambda *a, **k: pytest.fail("films were read"))
     alien = tmp_path / "alien"
     alien.mkdir()
     (alien / "images").symlink_to(two_sites / "south" / "images")

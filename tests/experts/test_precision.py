@@ -9,8 +9,8 @@ import pytest
 from medbridge import MedBridge, cli, create_expert
 from medbridge.errors import AdapterError, ExpertError
 from medbridge.experts import tiny_experts_folder
+from medbridge.studies.cells import data_fingerprint
 from medbridge.studies.experiment_file import ExperimentError, parse_experiment
-from medbridge.studies.store import told_data
 
 SETTINGS = ["--epochs", "1", "--queries", "2", "--width", "16", "--crop", "1", "--overlap", "0", "--extra", "0"]
 
@@ -93,8 +93,8 @@ def test_adapters_from_before_and_from_nowhere(half, tmp_path):
 
 def test_runs_of_another_precision_are_other_runs(folder, squares, tmp_path, capsys):
     plain, half = create_expert("tiny-vit"), create_expert("tiny-vit", precision="bfloat16")
-    assert told_data(squares, [plain])["weights"] == [plain.fingerprint()]  # runs from before are still known
-    assert told_data(squares, [half])["weights"] != [plain.fingerprint()]
+    assert data_fingerprint(squares, [plain])["weights"] == [plain.fingerprint()]  # runs from before are still known
+    assert data_fingerprint(squares, [half])["weights"] != [plain.fingerprint()]
     board = ["leaderboard", "--benchmark", "folder", "--root", folder, "--expert", "tiny-vit", "--method", "zero-shot",
              "--seeds", "1", "--crop", "1", "--overlap", "0", "--extra", "0",
              "--out", tmp_path / "board", "--cache", tmp_path / "cache"]

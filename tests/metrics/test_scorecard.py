@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_curve
 
 from medbridge.errors import MedBridgeError
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.calibration import ece
 from medbridge.metrics.evaluate import evaluate, json_safe
@@ -15,6 +16,7 @@ from medbridge.metrics.scorecard import SPECIFICITY, make_scorecard
 from medbridge.metrics.thresholds import f1_thresholds
 from medbridge.model import AdapterConfig
 from medbridge.studies.adapt import adapt
+from medbridge.studies.cells import MethodSettings
 from medbridge.train import TrainConfig
 from medbridge.viz.report import write_report
 
@@ -60,8 +62,8 @@ def run(tmp_path_factory, squares, vit):
     number = squares.table["patient_id"].str[1:].astype(int)
     table = squares.table.assign(sex=np.where(number % 2, "F", "M"), view="PA", hospital=rng.choice(["X", "Y"], 30)[number])
     out = tmp_path_factory.mktemp("run")
-    result = adapt(replace(squares, table=table), [vit], out, AdapterConfig(queries=2, width=32), TrainConfig(epochs=2),
-                   FocalSampler(0.6, 0.0, 1), out / "cache", progress=False)
+    settings = MethodSettings([vit], AdapterConfig(queries=2, width=32), FocalSampler(0.6, 0.0, 1), TrainConfig(epochs=2))
+    result = adapt(replace(squares, table=table), settings, out, FeatureCache(out / "cache", progress=False))
     write_report(result, out / "report.html")
     return out, result
 
@@ -70,7 +72,7 @@ def test_thresholds_are_those_of_the_validation_films(run, squares):
     out, result = run
     val, test = (result.model.predict_proba(squares.split(s), cache=out / "cache", progress=False) for s in ("val", "test"))
     chosen = f1_thresholds(*_arrays(squares.split("val"), val))
-    assert result.scorecards["MedBridge"].per_label["threshold"].to_numpy() == pytest.approx(chosen)
+    assert result.tested[0].scorecards["MedBridge"].per_label["threshold"].to_numpy() == pytest.approx(chosen)
     assert not np.allclose(chosen, f1_thresholds(*_arrays(squares.split("test"), test)))
 
 
@@ -84,7 +86,7 @@ def test_metrics_hold_the_cards_and_the_subgroups(run):
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["scorecards"]) == set(metrics["test"]) == {"zero-shot", "linear probe", "MedBridge"}
     for name, card in metrics["scorecards"].items():
-        assert card["mean"]["brier"] == pytest.approx(result.scorecards[name].mean["brier"])
+        assert card["mean"]["brier"] == pytest.approx(result.tested[0].scorecards[name].mean["brier"])
         assert card["mean"]["ap"] == pytest.approx(metrics["test"][name]["macro"]["ap"])
     # one view only: nothing to compare, so no row of it
     assert [(row["column"], row["group"]) for row in metrics["subgroups"]] == [
@@ -95,15 +97,15 @@ def test_the_report_shows_them(run):
     out, result = run
     page = (out / "report.html").read_text()
     assert "average precision" in page and "sensitivity at 90 % specificity" in page and "reliability of each" in page
-    for card in result.scorecards.values():
+    for card in result.tested[0].scorecards.values():
         assert f"<td>{card.mean['brier']:.3f}</td><td>{card.mean['ece']:.3f}</td>" in "".join(page.split("\n"))
-    first = result.subgroups.iloc[0]
+    first = result.tested[0].subgroups.iloc[0]
     assert f"<td>{first['films']}</td><td>{first['patients']}</td>" in "".join(page.split("\n"))
     assert "4 groups were looked at" in page
 
 
 def test_without_columns_there_is_no_table_of_subgroups(squares, vit, tmp_path):
-    result = adapt(squares, [vit], tmp_path, AdapterConfig(queries=2, width=32), TrainConfig(epochs=1), FocalSampler(0.6, 0.0, 1),
-                   tmp_path / "cache", progress=False)
+    settings = MethodSettings([vit], AdapterConfig(queries=2, width=32), FocalSampler(0.6, 0.0, 1), TrainConfig(epochs=1))
+    result = adapt(squares, settings, tmp_path, FeatureCache(tmp_path / "cache", progress=False))
     assert result.tested[0].subgroups.empty
     assert "by subgroup" not in write_report(result, tmp_path / "report.html").read_text()

@@ -10,14 +10,18 @@ import yaml
 from matplotlib.image import imread
 
 from medbridge import cli, load_benchmark
+from medbridge.adapter import load_adapter
+from medbridge.baselines import _METHODS
 from medbridge.data.tasks import thin_training
 from medbridge.errors import AdapterError, BenchmarkError
+from medbridge.features.cache import FeatureCache
+from medbridge.method import MedBridgeMethod, Method
 from medbridge.metrics.evaluate import paired_difference
 from medbridge.model import MedBridge
 from medbridge.studies.adapt import adapt
-from medbridge.studies.experiment import read_experiment, run, run_experiment
-from medbridge.studies.experiment.methods import BASELINES, BaselineKind, method_name
-from medbridge.studies.experiment_file import ExperimentError, parse_experiment
+from medbridge.studies.cells import MethodSettings
+from medbridge.studies.experiment import run_experiment
+from medbridge.studies.experiment_file import ExperimentError, parse_experiment, read_experiment
 from medbridge.viz import experiment as figures
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*one class only")
@@ -39,14 +43,14 @@ def given(two_sites):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    return FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
 
 
 @pytest.fixture(scope="module")
 def whole(given, vit, cache, tmp_path_factory):
     """The grid, run once, uninterrupted."""
     out = tmp_path_factory.mktemp("whole")
-    return out, run_experiment(parse_experiment(given), out, [vit], cache, progress=False)
+    return out, run_experiment(parse_experiment(given), out, cache, [vit])
 
 
 def test_every_place_of_the_grid_is_a_row(whole):
@@ -79,8 +83,8 @@ def test_across_and_within_share_one_training_run(whole):
 def test_the_grid_says_what_plain_adapt_says(whole, given, two_sites, vit, cache, tmp_path):
     north, south = (load_benchmark("folder", two_sites / site) for site in ("north", "south"))
     wanted = parse_experiment(given)
-    plain = adapt(thin_training(north, 0.2, 1), [vit], tmp_path, wanted.adapter, wanted.train_config(1), wanted.sampler, cache,
-                  progress=False, tests=[south])
+    settings = MethodSettings([vit], wanted.adapter, wanted.sampler, wanted.train_config(1))
+    plain = adapt(thin_training(north, 0.2, 1), settings, tmp_path, cache, [south]).tested[0]
     table = whole[1].results
     here = table[(table["task"] == "across") & (table["label_fraction"] == 0.2) & (table["seed"] == 1)]
     for method, evaluation in plain.evaluations.items():
@@ -114,48 +118,48 @@ def test_averages_and_differences_are_over_the_seeds(whole, two_sites):
 
 
 def test_an_interrupted_grid_trains_nothing_twice(whole, given, vit, cache, tmp_path, monkeypatch):
-    plain, fitted = run.fit, []
+    plain, fitted = MedBridgeMethod.fit, []
 
-    def stop_before_the_second(model, part, config, folder, *args):
+    def stop_before_the_second(self, *films):
         if len(fitted) == 1:
             fitted.append(None)
             raise KeyboardInterrupt
-        fitted.append(folder.name)
-        return plain(model, part, config, folder, *args)
+        fitted.append(self.out.name)
+        return plain(self, *films)
 
-    monkeypatch.setattr(run, "fit", stop_before_the_second)
+    monkeypatch.setattr(MedBridgeMethod, "fit", stop_before_the_second)
     small = copy.deepcopy(given) | {"seeds": [1], "label_fractions": [0.2]}
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
-    again = run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
+        run_experiment(parse_experiment(small), tmp_path, cache, [vit])
+    again = run_experiment(parse_experiment(small), tmp_path, cache, [vit])
     trained = [name for name in fitted if name]
     assert len(trained) == len(set(trained)) == 2
     assert again.cells == 6 and again.trained == 1  # the cells before the interrupted one were not touched
     want = whole[1].results.query("seed == 1 and (label_fraction == 0.2 or task == 'one')")
     pd.testing.assert_frame_equal(again.results, want.reset_index(drop=True))
     # finished: not even a film is read, nor for a target that another task has had; a new seed trains its own run alone
-    monkeypatch.setattr(run, "compute_features", lambda *a, **k: pytest.fail("films were read"))
-    assert run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False).trained == 0
+    monkeypatch.setattr(FeatureCache, "films", lambda *a, **k: pytest.fail("films were read"))
+    assert run_experiment(parse_experiment(small), tmp_path, cache, [vit]).trained == 0
     wider = copy.deepcopy(small)
     wider["tasks"] = [{"name": "across", "kind": "cross-domain", "train": ["north"], "test": ["south", "north"]}]
-    assert run_experiment(parse_experiment(wider), tmp_path, [vit], cache, progress=False).trained == 0
+    assert run_experiment(parse_experiment(wider), tmp_path, cache, [vit]).trained == 0
     monkeypatch.undo()
     more = copy.deepcopy(small) | {"seeds": [1, 2], "tasks": given["tasks"][2:]}
-    assert run_experiment(parse_experiment(more), tmp_path, [vit], cache, progress=False).trained == 1
+    assert run_experiment(parse_experiment(more), tmp_path, cache, [vit]).trained == 1
 
 
 def test_a_new_target_is_scored_by_the_saved_adapter(given, vit, cache, tmp_path, monkeypatch):
     small = copy.deepcopy(given) | {"seeds": [0], "label_fractions": [0.2], "methods": ["medbridge"]}
     small["tasks"] = given["tasks"][1:2]
-    assert run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False).cells == 1
-    monkeypatch.setattr(run, "fit", lambda *a: pytest.fail("trained again"))
+    assert run_experiment(parse_experiment(small), tmp_path, cache, [vit]).cells == 1
+    monkeypatch.setattr(MedBridgeMethod, "fit", lambda *a: pytest.fail("trained again"))
     small["tasks"] = given["tasks"][:2]
-    found = run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
+    found = run_experiment(parse_experiment(small), tmp_path, cache, [vit])
     assert found.trained == 1 and set(found.results["test"]) == {"north", "south"} and len(found.differences) == 0
     scores = next(tmp_path.glob("cells/*/scores-*.npz"))
     scores.write_bytes(scores.read_bytes()[:50])
     with pytest.raises(AdapterError, match="delete the file"):
-        run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
+        run_experiment(parse_experiment(small), tmp_path, cache, [vit])
 
 
 def test_an_interrupted_training_run_goes_on_from_its_checkpoint(given, vit, cache, tmp_path, monkeypatch):
@@ -172,23 +176,29 @@ def test_an_interrupted_training_run_goes_on_from_its_checkpoint(given, vit, cac
 
     monkeypatch.setattr(train.Loop, "_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
-    run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
+        run_experiment(parse_experiment(small), tmp_path, cache, [vit])
+    run_experiment(parse_experiment(small), tmp_path, cache, [vit])
     assert epochs == [0, 1, 1]
-    assert isinstance(MedBridge.load(next(tmp_path.glob("cells/*")), [vit]), MedBridge)
+    assert isinstance(load_adapter(next(tmp_path.glob("cells/*")), [vit]), MedBridge)
 
 
 def test_another_baseline_is_one_entry(given, vit, cache, tmp_path, monkeypatch):
-    class Prevalence:
+    class Prevalence(Method):
+        name, seeded, trainable_parameters = "prevalence", False, 0
+
+        def __init__(self, experts, labels, **options):
+            pass
+
         def fit(self, train, val):
             self.share = train.benchmark.targets()[0].mean(axis=0)
+            return self
 
         def predict_proba(self, films):
             return np.tile(self.share, (len(films), 1))
 
-    monkeypatch.setitem(BASELINES, "prevalence", BaselineKind(lambda *a: Prevalence(), seeded=False))
+    monkeypatch.setitem(_METHODS, "prevalence", Prevalence)
     small = copy.deepcopy(given) | {"seeds": [0], "methods": ["Prevalence"], "tasks": given["tasks"][2:]}
-    found = run_experiment(parse_experiment(small), tmp_path, [vit], cache, progress=False)
+    found = run_experiment(parse_experiment(small), tmp_path, cache, [vit])
     assert set(found.results["method"]) == {"prevalence"} and (found.results["auc"] == 0.5).all()
 
 
@@ -213,14 +223,14 @@ def test_pictures_show_the_numbers(whole, tmp_path):
 
 
 def test_the_command(given, vit, cache, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "create_expert", lambda name, **_: vit)
+    monkeypatch.setattr("medbridge.studies.experiment.create_expert", lambda name, **_: vit)
     small = copy.deepcopy(given) | {"seeds": [0], "tasks": given["tasks"][2:],
                                     "methods": ["zero-shot", "linear probe", "CLIP-Adapter", "MedBridge"]}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(small))
-    assert cli.main(["experiment", str(path), "--out", str(tmp_path / "out"), "--cache", str(cache)]) == 0
+    assert cli.main(["experiment", str(path), "--out", str(tmp_path / "out"), "--cache", str(cache.folder)]) == 0
     printed = capsys.readouterr().out
-    assert "4 of 4 runs were made now" in printed and "MedBridge - clip-adapter" in printed
+    assert "4 of 4 runs were made now" in printed and "MedBridge - CLIP-Adapter" in printed
     assert "MedBridge - linear probe" in printed and "not for clinical use" in printed
     tables = [f"{name}.{suffix}" for name in ("results", "averages", "differences") for suffix in ("csv", "parquet")]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"cells", "figures", *tables}
@@ -236,7 +246,7 @@ def test_the_command(given, vit, cache, tmp_path, capsys, monkeypatch):
     ({"seeds": [0.5]}, r"seeds\[0\]: 0.5: write a whole number"),
     ({"n_boot": True}, "n_boot: True: write a whole number"),
     ({"label_fractions": [0.1, 2]}, r"label_fractions\[1\]: 2: write a share"),
-    ({"methods": ["linear prob"]}, "methods: 'linear prob' is unknown; did you mean 'linear probe'"),
+    ({"methods": ["linear prob"]}, "methods: unknown method 'linear prob'; did you mean 'linear probe'"),
     ({"adapter": {"querys": 8}}, "adapter: unknown key 'querys'; did you mean 'queries'"),
     ({"adapter": {"queries": "eight"}}, "adapter.queries: 'eight': write a whole number"),
     ({"train": {"loss": "mse"}}, "train: loss='mse' is unknown"),
@@ -269,11 +279,11 @@ def test_a_file_that_is_no_yaml(tmp_path):
 
 
 def test_what_the_benchmarks_lack_is_found_before_training(given, vit, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "compute_features", lambda *a, **k: pytest.fail("films were read"))
+    monkeypatch.setattr(FeatureCache, "films", lambda *a, **k: pytest.fail("films were read"))
     faulty = copy.deepcopy(given)
     faulty["tasks"][2]["label"] = "Pneumothorax"
     with pytest.raises(BenchmarkError, match="has no label 'Pneumothorax'"):
-        run_experiment(parse_experiment(faulty), tmp_path, [vit], progress=False)
+        run_experiment(parse_experiment(faulty), tmp_path, experts=[vit])
 
 
 def test_the_shipped_grid_is_valid_and_method_names_are_forgiving():
@@ -283,4 +293,6 @@ def test_the_shipped_grid_is_valid_and_method_names_are_forgiving():
     assert [t.kind for t in shipped.tasks] == ["cross-domain", "multi-label", "binary"]
     assert shipped.tasks[0].tests_of("phantom-A") == ("phantom-A", "phantom-B", "phantom-C")
     assert shipped.tasks[0].label_fractions == (0.01, 0.1, 1.0)
-    assert [method_name(n) for n in ("Zero shot", "linear-probe", "medbridge")] == ["zero-shot", "linear probe", "MedBridge"]
+    given = {"name": "x", "experts": ["tiny-vit"], "tasks": [{"name": "t", "kind": "multi-label", "train": ["phantom"]}]}
+    named = parse_experiment(given | {"methods": ["Zero shot", "linear-probe", "medbridge"]}).methods
+    assert named == ("zero-shot", "linear probe", "MedBridge")

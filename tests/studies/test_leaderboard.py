@@ -1,6 +1,7 @@
 """The leaderboard: what it writes is what was measured, finished work is not done again, and other settings are refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,22 +10,24 @@ import pytest
 from medbridge.cli import main
 from medbridge.data import load_benchmark
 from medbridge.errors import BenchmarkError, ExpertError
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
+from medbridge.method import MedBridgeMethod
 from medbridge.metrics.evaluate import auc, evaluate, paired_difference
 from medbridge.model import AdapterConfig
-from medbridge.studies import leaderboard
+from medbridge.studies.cells import Cell, MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.train import TrainConfig
 
-METHODS = ["zero-shot", "linear-probe", "coop", "maple", "medbridge"]
+METHODS = ["zero-shot", "linear-probe", "coop", "MaPLe", "MedBridge"]
 
 
 @pytest.fixture(scope="module")
 def settings(squares, resnet, tmp_path_factory):
     adapter = AdapterConfig(queries=2, query_layers=1, width=16, heads=2)
-    return {"benchmark": squares, "experts": [resnet], "methods": METHODS, "seeds": (0, 1), "adapter": adapter, "tries": 2,
-            "config": TrainConfig(epochs=2), "sampler": FocalSampler(0.9, 0.0, 1), "n_boot": 50, "progress": False,
-            "cache": tmp_path_factory.mktemp("cache")}
+    how = MethodSettings([resnet], adapter, FocalSampler(0.9, 0.0, 1), TrainConfig(epochs=2), views="all", tries=2)
+    return {"benchmark": squares, "settings": how, "methods": METHODS, "seeds": (0, 1), "n_boot": 50,
+            "cache": FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)}
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +36,20 @@ def board(settings, tmp_path_factory):
     return out, run_leaderboard(out=out, **settings)
 
 
+def _scores(out, method):
+    """Kept test scores of each run of a method."""
+    return [np.load(path)["scores"] for path in sorted(out.glob(f"cells/{method}-*/scores-*.npz"))]
+
+
 def test_the_table_is_what_the_kept_scores_say(board, squares):
     out, result = board
     y, mask = squares.split("test").targets()
     table = result.table.set_index("method")
-    runs = [np.load(out / "results" / f"coop-seed{s}.npz")["p0"] for s in (0, 1)]
+    runs = _scores(out, "CoOp")
     each = [auc(y, p, mask).mean() for p in runs]
     assert table.loc["CoOp", "auc"] == pytest.approx(np.mean(each))
     assert table.loc["CoOp", "seed_sd"] == pytest.approx(np.std(each, ddof=1)) and table.loc["CoOp", "seeds"] == 2
-    one = evaluate(y, np.load(out / "results" / "linear-probe-seed0.npz")["p0"], mask, squares.split("test").table["patient_id"],
-                   n_boot=50)
+    one = evaluate(y, *_scores(out, "linear-probe"), mask, squares.split("test").table["patient_id"], n_boot=50)
     probe = table.loc["linear probe"]
     assert [probe["auc"], probe["lo"], probe["hi"]] == pytest.approx([one.macro[k] for k in ("auc", "lo", "hi")])
     assert probe["ours_minus"] == pytest.approx(table.loc["MedBridge", "auc"] - probe["auc"])
@@ -54,12 +61,12 @@ def test_labels_are_told_apart_and_make_the_mean(board, squares):
     out, result = board
     y, mask = squares.split("test").targets()
     coop = result.labels[result.labels["method"] == "CoOp"].set_index("label")
-    runs = [np.load(out / "results" / f"coop-seed{s}.npz")["p0"] for s in (0, 1)]
+    runs = _scores(out, "CoOp")
     assert coop["auc"].loc[["bright", "wide"]].tolist() == pytest.approx(np.mean([auc(y, p, mask) for p in runs], axis=0))
     means = result.labels.groupby("method")["auc"].mean()
     table = result.table.set_index("method")["auc"]
     assert means.loc[table.index].tolist() == pytest.approx(table.tolist())
-    ours = [np.load(out / "results" / f"medbridge-seed{s}.npz")["p0"] for s in (0, 1)]
+    ours = _scores(out, "MedBridge")
     d = paired_difference(y, ours, runs, mask, squares.split("test").table["patient_id"], n_boot=50, labels=squares.labels)
     assert coop.loc["wide", ["ours_minus", "ours_lo", "ours_hi"]].tolist() == pytest.approx(
         d.per_label.set_index("label").loc["wide", ["diff", "lo", "hi"]].tolist())
@@ -69,7 +76,8 @@ def test_labels_are_told_apart_and_make_the_mean(board, squares):
 
 def test_other_benchmarks_are_scored_over_shared_labels_and_averaged(settings, two_sites, tmp_path):
     north, south = (load_benchmark("folder", two_sites / site) for site in ("north", "south"))
-    few = settings | {"benchmark": north, "methods": ["linear-probe", "zero-shot"], "cache": tmp_path / "cache"}
+    few = settings | {"benchmark": north, "methods": ["linear-probe", "zero-shot"],
+                      "cache": FeatureCache(tmp_path / "cache", progress=False)}
     result = run_leaderboard(out=tmp_path / "out", tests=[north, south], **few)
     labels = result.labels[result.labels["method"] == "linear probe"]
     assert labels.groupby("test").size().tolist() == [2, 2]
@@ -86,36 +94,35 @@ def test_the_files_say_the_same(board):
     pd.testing.assert_frame_equal(pd.read_csv(out / "leaderboard_labels.csv"), result.labels)
     text = (out / "leaderboard.md").read_text()
     assert "squares (synthetic): 32 training films, 16 test films of 8 patients" in text and "2 settings tried" in text
-    assert "maple was not run: MaPLe needs an expert with CLIP's text transformer and a ViT" in text
-    assert (out / "leaderboard.png").read_bytes()[:4] == b"\x89PNG" and not list(out.rglob("*.part*"))
+    assert "MaPLe was not run: MaPLe needs an expert with CLIP's text transformer and a ViT" in text
+    assert not [*out.rglob("*.part*"), *out.rglob("checkpoint.pt")]
 
 
 def test_what_is_finished_is_not_done_again(board, settings, monkeypatch):
     out, result = board
-    (out / "results" / "coop-seed1.npz").unlink()
+    next(out.glob("cells/CoOp-seed1-*/scores-*.npz")).unlink()
     done = []
-    real = leaderboard.create_baseline
-    monkeypatch.setattr(leaderboard, "create_baseline", lambda name, *a, **k: done.append((name, k["config"].seed)) or
-                        real(name, *a, **k))
-    monkeypatch.setattr(leaderboard, "fit", lambda *a: pytest.fail("MedBridge was trained again"))
+    real = Cell.create
+    monkeypatch.setattr(Cell, "create", lambda self, *a, **k: done.append((self.method, self.seed)) or real(self, *a, **k))
+    monkeypatch.setattr(MedBridgeMethod, "fit", lambda *a: pytest.fail("MedBridge was trained again"))
     again = run_leaderboard(out=out, **settings)
-    assert ("coop", 1) in done and not {("coop", 0), ("linear-probe", 0)} & set(done)
+    assert ("CoOp", 1) in done and not {("CoOp", 0), ("linear probe", 0)} & set(done)
     pd.testing.assert_frame_equal(again.table.drop(columns="seconds"), result.table.drop(columns="seconds"))
 
 
 def test_other_settings_and_unknown_methods_are_refused(board, settings):
     out, _ = board
     with pytest.raises(BenchmarkError, match=r"settings\.json: belongs to a run with other data or settings"):
-        run_leaderboard(out=out, **settings | {"config": TrainConfig(epochs=3)})
+        run_leaderboard(out=out, **settings | {"settings": replace(settings["settings"], config=TrainConfig(epochs=3))})
     thin = settings["benchmark"].subset(0.5, "train")
     with pytest.raises(BenchmarkError, match="other data or settings"):
         run_leaderboard(out=out, **settings | {"benchmark": thin})
-    with pytest.raises(ValueError, match="unknown method bert"):
+    with pytest.raises(ValueError, match="unknown method 'bert'; known: zero-shot"):
         run_leaderboard(out=out, **settings | {"methods": ["bert"]})
 
 
 def test_no_method_can_run(settings, tmp_path):
-    with pytest.raises(ExpertError, match="maple: MaPLe needs"):
+    with pytest.raises(ExpertError, match="MaPLe: MaPLe needs"):
         run_leaderboard(out=tmp_path, **settings | {"methods": ["maple"]})
 
 
@@ -133,6 +140,7 @@ def test_the_command(squares, tmp_path, capsys):
         assert main(arguments) == 0
     told = capsys.readouterr().out
     assert "| k-NN |" in told and "leaderboard_labels.csv are in" in told and "4 training films, 8 test films" in told
+    assert (tmp_path / "out" / "leaderboard.png").read_bytes()[:4] == b"\x89PNG"
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["tries"] == 1 and settings["adapter"]["width"] == 64
     assert main([*arguments, "--seeds", "0"]) == 2 and "--seeds 0" in capsys.readouterr().err

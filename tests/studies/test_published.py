@@ -9,7 +9,7 @@ from medbridge.cli import main
 from medbridge.data import label_names, list_benchmarks
 from medbridge.data.labels import canonical
 from medbridge.errors import BenchmarkError
-from medbridge.studies.leaderboard_table import Leaderboard
+from medbridge.studies.leaderboard import Leaderboard
 from medbridge.studies.published import (
     _FILE,
     HEADING,
@@ -22,24 +22,27 @@ from medbridge.studies.published import (
 
 
 def test_every_number_has_an_address_and_a_stated_difference():
-    for r in published_results():
-        assert "https://" in r.source and r.citation and r.difference, r.method
-        assert r.has_numbers == ("no table" not in r.seen), f"{r.method}: numbers without a page that shows them, or the reverse"
-        assert not r.auc or all(0.5 < value < 1 for value in r.auc.values())
+    for _, r in published_results().iterrows():
+        assert "https://" in r["source"] and r["citation"] and r["protocol difference"], r["method"]
+        shown = "no table" not in r["seen"]
+        assert np.isfinite(r["auc"]) == shown, f"{r['method']}: numbers without a page that shows them, or the reverse"
+        assert all(0.5 < value < 1 for value in r["per_label"].values())
 
 
 def test_names_are_the_benchmarks_own():
     assert set(published_benchmarks()) <= set(list_benchmarks())
     names = label_names()
-    for r in published_results():
-        assert set(r.auc) <= set(names[r.benchmark]), r.method
-        assert all(canonical(label) for label in r.auc)
+    for r in published_results().itertuples():
+        assert set(r.per_label) <= set(names[r.benchmark]), r.method
+        assert all(canonical(label) for label in r.per_label)
 
 
 def test_a_stated_mean_is_that_of_its_labels():
     """CheXNet's mean and its labels were read on one page: a slip of the pen in either would show."""
-    chexnet = next(r for r in published_results("nih") if r.method == "CheXNet")
-    assert len(chexnet.auc) == 14 and np.mean(list(chexnet.auc.values())) == pytest.approx(chexnet.stated_mean, abs=5e-4)
+    chexnet = published_results("nih").set_index("method").loc["CheXNet"]
+    per_label = chexnet["per_label"]
+    assert chexnet["mean_of"] == "stated" and len(per_label) == 14
+    assert np.mean(list(per_label.values())) == pytest.approx(chexnet["auc"], abs=5e-4)
 
 
 def test_the_table():
@@ -65,7 +68,7 @@ def test_a_faulty_entry_is_named(change, words):
 
 
 def test_unknown_benchmarks():
-    with pytest.raises(BenchmarkError, match=r"did you mean chexpert\? Listed: nih"):
+    with pytest.raises(BenchmarkError, match=r"did you mean 'chexpert'\? Listed: nih"):
         published_results("chexpertt")
 
 

@@ -101,18 +101,18 @@ def test_two_processes_share_a_leaderboard_an_ablation_and_an_experiment(squares
     assert sorted(p.relative_to(one) for p in one.rglob("*")) == sorted(p.relative_to(two) for p in two.rglob("*"))
 
 
-def test_units_are_dealt_out_and_each_is_met_alone(monkeypatch):
+def test_units_are_shared_out_and_each_is_met_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     waited = []
     state = SimpleNamespace(num_processes=2, process_index=1, wait_for_everyone=lambda: waited.append(1))
     monkeypatch.setattr(parallel, "PartialState", lambda **_: state)
     seen = []
-    for unit in parallel.dealt("abcde"):
+    for unit in parallel.share_of_rank("abcde"):
         seen.append((unit, parallel.ranks(), parallel.is_main()))
         parallel.barrier()  # the others are elsewhere: nobody waits for them
     assert seen == [("b", (0, 1), True), ("d", (0, 1), True)]
     assert parallel.ranks() == (1, 2) and len(waited) == 2
-    units = parallel.dealt("abcde")
+    units = parallel.share_of_rank("abcde")
     next(units)
     units.close()  # as a fault in the loop's body does
     assert parallel.ranks() == (1, 2)

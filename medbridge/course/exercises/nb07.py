@@ -7,7 +7,7 @@ import numpy as np
 from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse, shaped
 from medbridge.metrics.bootstrap import defined_mean
 from medbridge.metrics.evaluate import auc
-from medbridge.studies.ablate import holm
+from medbridge.studies.tables import holm
 
 
 @exercise("7.1")

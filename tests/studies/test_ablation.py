@@ -1,6 +1,7 @@
 """The ablation: a variant differs in one thing, the table is what the kept scores say, and finished work is not done again."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,14 @@ import pytest
 
 from medbridge.cli import main
 from medbridge.errors import AdapterError, BenchmarkError, ExpertError
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
+from medbridge.method import MedBridgeMethod
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.model import AdapterConfig
-from medbridge.studies.ablate import BASE, FACTORS, Base, holm, plan, run, run_ablation
+from medbridge.studies.ablation import DEFAULT, FACTORS, plan, run_ablation
+from medbridge.studies.cells import MethodSettings
+from medbridge.studies.tables import holm
 from medbridge.train import TrainConfig
 
 ADAPTER = AdapterConfig(queries=2, query_layers=1, width=16, heads=2)
@@ -19,13 +24,13 @@ ADAPTER = AdapterConfig(queries=2, query_layers=1, width=16, heads=2)
 
 @pytest.fixture(scope="module")
 def base(experts):
-    return Base(experts, ADAPTER, FocalSampler(0.9, 0.0, 1), TrainConfig(epochs=1))
+    return MethodSettings(experts, ADAPTER, FocalSampler(0.9, 0.0, 1), TrainConfig(epochs=1))
 
 
 @pytest.fixture(scope="module")
 def settings(squares, base, tmp_path_factory):
     return {"benchmark": squares, "base": base, "only": ["views", "kind", "experts", "probe"], "seeds": (0, 1), "n_boot": 50,
-            "progress": False, "cache": tmp_path_factory.mktemp("cache")}
+            "cache": FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)}
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +39,37 @@ def ablation(settings, tmp_path_factory):
     return out, run_ablation(out=out, **settings)
 
 
+def _cell(out, experts, seed, local=True):
+    """The folder of the MedBridge of these experts."""
+    for path in out.glob(f"cells/MedBridge-seed{seed}-*/cell.json"):
+        cell = json.loads(path.read_text())
+        sampler = cell["sampler"]
+        if [name for name, _ in cell["experts"]] == experts and (sampler["local"], sampler["overlap"]) == (local, 0):
+            return path.parent
+    raise AssertionError(experts)
+
+
 def _windows(sampler):
     return len(sampler.inference_boxes(1000, 1000))
 
 
 def test_a_variant_differs_from_the_default_in_its_factor_alone(experts):
-    base = Base(experts)
+    base = MethodSettings(experts)
     default, *variants = plan(base)
-    assert default.factor == BASE and {v.factor for v in variants} == set(FACTORS)
-    assert len({v.key for v in variants}) == len(variants)
-    parts = {"views": "sampler", "crop": "sampler", "loss": "config", "experts": "experts", "probe": "probe"}
+    assert default.factor == DEFAULT and {v.factor for v in variants} == set(FACTORS)
+    assert len({(v.factor, v.name) for v in variants}) == len(variants)
+    parts = {"views": "sampler", "crop": "sampler", "loss": "config", "experts": "experts"}
     for v in variants:
-        names = ("experts", "adapter", "sampler", "config", "probe")
-        changed = {name for name in names if getattr(v, name) != getattr(default, name)}
-        assert changed == {parts.get(v.factor, "adapter")}, v.key
+        names = ("experts", "adapter", "sampler", "config")
+        changed = {name for name in names if getattr(v.settings, name) != getattr(default.settings, name)}
+        assert changed == ({parts.get(v.factor, "adapter")} if v.factor != "probe" else set()), v.name
+        assert v.method == ("linear probe" if v.factor == "probe" else "MedBridge")
+        assert v.settings.views == ("all" if v.name == "linear probe, all views" else "whole")
         if v.factor == "crop":  # another size of window, as many of them
-            assert _windows(v.sampler) == _windows(base.sampler) == 10 and v.sampler.crop != 0.5
+            assert _windows(v.settings.sampler) == _windows(base.sampler) == 10 and v.settings.sampler.crop != 0.5
         if v.factor == "views":
-            assert v.sampler.crop == 0.5 and _windows(v.sampler) == {"whole film only (N=1)": 1, "N=5": 5, "N=17": 17}[v.name]
+            assert v.settings.sampler.crop == 0.5
+            assert _windows(v.settings.sampler) == {"whole film only (N=1)": 1, "N=5": 5, "N=17": 17}[v.name]
     names = {factor: [v.name for v in variants if v.factor == factor] for factor in FACTORS}
     assert names["pool"] == ["mean", "lse", "attention"] and names["loss"] == ["asymmetric"]
     assert names["router"] == ["router=image", "router=uniform", "top_k=1"] and names["queries"] == ["Q=1", "Q=4", "Q=16"]
@@ -59,16 +77,16 @@ def test_a_variant_differs_from_the_default_in_its_factor_alone(experts):
 
 
 def test_the_plan_goes_around_any_default(experts):
-    other = Base(experts, AdapterConfig(pool="mean", router="uniform", queries=4, top_k=1), FocalSampler(local=False),
+    other = MethodSettings(experts, AdapterConfig(pool="mean", router="uniform", queries=4, top_k=1), FocalSampler(local=False),
                  TrainConfig(loss="asymmetric"))
     names = {(v.factor, v.name) for v in plan(other)}
     assert {("pool", "max"), ("loss", "bce"), ("router", "router=class"), ("queries", "Q=8")} <= names
     assert [name for factor, name in names if factor == "views"] == ["with local views"]
     assert not {factor for factor, _ in names} & {"crop"} and ("router", "top_k=2") not in names
-    single = Base(experts[:1])
+    single = MethodSettings(experts[:1])
     assert not {v.factor for v in plan(single)} & {"router", "experts"}
-    two = {v.name: v for v in plan(Base(experts, AdapterConfig(top_k=2)), ["experts"])}
-    assert two["small-vit alone"].adapter.top_k is None  # one expert is left
+    two = {v.name: v for v in plan(MethodSettings(experts, AdapterConfig(top_k=2)), ["experts"])}
+    assert two["small-vit alone"].settings.adapter.top_k is None  # one expert is left
     with pytest.raises(ValueError, match="unknown factor colour; known: views, crop"):
         plan(single, ["colour"])
 
@@ -78,12 +96,14 @@ def test_the_table_is_what_the_kept_scores_say(ablation, squares):
     table = result.table.set_index("variant")
     parts = {s: squares.split(s) for s in ("val", "test")}
 
-    def runs(key, split):
-        return [np.load(out / "results" / f"{key}-seed{s}.npz")[split] for s in (0, 1)]
+    def runs(experts, part):
+        cells = (_cell(out, experts, seed) for seed in (0, 1))
+        saved = [np.load(path) for folder in cells for path in folder.glob("scores-*.npz")]
+        return [s["scores"] for s in saved if s["images"].tolist() == part.image_ids()]
 
     for split, part in parts.items():
         y, mask = part.targets()
-        alone, default = runs("experts-small-vit_alone", split), runs("default-default", split)
+        alone, default = runs(["small-vit"], part), runs(["small-vit", "small-resnet"], part)
         row = table.loc["small-vit alone"]
         each = [np.mean([auc(y, p, mask).mean() for p in ps]) for ps in (alone, default)]
         assert [row[f"{split}_auc"], row[f"{split}_diff"]] == pytest.approx([each[0], each[0] - each[1]])
@@ -106,23 +126,25 @@ def test_the_files_say_the_same(ablation):
     assert "squares (synthetic): 32 training films, 16 test films of 8 patients" in text and "2 seeds; at most 1 epoch;" in text
     assert "kind copy was not run: small-resnet has no pre-norm transformer blocks" in text and "Choose on validation" in text
     assert list(result.left_out) == ["kind copy", "kind lora"]
-    for name in ("ablation.png", "cost.png"):
-        assert (out / name).read_bytes()[:4] == b"\x89PNG"
     assert not [*out.rglob("*.part*"), *out.rglob("checkpoint.pt")]
 
 
 def test_what_is_finished_is_not_done_again(ablation, settings, monkeypatch):
     out, result = ablation
-    (out / "results" / "experts-small-vit_alone-seed1.npz").unlink()
+    shutil.rmtree(_cell(out, ["small-vit"], 1))
     trained = []
-    real = run.fit
-    monkeypatch.setattr(run, "fit", lambda model, b, config, *a: trained.append((len(model.experts), config.seed)) or
-                        real(model, b, config, *a))
+    real = MedBridgeMethod.fit
+
+    def fit(self, *films):
+        trained.append((len(self.model.experts), self.config.seed))
+        return real(self, *films)
+
+    monkeypatch.setattr(MedBridgeMethod, "fit", fit)
     again = run_ablation(out=out, **settings)
     assert trained == [(1, 1)]
     pd.testing.assert_frame_equal(again.table.drop(columns="seconds"), result.table.drop(columns="seconds"))
     one = run_ablation(out=out, **settings | {"only": ["probe"], "seeds": (0,)})
-    assert trained == [(1, 1)] and one.table["factor"].tolist() == [BASE, "probe", "probe"]
+    assert trained == [(1, 1)] and one.table["factor"].tolist() == [DEFAULT, "probe", "probe"]
     assert one.table["val_seed_sd"].isna().all()
     run_ablation(out=out, **settings)  # the files tell of all of it again
 
@@ -130,22 +152,22 @@ def test_what_is_finished_is_not_done_again(ablation, settings, monkeypatch):
 def test_other_settings_and_damage_are_refused(ablation, settings, base):
     out, _ = ablation
     with pytest.raises(BenchmarkError, match=r"settings\.json: belongs to a run with other .* \(differs in: adapter\)"):
-        run_ablation(out=out, **settings | {"base": Base(base.experts, AdapterConfig(), base.sampler, base.config)})
+        run_ablation(out=out, **settings | {"base": MethodSettings(base.experts, AdapterConfig(), base.sampler, base.config)})
     with pytest.raises(BenchmarkError, match=r"differs in: films"):
         run_ablation(out=out, **settings | {"benchmark": settings["benchmark"].subset(0.5, "train")})
     for seeds in ((), (1, 1)):
         with pytest.raises(ValueError, match="give one or more, each once"):
             run_ablation(out=out, **settings | {"seeds": seeds})
-    path = out / "results" / "views-whole_film_only_N_1_-seed0.npz"
+    path = next(_cell(out, ["small-vit", "small-resnet"], 0, local=False).glob("scores-*.npz"))
     kept = path.read_bytes()
     path.write_bytes(kept[:100])
-    with pytest.raises(AdapterError, match=r"seed0\.npz: damaged .* delete the file"):
+    with pytest.raises(AdapterError, match=r"scores-\w+\.npz: damaged .* delete the file"):
         run_ablation(out=out, **settings)
     path.write_bytes(kept)
 
 
 def test_a_default_that_cannot_be_built_is_an_error(settings, base, tmp_path):
-    impossible = Base(base.experts, AdapterConfig(query_kind="copy"), base.sampler, base.config)
+    impossible = MethodSettings(base.experts, AdapterConfig(query_kind="copy"), base.sampler, base.config)
     with pytest.raises(ExpertError, match="small-resnet has no pre-norm"):
         run_ablation(out=tmp_path / "none", **settings | {"base": impossible})
     assert not (tmp_path / "none").exists()
@@ -171,6 +193,8 @@ def test_the_command(squares, tmp_path, capsys):
         assert main(arguments) == 0
     told = capsys.readouterr().out
     assert "| loss | asymmetric | 1 |" in told and "4 training films, 8 test films" in told and "cost.png are in" in told
+    for name in ("ablation.png", "cost.png"):
+        assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
     kept = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert kept["adapter"]["pool"] == "mean" and kept["config"]["epochs"] == 1 and not kept["sampler"]["local"]
     assert main([*arguments, "--seeds", "0"]) == 2 and "--seeds 0" in capsys.readouterr().err

@@ -1,0 +1,245 @@
+"""Does each part earn its place? One thing at a time around a default, trained for each seed, compared on the same films. [ours]
+
+Differences are paired, on validation and on test: a choice between variants is made on validation, and the test columns only
+tell what it was worth. With many variants some interval leaves zero out by chance; ``val_holm`` corrects for all of them.
+
+A variant differs from the default in one factor alone. Two factors need care to be one. The **number of views** N is changed by
+the overlap of the sliding windows, whose size stays; the **crop size** is changed together with the overlap, so that N stays (on
+square films). With a single expert left, a ``top_k`` above 1 means nothing and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medbridge.baselines import LinearProbe
+from medbridge.crossview import POOLS
+from medbridge.data import Benchmark
+from medbridge.data.tasks import Target, make_target
+from medbridge.errors import ExpertError
+from medbridge.features.cache import FeatureCache
+from medbridge.focal import FocalSampler, grid_boxes
+from medbridge.losses import LOSSES
+from medbridge.moe import ROUTERS
+from medbridge.qencoder import KINDS
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, data_fingerprint, describe_films
+from medbridge.studies.engine import run_cells
+from medbridge.studies.store import ResultStore
+from medbridge.studies.tables import difference, holm, mean_auc
+from medbridge.support.text import markdown_table
+
+__all__ = ["DEFAULT", "FACTORS", "Ablation", "Variant", "plan", "run_ablation"]
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One row of the ablation: what is different (unique within its factor), and how it is made."""
+
+    factor: str
+    name: str
+    settings: MethodSettings
+    method: str = MEDBRIDGE
+
+
+def _each(part: str, name: str, text: str, values: Callable[[Any], Sequence[Any]]) -> Callable[[MethodSettings], dict[str, dict]]:
+    """Variants that set one field of a part of the settings to each value that is not the default's."""
+    def changes(base: MethodSettings) -> dict[str, dict]:
+        own = getattr(getattr(base, part), name)
+        return {text.format(value): {part: {name: value}} for value in values(own) if value != own}
+
+    return changes
+
+
+def _side(sampler: FocalSampler) -> int:
+    """Windows in a row."""
+    return round(len(grid_boxes(1000, 1000, sampler.crop, sampler.overlap)) ** 0.5)
+
+
+def _overlap(crop: float, side: int) -> float:
+    """Overlap with which ``side`` windows of this size stand evenly in a row; below 0 where they would leave gaps."""
+    return 1 - (1 - crop) / (crop * (side - 1))
+
+
+def _views(base: MethodSettings) -> dict[str, dict]:
+    if not base.sampler.local:
+        return {"with local views": {"sampler": {"local": True}}}
+    variants = {"whole film only (N=1)": {"sampler": {"local": False}}}
+    for count in (_side(base.sampler) - 1, _side(base.sampler) + 1):
+        if count > 1 and (overlap := _overlap(base.sampler.crop, count)) > -1e-9:
+            variants[f"N={1 + count**2}"] = {"sampler": {"overlap": max(overlap, 0.0)}}
+    return variants
+
+
+def _crop(base: MethodSettings) -> dict[str, dict]:
+    side = _side(base.sampler)
+    if not base.sampler.local or side < 2:
+        return {}
+    return {f"crop={crop}": {"sampler": {"crop": crop, "overlap": _overlap(crop, side)}}
+            for crop in (0.35, 0.5, 0.7) if crop != base.sampler.crop and _overlap(crop, side) > 0}
+
+
+def _router(base: MethodSettings) -> dict[str, dict]:
+    count, own = len(base.experts), base.adapter
+    if count == 1:
+        return {}
+    tops = [k for k in (*range(1, count), None) if k != (own.top_k or None)] if own.router != "uniform" else []
+    return {f"router={kind}": {"adapter": {"router": kind}} for kind in ROUTERS if kind != own.router} | {
+        f"top_k={str(k).lower()}": {"adapter": {"top_k": k}} for k in tops}
+
+
+def _experts(base: MethodSettings) -> dict[str, dict]:
+    return {f"{e.name} alone": {"experts": (e,)} for e in base.experts} if len(base.experts) > 1 else {}
+
+
+def _probe(base: MethodSettings) -> dict[str, dict]:
+    return {"linear probe, all views": {"views": "all"}, "linear probe, whole film": {"views": "whole"}}
+
+
+FACTORS: Mapping[str, Callable[[MethodSettings], dict[str, dict]]] = {
+    "views": _views,
+    "crop": _crop,
+    "queries": _each("adapter", "queries", "Q={}", lambda own: (1, 4, 8, 16)),
+    "layers": _each("adapter", "query_layers", "T2={}", lambda own: [n for n in (own - 1, own + 1) if n]),
+    "kind": _each("adapter", "query_kind", "{}", lambda own: KINDS),
+    "cross-view": _each("adapter", "cross_view", "attention={}", lambda own: (False, True)),
+    "pool": _each("adapter", "pool", "{}", lambda own: POOLS),
+    "router": _router,
+    "loss": _each("config", "loss", "{}", lambda own: tuple(LOSSES)),
+    "experts": _experts,
+    "probe": _probe,
+}
+"""Factor -> its variants, each a name and what it changes in the settings."""
+
+
+def plan(base: MethodSettings, only: Sequence[str] | None = None) -> list[Variant]:
+    """The default first, then every variant of the factors ``only`` (default all), in the order of :data:`FACTORS`.
+
+    Raises:
+        ValueError: an unknown factor.
+    """
+    if unknown := sorted(set(only or ()) - set(FACTORS)):
+        raise ValueError(f"unknown factor {', '.join(unknown)}; known: {', '.join(FACTORS)}")
+    variants = [Variant(DEFAULT, DEFAULT, base)]
+    for factor in [name for name in FACTORS if not only or name in only]:
+        for name, change in FACTORS[factor](base).items():
+            parts = {part: replace(getattr(base, part), **new) if isinstance(new, dict) else new for part, new in change.items()}
+            settings = replace(base, **parts)
+            if len(settings.experts) == 1:
+                settings = replace(settings, adapter=replace(settings.adapter, top_k=None))
+            variants.append(Variant(factor, name, settings, LinearProbe.name if factor == "probe" else MEDBRIDGE))
+    return variants
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Result of :func:`run_ablation`.
+
+    Attributes:
+        table: one row per variant, the default first: factor, variant; for s of 'val' and 'test': s_auc (mean over labels and
+            seeds), s_diff (minus the default), s_lo, s_hi, s_p (two-sided, paired bootstrap), s_holm (corrected for all
+            variants), s_seed_sd (standard deviation over seeds of the difference at the same seed); seeds, parameters
+            (trained), seconds (of training without the frozen features, mean over seeds: processor time, or wall time beside a
+            GPU; of the last call where a training was interrupted), views (N, mean over test films), val_better (val_lo above
+            zero and val_holm below 0.05). Differences of the default are NaN.
+        left_out: variant -> why it cannot be built.
+        caption: what was measured on what, in one sentence.
+    """
+
+    table: pd.DataFrame
+    left_out: dict[str, str]
+    caption: str
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        def cells(auc: float, diff: float, lo: float, hi: float, p: float) -> tuple[str, str]:
+            return f"{auc:.3f}", "" if np.isnan(diff) else f"{diff:+.3f} [{lo:+.3f}, {hi:+.3f}]{' †' * (p < 0.05)}"
+
+        minus = "minus default [95 % interval]"
+        head = ("factor", "variant", "N", "validation AUC", minus, "test AUC", minus, "trained parameters", "seconds")
+        rows = [(r.factor, r.variant, f"{r.views:.3g}", *cells(r.val_auc, r.val_diff, r.val_lo, r.val_hi, r.val_holm),
+                 *cells(r.test_auc, r.test_diff, r.test_lo, r.test_hi, r.test_holm), f"{r.parameters:,}", f"{r.seconds:.0f}")
+                for r in self.table.itertuples()]
+        note = (f"Choose on validation; the test columns only report. {len(self.table) - 1} comparisons with the default: even "
+                "if nothing made any difference, one interval in twenty would leave zero out. †: p < 0.05 after Holm's "
+                "correction for all of them.")
+        left_out = [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
+        return "\n".join([f"{self.caption}\n", markdown_table(head, rows), f"\n{note}", *left_out]) + "\n"
+
+
+def run_ablation(
+    benchmark: Benchmark, base: MethodSettings, out: str | Path, cache: FeatureCache | None = None,
+    only: Sequence[str] | None = None, seeds: Sequence[int] = (0, 1, 2), n_boot: int = 2000,
+) -> Ablation:
+    """Run what is missing, then write ``ablation.md`` and ``ablation.csv`` to ``out``; the same call goes on where it stopped.
+
+    Args:
+        benchmark: with films in train, val and test.
+        base: the default that variants are compared with.
+        out: folder of the run.
+        cache: of the frozen features.
+        only: factors of :data:`FACTORS`; default all. Results of other factors stay in ``out``.
+        seeds: of initial weights and of training; linear probes run once.
+        n_boot: resamples.
+
+    Raises:
+        BenchmarkError: an empty split, or an ``out`` that holds a run with other data or settings.
+        ExpertError, ValueError: the default itself cannot be built; an unknown factor; no seed, or a seed twice.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: give one or more, each once")
+    targets = {split: make_target(benchmark.labels, benchmark, benchmark.name, True, split) for split in ("val", "test")}
+    cells: dict[Variant, list[Cell]] = {}
+    left_out = {}
+    for variant in plan(base, only):
+        runs = [Cell(variant.method, benchmark, list(targets.values()), variant.settings, seed) for seed in seeds]
+        try:
+            runs[0].create()
+        except (ExpertError, ValueError) as error:
+            if variant.factor == DEFAULT:
+                raise
+            left_out[f"{variant.factor} {variant.name}"] = str(error)
+        else:
+            cells[variant] = runs if variant.method == MEDBRIDGE else runs[:1]
+    store = ResultStore(out, {**base.to_dict(), **data_fingerprint(benchmark, base.experts)})
+    # seed by seed: a run that is stopped early has whole seeds
+    in_order = [cell for seed in seeds for runs in cells.values() for cell in runs if cell.seed == seed]
+    run_cells(in_order, store, cache or FeatureCache(), "ablation")
+    table = _table(cells, targets, store, n_boot)
+    count, epochs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(seeds), "seed"), (base.config.epochs, "epoch")))
+    caption = f"{describe_films(benchmark)} and {count}; at most {epochs}; experts: {', '.join(e.name for e in base.experts)}"
+    result = Ablation(table, left_out, caption)
+    store.write("ablation.md", result.markdown())
+    store.write("ablation.csv", result.table.to_csv(index=False))
+    return result
+
+
+def _table(cells: dict[Variant, list[Cell]], targets: dict[str, Target], store: ResultStore, n_boot: int) -> pd.DataFrame:
+    default = next(iter(cells.values()))
+    rows = []
+    for variant, runs in cells.items():
+        row: dict[str, Any] = {"factor": variant.factor, "variant": variant.name}
+        for split, target in targets.items():
+            scores, reference = ([store.scores(cell, target) for cell in group] for group in (runs, default))
+            each, own = ([mean_auc(target, p) for p in group] for group in (scores, reference))
+            numbers = dict.fromkeys(("diff", "lo", "hi", "p", "seed_sd"), np.nan)
+            if runs is not default:
+                d = difference(target, scores, reference, n_boot)
+                spread = np.std(np.subtract(each, own), ddof=1) if len(own) > 1 else np.nan  # a probe's one run against each
+                numbers = {"diff": d.diff, "lo": d.lo, "hi": d.hi, "p": d.p_value, "seed_sd": spread}
+            row |= {f"{split}_auc": np.mean(each), **{f"{split}_{name}": value for name, value in numbers.items()}}
+        facts = [store.facts(cell) for cell in runs]
+        whole = variant.factor == "probe" and variant.settings.views == "whole"
+        seconds, views = np.mean([f["training_seconds"] for f in facts]), 1.0 if whole else facts[0]["views"]
+        rows.append(row | {"seeds": len(runs), "parameters": facts[0]["parameters"], "seconds": seconds, "views": views})
+    table = pd.DataFrame(rows)
+    for split in targets:
+        table.insert(table.columns.get_loc(f"{split}_p") + 1, f"{split}_holm", holm(table[f"{split}_p"]))
+    return table.assign(val_better=(table["val_lo"] > 0) & (table["val_holm"] < 0.05))

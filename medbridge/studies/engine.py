@@ -1,0 +1,125 @@
+"""Fit and score the cells of a study. [ours]
+
+An interrupted training goes on from its checkpoint. Several processes make the features together and then share the cells.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from medbridge.adapter import load_adapter, save_adapter
+from medbridge.baselines import DenseNet
+from medbridge.data import Benchmark
+from medbridge.data.tasks import Target
+from medbridge.errors import ExpertError
+from medbridge.features.cache import CachedFilms, FeatureCache
+from medbridge.method import MedBridgeMethod, Method
+from medbridge.model import MedBridge
+from medbridge.studies.cells import Cell
+from medbridge.studies.store import ResultStore
+from medbridge.support.processes import gather_all, ranks, share_of_rank
+from medbridge.train import History
+
+__all__ = ["cell_films", "run_cells", "training_card"]
+
+
+def run_cells(
+    cells: Sequence[Cell], store: ResultStore, cache: FeatureCache, title: str
+) -> tuple[int, int, dict[str, str]]:
+    """Fit and score what is not finished, each cell in one process.
+
+    Returns:
+        How many cells were made now, how many there are (one where several need the same training), and method -> why it cannot
+        run.
+    """
+    by_folder: dict[Path, Cell] = {}
+    for cell in cells:
+        first = by_folder.setdefault(store.folder(cell), cell)
+        by_folder[store.folder(cell)] = replace(first, targets=[*first.targets, *cell.targets])
+    missing = [cell for cell in by_folder.values() if store.missing(cell)]
+    if ranks()[1] > 1:  # together first: cells that are shared out would each make the features again
+        for cell in missing:
+            cell_films(cell, store.missing(cell), cache)
+    left_out: dict[str, str] = {}
+    bar = tqdm(
+        total=len(by_folder), initial=len(by_folder) - len(missing), desc=title, unit="cell", disable=not cache.progress)
+    for cell in share_of_rank(missing):
+        bar.set_postfix_str(f"{cell.method}, {cell.source.name}, seed {cell.seed}")
+        if cell.method not in left_out:
+            try:
+                _run(cell, store, cache)
+            except ExpertError as error:
+                left_out[cell.method] = str(error)
+        bar.update()
+    bar.close()
+    return len(missing), len(by_folder), gather_all(left_out)
+
+
+def cell_films(
+    cell: Cell, targets: Sequence[Target], cache: FeatureCache
+) -> tuple[CachedFilms, CachedFilms, list[CachedFilms]]:
+    """Frozen features of train, val and each target; the same for every method, so that they are made once."""
+    s = cell.settings
+    reader = MedBridge(s.experts, cell.source.labels, s.adapter, s.sampler)
+    train, val = (cache.of(reader, cell.source.split(split), split == "train") for split in ("train", "val"))
+    return train, val, [cache.of(reader, target.test) for target in targets]
+
+
+def _run(cell: Cell, store: ResultStore, cache: FeatureCache) -> None:
+    folder, targets = store.folder(cell), store.missing(cell)
+    train, val, films = cell_films(cell, targets, cache)  # all of them are there before the clock starts
+    method = cell.create(folder, cache.progress)
+    began = _clock()
+    _fit(method, cell, folder, train, val)
+    fitted = _clock()
+    for target, part in zip(targets, films, strict=True):
+        store.keep(cell, target, method.predict_proba(part))
+    if not (folder / "cell.json").exists():  # a new target changes nothing of the training
+        store.finish(cell, {
+            "source": cell.source.name, "label_fraction": cell.fraction, "seed": cell.seed, "train_films": len(train),
+            "train_patients": train.benchmark.table["patient_id"].nunique(), "parameters": method.trainable_parameters,
+            "used": _experts_used(method, cell), "views": float(np.mean(films[-1].fixed)),
+            "training_seconds": fitted - began, "scoring_seconds": _clock() - fitted})
+    for path in folder.glob("rate*"):  # the adapter is there; checkpoints are no longer needed
+        shutil.rmtree(path)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _fit(method: Method, cell: Cell, folder: Path, train: CachedFilms, val: CachedFilms) -> None:
+    if not isinstance(method, MedBridgeMethod):
+        method.fit(train, val)
+    elif (folder / "adapter.json").exists():
+        method.model = load_adapter(folder, cell.settings.experts)
+        if torch.cuda.is_available():
+            method.model.to("cuda")
+    else:
+        method.fit(train, val)
+        method.model.card = training_card(cell.source, cell.seed, method.history)
+        save_adapter(method.model, folder)
+
+
+def training_card(source: Benchmark, seed: int, history: History) -> dict[str, Any]:
+    """What a saved adapter says of its training."""
+    return {"trained_on": source.name, "synthetic": source.synthetic, "films": len(source.split("train")), "seed": seed,
+            "best_epoch": history.best_epoch + 1, "val_auc": history.best_auc}
+
+
+def _experts_used(method: Method, cell: Cell) -> list[str]:
+    experts = cell.settings.experts
+    used = getattr(method, "used", getattr(method, "aligned", range(len(experts))))
+    return [] if isinstance(method, DenseNet) else [experts[k].name for k in used]
+
+
+def _clock() -> float:
+    """Seconds on the clock that a training is measured by: wall time beside a GPU, else processor time of all threads of this
+    process, which is not longer where the machine has other work."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
