@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark
-from medbridge.baselines import LinearProbe
+from medbridge import AdapterConfig, FocalSampler, TrainConfig, create_expert, load_benchmark
 from medbridge.cli.options import add_settings, settings_of
-from medbridge.features.cache import compute_features
-from medbridge.metrics.evaluate import auc, paired_difference
-from medbridge.predict import predict
-from medbridge.train import fit
+from medbridge.data.tasks import make_targets
+from medbridge.features.cache import FeatureCache
+from medbridge.metrics.evaluate import auc
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
+from medbridge.studies.engine import run_cells
+from medbridge.studies.store import ResultStore
+from medbridge.studies.tables import difference
 
 
 def main() -> None:
@@ -30,40 +32,34 @@ def main() -> None:
     parser.add_argument("--expert", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", default="runs/compare")
-    for cls, skip in ((AdapterConfig, []), (TrainConfig, ["seed"]), (FocalSampler, ["seed"])):
-        add_settings(parser, cls, skip)
+    for cls in (AdapterConfig, TrainConfig, FocalSampler):
+        add_settings(parser, cls, skip=["seed"])
     args = parser.parse_args()
-    args.seed = 0
     benchmark = load_benchmark("folder", args.root)
-    experts = [create_expert(name) for name in args.expert]
-    config, sampler = settings_of(AdapterConfig, args), settings_of(FocalSampler, args)
-    depths = MedBridge(experts, benchmark.labels, config, sampler).depths
-    films = {s: compute_features(benchmark.split(s), experts, depths, sampler, s == "train") for s in ("train", "val", "test")}
-    probe = LinearProbe().fit(films["train"], films["val"]).predict_proba(films["test"])
-    runs, val = [], []
-    for seed in range(args.seeds):
-        args.seed = seed
-        model = MedBridge(experts, benchmark.labels, config, sampler, seed=seed)
-        history = fit(model, benchmark, settings_of(TrainConfig, args), Path(args.out) / f"seed{seed}")
-        val.append(history.best_auc)
-        runs.append(predict(model, films["test"]).probabilities)
-    test = benchmark.split("test")
+    settings = MethodSettings([create_expert(name) for name in args.expert],
+                              *(settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)))
+    targets = make_targets(benchmark, [benchmark])
+    probe = Cell("linear probe", benchmark, targets, settings)
+    ours = [Cell(MEDBRIDGE, benchmark, targets, settings, seed) for seed in range(args.seeds)]
+    store = ResultStore(args.out)
+    run_cells([probe, *ours], store, FeatureCache(), "compare")
+    runs, theirs = [store.scores(cell, targets[0]) for cell in ours], store.scores(probe, targets[0])
+    val = [json.loads((store.folder(cell) / "adapter.json").read_text())["card"]["val_auc"] for cell in ours]
+    test = targets[0].test
     y, mask = test.targets()
-    difference = paired_difference(y, runs, [probe] * len(runs), mask, test.table["patient_id"], labels=test.labels)
-    ours = np.mean([auc(y, p, mask) for p in runs], axis=0)
+    d = difference(targets[0], runs, [theirs])
+    ours, theirs = np.mean([auc(y, p, mask) for p in runs], axis=0), auc(y, theirs, mask)
     print(f"{benchmark.name}: {len(test)} test films; MedBridge: mean of {len(runs)} training seeds, "
           f"validation AUC {', '.join(f'{v:.3f}' for v in val)}")
     print(f"{'label':<24}{'regression':>11}{'MedBridge':>11}   difference [95 % paired bootstrap]")
-    theirs = auc(y, probe, mask)
-    rows = [("mean", theirs.mean(), ours.mean(), difference.diff, difference.lo, difference.hi)]
-    rows += [(r.label, a, b, r.diff, r.lo, r.hi)
-             for r, a, b in zip(difference.per_label.itertuples(), theirs, ours, strict=True)]
+    rows = [("mean", theirs.mean(), ours.mean(), d.diff, d.lo, d.hi)]
+    rows += [(label, a, b, r.diff, r.lo, r.hi)
+             for label, r, a, b in zip(test.labels, d.per_label.itertuples(), theirs, ours, strict=True)]
     for label, a, b, diff, low, high in rows:
         print(f"{label:<24}{a:>11.3f}{b:>11.3f}   {diff:+.3f} [{low:+.3f}, {high:+.3f}]")
-    Path(args.out).mkdir(parents=True, exist_ok=True)
     (Path(args.out) / "compare.json").write_text(json.dumps({
         "experts": args.expert, "validation_auc": val, "linear_probe_auc": theirs.tolist(), "medbridge_auc": ours.tolist(),
-        "difference": difference.to_dict()}, indent=2))
+        "difference": d.to_dict()}, indent=2))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target, make_targets
 from medbridge.features.cache import FeatureCache
-from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, json_safe, paired_difference
+from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, json_safe
 from medbridge.metrics.scorecard import Scorecard, make_scorecard
 from medbridge.metrics.subgroups import known_subgroups, subgroup_table
 from medbridge.metrics.thresholds import f1_thresholds
@@ -33,6 +33,7 @@ from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
 from medbridge.studies.engine import cell_films, training_card
+from medbridge.studies.tables import difference
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
 from medbridge.support.text import text_table
@@ -100,43 +101,42 @@ def adapt(
         BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
         ImageError: a film that cannot be read. All of them before any training starts.
     """
-    cache, config, seconds = cache or FeatureCache(), settings.config, {}
+    cache, seed, clock = cache or FeatureCache(), settings.config.seed, _Clock()
     targets = make_targets(benchmark, tests or [benchmark])
     names = [ZeroShot.name] * any(e.aligned for e in settings.experts) + [LinearProbe.name, MEDBRIDGE]
-    cells = [Cell(name, benchmark, targets, settings, config.seed) for name in names]
-    methods = {cell.method: cell.create(out, cache.progress, tensorboard) for cell in cells}
-
-    clock = [time.perf_counter()]
-
-    def lap(part: str) -> None:
-        clock.append(time.perf_counter())
-        seconds[part] = clock[-1] - clock[-2]
-
+    cells = [Cell(name, benchmark, targets, settings, seed) for name in names]
     train, val, films = cell_films(cells[-1], targets, cache)
-    lap("features")
-    for name in names[:-1]:
-        methods[name].fit(train, val)
-    held_out = {name: methods[name].predict_proba(val) for name in names[:-1]}
-    scores = [{name: methods[name].predict_proba(part)[:, target.columns] for name in names[:-1]}
-              for target, part in zip(targets, films, strict=True)]
-    lap("baselines")
-    ours = methods[MEDBRIDGE].fit(train, val)
-    lap("training")
-    held_out[MEDBRIDGE] = ours.predict_proba(val)
+    clock.lap("features")
+    methods = {}
+    for cell in cells:
+        methods[cell.method] = cell.create(out, cache.progress, tensorboard).fit(train, val)
+        clock.lap("training" if cell.method == MEDBRIDGE else "baselines")
     y, known = val.benchmark.targets()
-    thresholds = {name: f1_thresholds(y, p, known) for name, p in held_out.items()}
+    thresholds = {name: f1_thresholds(y, method.predict_proba(val), known) for name, method in methods.items()}
+    ours = methods.pop(MEDBRIDGE)
     tested = []
-    for target, part, of_baselines in zip(targets, films, scores, strict=True):
-        prediction = predict(ours.model, part, config.batch_size, cache.progress).select(target.columns)
-        tested.append(_compare(target, prediction, of_baselines | {MEDBRIDGE: prediction.probabilities}, thresholds, config.seed))
-    lap("evaluation")
-    ours.model.card = training_card(benchmark, config.seed, ours.history)
-    result = Adapted(ours.model, ours.history, tested, seconds)
+    for target, part in zip(targets, films, strict=True):
+        prediction = predict(ours.model, part, settings.config.batch_size, cache.progress).select(target.columns)
+        scores = {name: method.predict_proba(part)[:, target.columns] for name, method in methods.items()}
+        tested.append(_compare(target, prediction, scores | {MEDBRIDGE: prediction.probabilities}, thresholds, seed))
+    clock.lap("evaluation")
+    ours.model.card = training_card(benchmark, seed, ours.history)
+    result = Adapted(ours.model, ours.history, tested, clock.laps)
     if is_main():
         save_adapter(result.model, out)
         metrics = _metrics(result, benchmark, settings, {"train": len(train), "val": len(val)})
         write_atomic(Path(out) / "metrics.json", json.dumps(metrics, indent=2))
     return result
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.laps[part], self._last = self.laps.get(part, 0.0) + now - self._last, now
 
 
 def _compare(
@@ -146,11 +146,10 @@ def _compare(
     y, mask = test.targets()
     patients, columns = test.table["patient_id"], known_subgroups(test)
     evaluations = {name: evaluate(y, p, mask, patients, test.labels, seed=seed) for name, p in scores.items()}
-    difference = paired_difference(
-        y, scores[MEDBRIDGE], scores[LinearProbe.name], mask, patients, seed=seed, labels=test.labels)
+    minus_probe = difference(target, [scores[MEDBRIDGE]], [scores[LinearProbe.name]], seed=seed)
     cards = {name: make_scorecard(evaluations[name], y, p, thresholds[name][at], mask) for name, p in scores.items()}
     groups = subgroup_table(test, scores[MEDBRIDGE], columns, seed=seed) if columns else pd.DataFrame()
-    return Tested(target, prediction, scores, evaluations, difference, cards, groups)
+    return Tested(target, prediction, scores, evaluations, minus_probe, cards, groups)
 
 
 def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings, films: dict[str, int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ names (:mod:`medbridge.data.labels`); 'mean' is the mean over those that are def
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache as memoise
 from functools import partial
@@ -34,6 +34,7 @@ from medbridge.support.text import text_table
 
 __all__ = ["Results", "run_experiment", "summary"]
 
+_AVERAGES = ("auc", "lo", "hi", "auc_min", "auc_max", "seeds")
 _COUNTS = ("seed", "n", "positives", "patients", "train_positives", "labels", "seeds")
 
 
@@ -111,13 +112,12 @@ def run_experiment(
     trained, count, left_out = run_cells(cells, store, cache or FeatureCache(), experiment.name)
     if left_out:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    tables = (_frame(make(places, store, experiment.n_boot)) for make in (_results, _averages, _differences))
-    found = Results(*tables, trained, count, list(dict.fromkeys(notes)))
-    for name in ("results", "averages", "differences"):
-        table = getattr(found, name)
+    rows = _results(places, store, experiment.n_boot), *_over_seeds(places, store, experiment.n_boot)
+    tables = {name: _frame(part) for name, part in zip(("results", "averages", "differences"), rows, strict=True)}
+    for name, table in tables.items():
         store.write(f"{name}.parquet", partial(table.to_parquet, index=False))
         store.write(f"{name}.csv", table.to_csv(index=False))
-    return found
+    return Results(**tables, trained=trained, cells=count, notes=list(dict.fromkeys(notes)))
 
 
 def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple[Expert, ...]) -> Iterator[_Place]:
@@ -171,35 +171,29 @@ def _results(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Itera
                        "n": row.n, "positives": row.positives, "train_positives": taught, "labels": 1}
 
 
-def _averages(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Iterator[dict[str, Any]]:
-    for place in places:
-        for test, target in place.targets.items():
-            for method, runs in place.runs(store, target).items():
-                for label, measured in zip(_labels(target), measure(target, runs, n_boot, place.cells[0].seed), strict=True):
-                    row = measured.row()
-                    yield {**place.columns(test), "method": method, "label": label,
-                           **{name: row[name] for name in ("auc", "lo", "hi", "auc_min", "auc_max", "seeds")}}
+def _over_seeds(
+    places: Sequence[_Place], store: ResultStore, n_boot: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    averages, differences = [], []
+    for place, (test, target) in [(each, item) for each in places for item in each.targets.items()]:
+        runs, seed, first = place.runs(store, target), place.cells[0].seed, place.columns(test)
+        labels = ["mean", *(shared.finding for shared in target.shared)]
+        for method, scores in runs.items():
+            for label, measured in zip(labels, measure(target, scores, n_boot, seed), strict=True):
+                row = measured.row()
+                averages.append({**first, "method": method, "label": label, **{name: row[name] for name in _AVERAGES}})
+        ours = runs.pop(MEDBRIDGE, None)
+        for baseline, scores in runs.items() if ours else ():
+            d = difference(target, ours, scores, 2 * n_boot, seed)
+            rows = [(d.diff, d.lo, d.hi, d.p_value), *((r.diff, r.lo, r.hi, np.nan) for r in d.per_label.itertuples())]
+            for label, (diff, lo, hi, p) in zip(labels, rows, strict=True):
+                differences.append({
+                    **first, "method": MEDBRIDGE, "baseline": baseline, "seeds": len({cell.seed for cell in place.cells}),
+                    "label": label, "diff": diff, "lo": lo, "hi": hi, "p_value": p, "holds_zero": not (lo > 0 or hi < 0)})
+    return averages, differences
 
 
-def _differences(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Iterator[dict[str, Any]]:
-    for place in places:
-        seeds = len({cell.seed for cell in place.cells})
-        for test, target in place.targets.items():
-            runs = place.runs(store, target)
-            ours = runs.pop(MEDBRIDGE, None)
-            for baseline, theirs in runs.items() if ours else ():
-                d = difference(target, ours, theirs, 2 * n_boot, place.cells[0].seed)
-                rows = [(d.diff, d.lo, d.hi, d.p_value), *((r.diff, r.lo, r.hi, np.nan) for r in d.per_label.itertuples())]
-                for label, (diff, lo, hi, p) in zip(_labels(target), rows, strict=True):
-                    yield {**place.columns(test), "method": MEDBRIDGE, "baseline": baseline, "seeds": seeds, "label": label,
-                           "diff": diff, "lo": lo, "hi": hi, "p_value": p, "holds_zero": not (lo > 0 or hi < 0)}
-
-
-def _labels(target: Target) -> list[str]:
-    return ["mean", *(shared.finding for shared in target.shared)]
-
-
-def _frame(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows))
     return frame.astype({c: "Int64" for c in _COUNTS if c in frame})
 

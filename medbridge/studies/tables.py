@@ -72,11 +72,12 @@ def mean_auc(target: Target, scores: np.ndarray) -> float:
 
 
 def difference(
-    target: Target, runs: Sequence[np.ndarray], reference: Sequence[np.ndarray], n_boot: int, seed: int = 0
+    target: Target, runs: Sequence[np.ndarray], reference: Sequence[np.ndarray], n_boot: int = 2000, seed: int = 0
 ) -> PairedDifference:
     """Mean AUC of some runs minus that of others."""
     y, known = target.test.targets()
-    return paired_difference(y, runs, reference, known, target.test.table["patient_id"], n_boot, seed)
+    test = target.test
+    return paired_difference(y, runs, reference, known, test.table["patient_id"], n_boot, seed, labels=test.labels)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
