@@ -19,7 +19,7 @@ from medbridge import AdapterConfig, FocalSampler, TrainConfig, create_expert, l
 from medbridge.cli.options import add_settings, settings_of
 from medbridge.data.tasks import make_targets
 from medbridge.features.cache import FeatureCache
-from medbridge.metrics.evaluate import auc
+from medbridge.metrics.evaluate import auc, json_safe
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
 from medbridge.studies.engine import run_cells
 from medbridge.studies.store import ResultStore
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"{label:<24}{a:>11.3f}{b:>11.3f}   {diff:+.3f} [{low:+.3f}, {high:+.3f}]")
     (Path(args.out) / "compare.json").write_text(json.dumps({
         "experts": args.expert, "validation_auc": val, "linear_probe_auc": theirs.tolist(), "medbridge_auc": ours.tolist(),
-        "difference": d.to_dict()}, indent=2))
+        "difference": json_safe(d)}, indent=2))
 
 
 if __name__ == "__main__":
