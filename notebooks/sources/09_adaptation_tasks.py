@@ -13,7 +13,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, seconds when the films and
 #   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
 #   on a GPU (an estimate).
-# - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment/` ·
+# - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment.py` ·
 #   **tests:** `tests/data/test_tasks.py`, `tests/studies/test_experiment.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
 #   and binary, with 1 %, 10 % and 100 % of the labels. Where this course decides what the paper leaves open, the text says **[ours]**.

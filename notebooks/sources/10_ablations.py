@@ -14,7 +14,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
 #   cores (an estimate).
-# - **Module:** `medbridge/studies/ablate/` · **test:** `tests/studies/test_ablate.py`
+# - **Module:** `medbridge/studies/ablation.py` · **test:** `tests/studies/test_ablation.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
 #   left open by the paper and chosen in this course: **[ours]**.
 #
