@@ -71,7 +71,7 @@ class Output:
         expert_logits: ``(B, K, C)``, each expert's own.
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
-        winners: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
+        view_weights: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
             ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.crossview.view_share` sums up both).
         tokens: per expert ``(B, Q + 1, w)``: the pooled queries, the frozen token last.
     """
@@ -80,7 +80,7 @@ class Output:
     expert_logits: Tensor
     weights: Tensor
     attention: list[Tensor]
-    winners: list[Tensor]
+    view_weights: list[Tensor]
     tokens: list[Tensor]
 
     @property
@@ -112,14 +112,14 @@ class _Branch(nn.Module):
         real = batch.view_mask.flatten()
         # padding is not worth a pass through the query layers
         flat = [m.flatten(0, 1)[real].float() for m in maps]
-        found, seen = self.encoder(flat)
-        q = found.new_zeros(films * views, *found.shape[1:])
-        q[real] = found
-        attention = seen.new_zeros(films * views, *seen.shape[1:])
-        attention[real] = seen.detach()
-        tokens, winners = self.views(
+        queries, looks = self.encoder(flat)
+        q = queries.new_zeros(films * views, *queries.shape[1:])
+        q[real] = queries
+        attention = looks.new_zeros(films * views, *looks.shape[1:])
+        attention[real] = looks.detach()
+        tokens, view_weights = self.views(
             q.unflatten(0, (films, views)), summary.float(), batch.boxes, batch.view_mask)
-        return self.scores(tokens), tokens, attention.unflatten(0, (films, views)), winners
+        return self.scores(tokens), tokens, attention.unflatten(0, (films, views)), view_weights
 
 
 class MedBridge(nn.Module):
@@ -174,10 +174,10 @@ class MedBridge(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Frozen features of B films -> scores."""
-        said = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, batch.summary, strict=True)]
-        logits, tokens, attention, winners = (list(parts) for parts in zip(*said, strict=True))
+        per_expert = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, batch.summary, strict=True)]
+        logits, tokens, attention, view_weights = (list(parts) for parts in zip(*per_expert, strict=True))
         expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled_queries(tokens))
-        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, winners, tokens)
+        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, view_weights, tokens)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of all that is trained; the frozen rest is rebuilt from the experts."""

@@ -46,7 +46,7 @@ def test_output_shapes_and_the_mixture_is_the_weighted_sum(model):
     assert out.logits.shape == (3, 3) and out.expert_logits.shape == out.weights.shape == (3, 2, 3)
     torch.testing.assert_close(out.logits, (out.weights * out.expert_logits).sum(1))
     assert [a.shape for a in out.attention] == [(3, 4, 4, 17), (3, 4, 4, 4)]
-    assert [w.shape for w in out.winners] == [(3, 5, 32), (3, 5, 32)]
+    assert [w.shape for w in out.view_weights] == [(3, 5, 32), (3, 5, 32)]
 
 
 @pytest.mark.parametrize("options", [

@@ -94,7 +94,7 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
                for a, depth in zip(attention, branch.encoder.depths, strict=True)]
               for expert, branch, attention in zip(model.experts, model.branches, seen, strict=True)]
     mix = [branch.scores.mix.softmax(dim=-1).detach().cpu().numpy() for branch in model.branches]
-    share = [view_share(weights, len(boxes))[0].double().cpu().numpy() for weights in output.winners]
+    share = [view_share(weights, len(boxes))[0].double().cpu().numpy() for weights in output.view_weights]
     chances, expert_chances = (z[0].sigmoid().double().cpu().numpy() for z in (output.logits, output.expert_logits))
     return Explanation(
         film, boxes, model.labels, [e.name for e in model.experts], chances, expert_chances,
