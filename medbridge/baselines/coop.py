@@ -50,8 +50,8 @@ class CoOp(TrainedBaseline):
     need = "an expert with CLIP's text transformer, into which learned vectors can be fed"
     grid = ({"rate": 2e-3}, {"rate": 1e-2}, {"rate": 5e-4})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, context: int = 4, **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, context: int = 4, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if context < 1:
             raise ValueError(f"context={context} must be at least 1")
         self.context = context

@@ -8,7 +8,6 @@ can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -70,9 +69,8 @@ class DenseNet(TrainedBaseline):
     name = "DenseNet-121"
     grid = ({"rate": 1e-3}, {"rate": 3e-4}, {"rate": 1e-4})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, size: int = 224, pretrained: bool = False,
-                 **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, size: int = 224, pretrained: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.used, self.size, self.pretrained = self.used[:1], size, pretrained
 
     def usable(self, expert: Expert) -> bool:

@@ -6,11 +6,9 @@ Every parameter of the last blocks, of what follows them and of the head is trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
-from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["FineTune"]
@@ -22,8 +20,8 @@ class FineTune(TowerBaseline):
     name = "fine-tuning"
     grid = ({"rate": 1e-4}, {"rate": 1e-3}, {"rate": 1e-5})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, blocks: int = 1, **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, blocks: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if blocks < 1:
             raise ValueError(f"blocks={blocks} must be at least 1")
         self.blocks = blocks

@@ -8,7 +8,6 @@ stages, where A is a convolution of the same window and B one of 1 x 1. The line
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.errors import ExpertError
-from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["LinearAttention", "LoRA", "add_lora"]
@@ -83,9 +81,8 @@ class LoRA(TowerBaseline):
     name = "LoRA"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, rank: int = 8, alpha: float = 16.0,
-                 **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, rank: int = 8, alpha: float = 16.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if rank < 1:
             raise ValueError(f"rank={rank} must be at least 1")
         self.rank, self.alpha = rank, alpha

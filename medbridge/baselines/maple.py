@@ -58,9 +58,8 @@ class MaPLe(TowerBaseline):
     need = "an expert with CLIP's text transformer and a ViT"
     grid = ({"rate": 3.5e-3}, {"rate": 1e-2}, {"rate": 5e-4})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 2, depth: int = 9,
-                 **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, count: int = 2, depth: int = 9, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if count < 1 or depth < 1:
             raise ValueError(f"count={count} and depth={depth} must be at least 1")
         self.count, self.depth = count, depth

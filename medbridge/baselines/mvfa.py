@@ -12,7 +12,7 @@ bottleneck learns the way into their borrowed text space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,9 +91,8 @@ class MVFA(TowerBaseline):
     name = "MVFA-style adapters"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, levels: int = 4, gamma: float = 0.1,
-                 **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, levels: int = 4, gamma: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if levels < 1 or not 0 <= gamma <= 1:
             raise ValueError(f"levels={levels} must be at least 1, gamma={gamma} in [0, 1]")
         self.levels, self.gamma = levels, gamma

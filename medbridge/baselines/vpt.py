@@ -9,7 +9,6 @@ over dozens of runs; [ours] here it is 8 for all, and the rate is one of three o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline, attach_prompts, is_plain_vit
-from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["VPT", "BorderedTower", "PromptedTower"]
@@ -73,9 +71,8 @@ class VPT(TowerBaseline):
     name = "VPT"
     grid = ({"rate": 1e-2}, {"rate": 1e-3}, {"rate": 3e-2})
 
-    def __init__(self, experts: Sequence[Expert], labels: Sequence[str], *args: Any, count: int = 8, pad: int | None = None,
-                 **kwargs: Any) -> None:
-        super().__init__(experts, labels, *args, **kwargs)
+    def __init__(self, *args: Any, count: int = 8, pad: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if count < 1 or (pad is not None and pad < 1):
             raise ValueError(f"count={count} and pad={pad} must be at least 1")
         self.count, self.pad = count, pad
