@@ -17,14 +17,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import seaborn as sns
 import torch
-from accelerate import Accelerator
 from rig import films
 
 from medbridge import MedBridge, create_expert
 from medbridge.data import Benchmark
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.train import TrainConfig, _Loop
+from medbridge.train import Loop, Network, TrainConfig
 
 NAMES = ("tiny-vit", "tiny-resnet", "tiny-resnet-scenes")
 BASE = {"films": 24, "views": 5, "experts": 1, "labels": 2}
@@ -48,14 +47,15 @@ def measure(benchmark: Benchmark, experts: list, views: int, repeats: int) -> tu
     with tempfile.TemporaryDirectory() as place:
         for n in range(repeats):
             begin = time.process_time()
-            found = compute_features(benchmark, experts, model.depths, sampler, False, Path(place) / str(n), None, False)
+            cached = FeatureCache(Path(place) / str(n), progress=False).of(model, benchmark)
             fills.append(time.process_time() - begin)
-            loop = _Loop(model, found, found, TrainConfig(batch_size=8), Accelerator(), None, 500, False)
+            config = TrainConfig(batch_size=8)
+            loop = Loop(Network(model, cached, cached, config), config)
             begin = time.process_time()
             loop._epoch(0)
             epochs.append(time.process_time() - begin)
         size = sum(p.stat().st_size for p in (Path(place) / "0").rglob("*.safetensors"))
-    assert all(len(b) == views for b in found.boxes)
+    assert all(len(b) == views for b in cached.boxes)
     return statistics.median(fills), statistics.median(epochs), size
 
 

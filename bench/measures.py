@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from PIL import Image
 from rig import FIVE, Turns, clip, films, vit
 from torch import Tensor, nn
@@ -22,8 +21,8 @@ from medbridge.baselines.coop import LearnedContext, label_texts
 from medbridge.data.nih import LABELS
 from medbridge.data.phantom.benchmark import LABELS as PHANTOM
 from medbridge.features.batch import collate
-from medbridge.features.cache import compute_features
-from medbridge.train import TrainConfig, _Loop
+from medbridge.features.cache import FeatureCache
+from medbridge.train import Loop, Network, TrainConfig
 
 
 def options(args: argparse.Namespace) -> Iterator[str]:
@@ -65,14 +64,15 @@ def options(args: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as place:
         benchmark = films(Path(place) / "films", args.films)
         model = MedBridge([expert], benchmark.labels, sampler=FIVE)
-        cached = compute_features(benchmark, [expert], model.depths, FIVE, True, Path(place) / "cache", None, False)
+        cached = FeatureCache(Path(place) / "cache", progress=False).of(model, benchmark, training=True)
+        config = TrainConfig(batch_size=6)
 
         def epoch(fused: bool) -> Callable[[], None]:
             plain = torch.optim.AdamW
 
             def work() -> None:
                 torch.optim.AdamW = partial(plain, fused=fused)
-                _Loop(model, cached, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)._epoch(0)
+                Loop(Network(model, cached, cached, config), config)._epoch(0)
                 torch.optim.AdamW = plain
 
             return work
@@ -111,7 +111,7 @@ def prompts(args: argparse.Namespace, place: Path) -> str:
     expert = clip("ViT-B-16")
     labels = [*LABELS]
     model, benchmark = MedBridge([expert], labels, sampler=FIVE), films(place / "films", 2)
-    cached = compute_features(benchmark, [expert], model.depths, FIVE, False, place / "cache", None, False)
+    cached = FeatureCache(place / "cache", progress=False).of(model, benchmark)
     batch = collate([cached[i % 2] for i in range(16)])
     coop, seen = LearnedContext(expert, labels, 100.0, 4), F.normalize(torch.randn(16, expert.text_dim), dim=-1)
     y = torch.randint(2, (16, len(labels))).float()

@@ -16,12 +16,11 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
@@ -31,11 +30,11 @@ from paired import paired_expert
 from rig import FIVE, Row, timed
 
 from medbridge import MedBridge, create_expert, load_benchmark
-from medbridge.baselines import create_baseline, loop
+from medbridge.baselines import create_method
 from medbridge.data import Benchmark
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms, compute_features
-from medbridge.train import TrainConfig, _Loop, fit
+from medbridge.features.cache import CachedFilms, FeatureCache
+from medbridge.train import Loop, TrainConfig, fit
 
 RIVALS = {"coop": "CoOp", "lora": "LoRA"}
 LEARNED = 0.55
@@ -88,10 +87,10 @@ def race(args: argparse.Namespace, key: str, expert: Expert, place: Path) -> Row
     loaded = load_benchmark("phantom", n_films=args.phantom, seed=0)
     benchmark = replace(loaded, table=loaded.table.assign(split=loaded.table["split"].replace("test", "val")))
     parts, runs = [benchmark.split(s) for s in ("train", "val")], []
-    compute_features(parts[1].take(range(8)), [expert], [[]], FIVE, False, place / "warm-up", None, False)
+    FeatureCache(place / "warm-up", progress=False).films(parts[1].take(range(8)), [expert], [[]], FIVE)
 
     def features(depths: list[list[int]], folder: str) -> list[CachedFilms]:
-        return [compute_features(p, [expert], depths, FIVE, False, place / folder, None, False) for p in parts]
+        return [FeatureCache(place / folder, progress=False).films(p, [expert], depths, FIVE) for p in parts]
 
     def prompts_and_maps() -> None:
         with patch.dict(os.environ, MEDBRIDGE_CACHE=str(place)):  # its prompts have to be encoded, too
@@ -114,37 +113,39 @@ def race(args: argparse.Namespace, key: str, expert: Expert, place: Path) -> Row
     return _row(key, expert, args.phantom, runs, spent)
 
 
+@contextmanager
+def _watched(curve: Curve, limit: float = math.inf) -> Iterator[None]:
+    """Every validation becomes a point of the curve; the first one after ``limit`` ends the training."""
+    plain = Loop._validate
+
+    def validate(self: Loop) -> tuple[float, float]:
+        val_auc, val_loss = plain(self)
+        curve.add(val_auc)
+        if curve.points[-1][0] > limit:
+            raise _EnoughError
+        return val_auc, val_loss
+
+    with patch.object(Loop, "_validate", validate), suppress(_EnoughError):
+        yield
+
+
 def _medbridge(expert: Expert, benchmark: Benchmark, config: TrainConfig, folder: Path, curve: Curve) -> Curve:
-    plain = _Loop._validate
-
-    def validate(self: _Loop) -> tuple[float, float]:
-        found = plain(self)
-        curve.add(found[0])
-        return found
-
-    with patch.object(_Loop, "_validate", validate):
-        fit(MedBridge([expert], benchmark.labels, sampler=FIVE, seed=config.seed), benchmark, config, None, folder, None, False)
+    with _watched(curve):
+        model, cache = MedBridge([expert], benchmark.labels, sampler=FIVE, seed=config.seed), FeatureCache(folder, progress=False)
+        parts = cache.of(model, benchmark.split("train"), training=True), cache.of(model, benchmark.split("val"))
+        fit(model, *parts, config, progress=False)
     return curve
 
 
 def _rival(name: str, expert: Expert, films: list[CachedFilms], config: TrainConfig, curve: Curve, limit: float) -> Curve:
-    plain = loop.merit
-
-    def merit(*scored: Any) -> float:
-        found = plain(*scored)
-        curve.add(found)
-        if curve.points[-1][0] > limit:
-            raise _EnoughError
-        return found
-
-    with patch.object(loop, "merit", merit), suppress(_EnoughError):
-        method = create_baseline(name, [expert], films[0].benchmark.labels, views="all", config=config, tries=1, progress=False)
+    with _watched(curve, limit):
+        method = create_method(name, [expert], films[0].benchmark.labels, views="all", config=config, tries=1, progress=False)
         method.fit(*films)
     return curve
 
 
 def _row(key: str, expert: Expert, films: int, runs: list[dict[str, Curve]], spent: dict[str, tuple[float, float]]) -> Row:
-    told = [f"{films} films; frozen features {spent['medbridge'][0]:.0f} s with maps, {spent['coop'][0]:.0f} s without"]
+    notes = [f"{films} films; frozen features {spent['medbridge'][0]:.0f} s with maps, {spent['coop'][0]:.0f} s without"]
     walls, cpus = [], []
     for name, called in RIVALS.items():
         each = []
@@ -153,14 +154,14 @@ def _row(key: str, expert: Expert, films: int, runs: list[dict[str, Curve]], spe
             each.append((goal, curves["medbridge"].until(goal), curves[name].until(goal)))
         pairs = "; ".join(f"to {goal:.3f}: {mine[0]:.0f} and {theirs[0]:.0f} s" for goal, mine, theirs in each)
         if median(goal for goal, *_ in each) < LEARNED:
-            told.append(f"{called} stayed near chance, no race ({pairs})")
+            notes.append(f"{called} stayed near chance, no race ({pairs})")
             continue
         walls.append(median(mine[0] / theirs[0] for _, mine, theirs in each))
         cpus.append(median(mine[1] / theirs[1] for _, mine, theirs in each))
-        told.append(f"against {called} {walls[-1]:.2f} ({pairs})")
+        notes.append(f"against {called} {walls[-1]:.2f} ({pairs})")
     worst, processor = max(walls, default=None), max(cpus, default=None)
     return Row(key, f"time to the same validation AUC on {expert.name}, MedBridge / CoOp and / LoRA", "< 1",
-               worst is not None and worst < 1, worst, processor, "median of the training seeds; " + "; ".join(told))
+               worst is not None and worst < 1, worst, processor, "median of the training seeds; " + "; ".join(notes))
 
 
 def _plot(runs: list[dict[str, Curve]], title: str, path: Path) -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from measures import options
 from PIL import Image
 from race import full_size, tiny
@@ -32,11 +31,11 @@ from medbridge.cli.predict import predict_files
 from medbridge.data import Benchmark
 from medbridge.data.images import read_film
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms, FilmFeatures, compute_features
+from medbridge.features.cache import CachedFilms, FeatureCache, FilmFeatures
 from medbridge.features.encode import encode_views
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views, relative_boxes
-from medbridge.train import TrainConfig, _Loop
+from medbridge.train import Loop, Network, TrainConfig
 
 HERE = Path(__file__).parent
 
@@ -48,7 +47,7 @@ def filling(args: argparse.Namespace, place: Path) -> Row:
     count = iter(range(10**6))
 
     def fill() -> None:
-        compute_features(benchmark, [expert], [[9, 11]], FIVE, False, place / f"cache-{next(count)}", None, False)
+        FeatureCache(place / f"cache-{next(count)}", progress=False).films(benchmark, [expert], [[9, 11]], FIVE)
 
     t = Turns({"raw": raw, "fill": fill}, args.repeats)
     wall, cpu = t.ratio("raw", "fill")
@@ -77,16 +76,17 @@ def epochs(args: argparse.Namespace, place: Path) -> Row:
     """(b) an epoch on cached maps against the same epoch without a cache."""
     expert, benchmark = vit(), films(place / "films", args.films)
     model = MedBridge([expert], benchmark.labels, sampler=FIVE)
-    cached = compute_features(benchmark, [expert], model.depths, FIVE, True, place / "cache", None, False)
+    cached = FeatureCache(place / "cache", progress=False).of(model, benchmark, training=True)
     start = {k: p.detach().clone() for k, p in model.trainable().items()}
     losses: dict[str, float] = {}
+    config = TrainConfig(batch_size=6)
 
     def epoch(name: str, source: object) -> Callable[[], None]:
         def run() -> None:
             with torch.no_grad():
                 for k, p in model.trainable().items():
                     p.copy_(start[k])
-            one = _Loop(model, source, cached, TrainConfig(batch_size=6), Accelerator(), None, 500, False)
+            one = Loop(Network(model, source, cached, config), config)
             torch.manual_seed(0)
             losses[name] = one._epoch(0)
 
@@ -147,8 +147,8 @@ def one_run_of_memory(n: int, folder: str) -> None:
     located = store.find(keys, ["summary", "embed", *(f"map.{d:03d}" for d in depths)])
     cached = CachedFilms(Benchmark("noise", folder, labels, table, synthetic=True), keys, [located], [depths], [boxes] * n,
                          [(1024, 1024)] * n, [5] * n)
-    one = _Loop(model, cached, cached, TrainConfig(batch_size=16, epochs=1), Accelerator(), None, 10**9, False)
-    one._epoch(0)
+    config = TrainConfig(batch_size=16, epochs=1)
+    Loop(Network(model, cached, cached, config), config, save_steps=10**9)._epoch(0)
     size = sum(p.stat().st_size for p in store.shards())
     # not ru_maxrss, which a child inherits from the larger process that started it
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

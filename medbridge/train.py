@@ -42,7 +42,7 @@ from medbridge.support.checkpoint import load_checkpoint, random_states, restore
 from medbridge.support.processes import is_main, join, ranks
 from medbridge.support.threads import prefetch
 
-__all__ = ["History", "Loop", "TrainConfig", "Trainee", "cosine_schedule", "fit", "merit"]
+__all__ = ["History", "Loop", "Network", "TrainConfig", "Trainee", "cosine_schedule", "fit", "merit"]
 
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -159,7 +159,7 @@ def fit(
     y, mask = train.benchmark.targets()
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
     signature = "" if run_dir is None else _signature(model, train, config)
-    return Loop(_Network(model, train, val, config), config, run_dir, signature, progress, save_steps, tensorboard).run()
+    return Loop(Network(model, train, val, config), config, run_dir, signature, progress, save_steps, tensorboard).run()
 
 
 def _check(model: MedBridge, films: CachedFilms, split: str) -> None:
@@ -196,7 +196,7 @@ def fit(model: MedBridge, train: CachedFilms | Benchmark, *args: Any, **options:
     return _fit_features(model, cache.of(model, parts[0], True), cache.of(model, parts[1]), **options)
 
 
-class _Network:
+class Network:
     """MedBridge as a trainee."""
 
     title = "training"

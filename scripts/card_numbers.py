@@ -23,9 +23,9 @@ def table(header: list[str], rows: list[list[object]]) -> str:
 
 def model() -> str:
     """The shipped weights: sizes, training, and what the tiny experts can and cannot do."""
-    from medbridge import MedBridge
+    from medbridge import load_adapter
 
-    adapter = MedBridge.load(ROOT / "data" / "quickstart")
+    adapter = load_adapter(ROOT / "data" / "quickstart")
     trained = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in adapter.parameters()) - trained
     facts = [["experts", " + ".join(e.name for e in adapter.experts)], ["labels", ", ".join(adapter.labels)],

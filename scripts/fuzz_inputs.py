@@ -222,7 +222,7 @@ class Fuzzer:
         return run
 
     def load_adapter(self, rng: np.random.Generator) -> Callable[[], None]:
-        from medbridge.model import MedBridge
+        from medbridge.adapter import load_adapter
 
         folder = self.scratch / "adapter"
         folder.mkdir(exist_ok=True)
@@ -234,7 +234,7 @@ class Fuzzer:
             files["adapter.json"] = json.dumps(mutate_json(json.loads(files["adapter.json"]), rng)).encode()
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        return lambda: MedBridge.load(folder, self.experts) and None
+        return lambda: load_adapter(folder, self.experts) and None
 
 
 def judge(fuzzer: Fuzzer, number: int) -> tuple[str, str, str]:

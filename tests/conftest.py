@@ -17,7 +17,7 @@ from PIL import Image
 from medbridge import cli
 from medbridge.data import Benchmark
 from medbridge.experts import OpenClipExpert, create_expert
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.studies.adapt import adapt
 
@@ -144,8 +144,8 @@ def tiny():
 @pytest.fixture(scope="session")
 def films(squares, tiny, tmp_path_factory):
     """Features of the squares by split, whole films alone."""
-    cache = tmp_path_factory.mktemp("cache")
-    return {s: compute_features(squares.split(s), [tiny], [[]], FocalSampler(local=False), s == "train", cache, progress=False)
+    cache = FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
+    return {s: cache.films(squares.split(s), [tiny], [[]], FocalSampler(local=False), s == "train")
             for s in ("train", "val", "test")}
 
 

@@ -1,9 +1,11 @@
-"""Random targets and scores, and films that exist in a table alone."""
+"""Random targets and scores, films that exist in a table alone, and features of random views."""
 
 import numpy as np
 import pandas as pd
+import torch
 
 from medbridge.data import Benchmark
+from medbridge.features.batch import Batch
 
 
 def draw(n=200, c=3, seed=0, ties=False):
@@ -21,3 +23,24 @@ def toy(patients, labels):
     images = [f"{i}.png" for i in range(len(patients))]
     table = pd.DataFrame({"image": images, "patient_id": patients, "split": "train", **labels})
     return Benchmark("toy (synthetic)", ".", tuple(labels), table, synthetic=True)
+
+
+def feature_batch(model, films=3, views=4, seed=0):
+    """What a model reads of random views."""
+    g = torch.Generator().manual_seed(seed)
+    maps, summary = [], []
+    for expert, depths in zip(model.experts, model.depths, strict=True):
+        x = torch.rand(films * views, expert.size, expert.size, generator=g)
+        out = expert.encode_maps(expert.preprocess(x), depths)
+        maps.append([out.maps[d].clone().half().unflatten(0, (films, views)) for d in depths])
+        summary.append(out.summary.clone().half().unflatten(0, (films, views)))
+    return Batch(maps, summary, torch.rand(films, views, 4, generator=g), torch.ones(films, views, dtype=torch.bool))
+
+
+def perturbed(model, size=0.1):
+    """The model in eval mode, none of its trained numbers as it began: a check on zeros passes whatever one writes."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(5)
+        for p in model.trainable().values():
+            p.add_(size * torch.randn_like(p))
+    return model.eval()

@@ -10,6 +10,7 @@ from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
+from medbridge.metrics.evaluate import evaluate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
 from medbridge.train import TrainConfig, fit
@@ -19,23 +20,35 @@ SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    return FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
 
 
 def _model(experts, squares, seed=0):
     return MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, seed=seed)
 
 
-def _fit(model, squares, cache, run_dir=None, **settings):
-    return fit(model, squares, TrainConfig(**{"epochs": 4, "batch_size": 8, **settings}), run_dir, cache, progress=False)
+def _features(model, squares, cache):
+    return cache.of(model, squares.split("train"), training=True), cache.of(model, squares.split("val"))
+
+
+def _fit(model, squares, cache, run_dir=None, save_steps=500, tensorboard=False, **settings):
+    config = TrainConfig(**{"epochs": 4, "batch_size": 8, **settings})
+    return fit(model, *_features(model, squares, cache), config, run_dir, False, save_steps, tensorboard)
+
+
+def _auc(model, squares, cache, split="test"):
+    part = squares.split(split)
+    y, mask = part.targets()
+    scores = predict(model, cache.of(model, part), progress=False).probabilities
+    return evaluate(y, scores, mask, part.table["patient_id"], part.labels).macro["auc"]
 
 
 def test_it_learns_what_random_experts_can_show(experts, squares, cache):
     model = _model(experts, squares)
-    chance = model.evaluate(squares, cache=cache, progress=False).macro["auc"]
+    chance = _auc(model, squares, cache)
     history = _fit(model, squares, cache, epochs=12, lr=3e-3)
     assert history.rows[-1]["loss"] < 0.8 * history.rows[0]["loss"]
-    learned = model.evaluate(squares, cache=cache, progress=False).macro["auc"]
+    learned = _auc(model, squares, cache)
     assert learned > 0.8 and learned > chance
 
 
@@ -89,7 +102,7 @@ def test_the_best_epoch_is_kept(experts, squares, cache):
     history = _fit(model, squares, cache, epochs=6, patience=2)
     values = [r["val_auc"] for r in history.rows]
     assert history.best_auc == max(values) and history.best_epoch == int(np.argmax(values))
-    got = model.evaluate(squares, "val", cache=cache, progress=False).macro["auc"]
+    got = _auc(model, squares, cache, "val")
     assert got == pytest.approx(history.best_auc, abs=1e-6)
 
 
@@ -113,7 +126,7 @@ def test_bad_settings_and_benchmarks(experts, squares, cache):
         with pytest.raises(ValueError, match=next(iter(bad))):
             TrainConfig(**bad)
     with pytest.raises(BenchmarkError, match="labels=benchmark.labels"):
-        fit(MedBridge(experts, ["bright"]), squares)
+        _fit(MedBridge(experts, ["bright"]), squares, cache)
     with pytest.raises(BenchmarkError, match="'val' is empty"):
         _fit(_model(experts, squares), squares.split("train"), cache)
     blank = squares.table.assign(bright=np.nan, wide=np.nan)
@@ -124,7 +137,7 @@ def test_bad_settings_and_benchmarks(experts, squares, cache):
 def test_a_film_alone_scores_as_in_its_benchmark(experts, squares, cache):
     model = _model(experts, squares)
     part = squares.split("test").take(range(4))
-    together = predict(model, part, cache=cache, progress=False)
+    together = predict(model, cache.of(model, part), progress=False)
     np.testing.assert_allclose(predict_film(model, part.read(2)), together.probabilities[2], atol=2e-3)
     np.testing.assert_allclose(together.weights.sum(1), 1, rtol=1e-5)
 
@@ -182,7 +195,7 @@ def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp
         return plain(self, part, epoch)
 
     def run(model):
-        return fit(model, squares, TrainConfig(epochs=4, batch_size=8), tmp_path, cache, progress=False, save_steps=1)
+        return _fit(model, squares, cache, tmp_path, save_steps=1)
 
     monkeypatch.setattr(train_module.Loop, "_pass", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -196,18 +209,17 @@ def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp
 
 def test_tensorboard_needs_its_package_and_a_folder(experts, squares, cache, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"medbridge\[log\]"):
-        fit(_model(experts, squares), squares, tensorboard=True, cache=cache)
+        _fit(_model(experts, squares), squares, cache, tensorboard=True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"medbridge\[log\]"):
-        fit(_model(experts, squares), squares, run_dir=tmp_path, tensorboard=True, cache=cache)
+        _fit(_model(experts, squares), squares, cache, tmp_path, tensorboard=True)
 
 
 def test_tensorboard_shows_every_epoch(experts, squares, cache, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    history = fit(_model(experts, squares), squares, TrainConfig(epochs=2, batch_size=8), tmp_path, cache, progress=False,
-                  tensorboard=True)
+    history = _fit(_model(experts, squares), squares, cache, tmp_path, tensorboard=True, epochs=2)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([r["loss"] for r in history.rows])
     assert [e.step for e in events.Scalars("val_auc")] == [4, 8]
@@ -217,7 +229,7 @@ def test_the_triplet_term_counts_only_where_it_is_asked_for(squares, vit, cache)
     losses = []
     for weight in (0.0, 5.0):
         model = MedBridge([vit], squares.labels, queries=2, query_layers=1, width=16, sampler=FocalSampler(local=False))
-        films = [FeatureCache(cache, progress=False).of(model, squares.split(s), s == "train") for s in ("train", "val")]
+        films = _features(model, squares, cache)
         losses.append(fit(model, *films, TrainConfig(epochs=1, triplet=weight), progress=False).rows[0]["loss"])
     assert losses[1] > losses[0] + 0.1
     with pytest.raises(ValueError, match="triplet=-1"):

@@ -14,6 +14,7 @@ import torch
 from conftest import _small_expert
 
 from medbridge.data import Benchmark
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.predict import predict
@@ -37,12 +38,14 @@ def main(images, cache, run, out, dropout):
     print("go", flush=True)
     # 31 films by 8: the last step holds 7, which two processes cannot share evenly; by 3 parts: some hold one film
     config = TrainConfig(epochs=6, batch_size=8, accumulate=3, patience=9)
-    history = fit(model, films, config, run, cache, progress=False, save_steps=1)
-    found = predict(model, films.split("test"), cache=cache, progress=False)
+    cache = FeatureCache(cache, progress=False)
+    parts = cache.of(model, films.split("train"), training=True), cache.of(model, films.split("val"))
+    history = fit(model, *parts, config, run, progress=False, save_steps=1)
+    scored = predict(model, cache.of(model, films.split("test")), progress=False)
     if is_main():
         Path(out).write_text(json.dumps({
             "rows": [{k: v for k, v in row.items() if k != "seconds"} for row in asdict(history)["rows"]],
-            "test": found.probabilities.tolist(),
+            "test": scored.probabilities.tolist(),
             "weights": {k: p.double().sum().item() for k, p in model.trainable().items()}}))
 
 

@@ -75,14 +75,14 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from medbridge import MedBridge, load_benchmark, predict_film
+from medbridge import FeatureCache, evaluate, load_adapter, load_benchmark, predict, predict_film
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.experts import tiny_experts_folder
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
 from medbridge.features.cache import cache_folder
 from medbridge.focal import extract_views
-from medbridge.predict import film_features, predict
+from medbridge.predict import film_features
 from medbridge.viz import plots
 from medbridge.viz.widgets import explore_film
 
@@ -203,7 +203,7 @@ fig
 # drawn scenes of shapes. They stand in for real foundation models where nothing can be downloaded.
 
 # %%
-model = MedBridge.load(ADAPTER)
+model = load_adapter(ADAPTER)
 for k, expert in enumerate(model.experts):
     depths = model.depths[k]
     tower = [f"{' x '.join(map(str, expert.grids[d - 1]))} patches of width {expert.widths[d - 1]}" for d in depths]
@@ -366,8 +366,9 @@ plots.query_attention(explanation, label, boxes.loc[boxes["label"] == label, ["x
 # Eight test films, one row each: the colour is the model's probability, a white star is a finding that is there.
 
 # %% tags=["nbval-ignore-output"]
+cache = FeatureCache(progress=False)  # what the frozen experts say of a film is computed once and kept
 few = films.take(np.arange(8))
-probabilities = predict(model, few, progress=False).probabilities
+probabilities = predict(model, cache.of(model, few), progress=False).probabilities
 table = pd.DataFrame(probabilities, [Path(i).stem for i in few.image_ids()], list(model.labels))
 fig = Figure(figsize=(8.5, 4.2), layout="constrained")
 ax = fig.subplots()
@@ -385,7 +386,9 @@ fig
 # film without it; 0.5 is chance, 1.0 is perfect. We compute it over all test films at hand.
 
 # %% tags=["nbval-ignore-output"]
-result = model.evaluate(films, progress=False)
+y, mask = films.targets()
+scores = predict(model, cache.of(model, films), progress=False).probabilities
+result = evaluate(y, scores, mask, films.table["patient_id"], films.labels)
 print(result.table())
 print()
 low, high = result.macro["lo"], result.macro["hi"]

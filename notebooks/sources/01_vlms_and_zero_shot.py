@@ -43,12 +43,11 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, paired_difference
+from medbridge import FeatureCache, FocalSampler, create_expert, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
 from medbridge.extras.shift import shift_film
-from medbridge.features.cache import compute_features
 from medbridge.features.encode import encode_views
 from medbridge.focal import extract_views, whole_box
 from medbridge.metrics.evaluate import bootstrap_auc, evaluate
@@ -443,7 +442,7 @@ plots.view_strip(np.stack(shrunk), [f"hospital {h}" for h in HOSPITALS], 3, "syn
 # %%
 whole = FocalSampler(local=False)
 FEATURES = {
-    h: compute_features(films, list(experts.values()), [[] for _ in experts], whole, progress=False)
+    h: FeatureCache(progress=False).films(films, list(experts.values()), [[] for _ in experts], whole)
     for h, films in HOSPITALS.items()
 }
 vectors = {(name, h): f.pooled("embed", k) for k, name in enumerate(experts) for h, f in FEATURES.items()}
@@ -611,7 +610,7 @@ STRENGTH = 0.1
 def part(h, which):
     films = HOSPITALS[h]
     rows = films.table["split"].isin(which).to_numpy()
-    return compute_features(films.take(rows), list(experts.values()), [[] for _ in experts], whole, progress=False)
+    return FeatureCache(progress=False).films(films.take(rows), list(experts.values()), [[] for _ in experts], whole)
 
 
 fit_on = {h: part(h, ("train", "val")) for h in "AC"}
@@ -802,7 +801,7 @@ check("1.3", my_prompts)
 def validation_auc(prompts):
     """Zero-shot AUC of Cardiomegaly, mean logit of the tiny experts, on the validation films of hospital A."""
     films = HOSPITALS["A"].split("val")
-    features = compute_features(films, list(experts.values()), [[] for _ in experts], whole, progress=False)
+    features = FeatureCache(progress=False).films(films, list(experts.values()), [[] for _ in experts], whole)
     score = ZeroShot(list(experts.values()), ["Cardiomegaly"], prompts={"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
     truth = films.table["Cardiomegaly"].to_numpy()
     return f"{roc_auc_score(truth, score):.2f} ({int(truth.sum())} of {len(truth)} films have it)"

@@ -35,12 +35,11 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark, read_film
+from medbridge import FeatureCache, FocalSampler, create_expert, load_benchmark, read_film
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data import assign_splits, validate
 from medbridge.data.phantom.benchmark import LABELS, make_film
 from medbridge.errors import BenchmarkError
-from medbridge.features.cache import compute_features
 from medbridge.metrics.evaluate import auc, bootstrap_auc
 from medbridge.viz import plots
 
@@ -429,7 +428,7 @@ findings, _ = repeated.targets()
 print(f"{len(repeated)} films of {patient.max() + 1} patients")
 
 experts = [create_expert("tiny-vit"), create_expert("tiny-resnet")]
-cached = compute_features(repeated, experts, [[], []], FocalSampler(local=False), progress=False)
+cached = FeatureCache(progress=False).films(repeated, experts, [[], []], FocalSampler(local=False))
 features = {
     "thumbnail 16 x 16": np.stack([read_film(path, max_side=16).ravel() for path in repeated.paths()]),
     "tiny experts": np.concatenate([cached.pooled("summary", k) for k in range(len(experts))], axis=1),

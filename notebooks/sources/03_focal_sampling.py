@@ -29,11 +29,10 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from medbridge import FocalSampler, create_expert, focal, load_benchmark, paired_difference
+from medbridge import FeatureCache, FocalSampler, create_expert, focal, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.phantom.benchmark import make_film
-from medbridge.features.cache import compute_features
 from medbridge.metrics.evaluate import evaluate
 from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots, widgets
@@ -431,7 +430,7 @@ check("3.2", relative_boxes)
 
 # %% tags=["nbval-ignore-output"]
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 240)
-splits = {name: compute_features(benchmark.split(name), [expert], [[]], sampler, progress=False)
+splits = {name: FeatureCache(progress=False).films(benchmark.split(name), [expert], [[]], sampler)
           for name in ("train", "val", "test")}
 test = splits["test"].benchmark
 y, mask = test.targets()

@@ -32,13 +32,23 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, focal, load_benchmark, paired_difference
+from medbridge import (
+    FeatureCache,
+    FocalSampler,
+    MedBridge,
+    TrainConfig,
+    create_expert,
+    fit,
+    focal,
+    load_adapter,
+    load_benchmark,
+    paired_difference,
+)
 from medbridge.baselines import LinearProbe
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.explain.attention import explain
-from medbridge.features.cache import compute_features
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
 from medbridge.viz import plots
@@ -47,7 +57,7 @@ from medbridge.viz.widgets import explore_attention
 rng = seed_everything(0)
 vit = create_expert("tiny-vit")  # a vision transformer, to see tokens and blocks
 resnet = create_expert("tiny-resnet")  # a convolutional tower: the expert that is adapted below
-trained = MedBridge.load("../data/quickstart").branches[0]  # trained queries for tiny-resnet, from the repository
+trained = load_adapter("../data/quickstart").branches[0]  # trained queries for tiny-resnet, from the repository
 
 # %% [markdown]
 # ## 1. What is a frozen feature map?
@@ -615,9 +625,9 @@ print("class scores:", tuple(logits.shape), "for two films and eight findings")
 # %% alt="training curves of one expert on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 450)
 model = MedBridge([resnet], benchmark.labels, sampler=sampler)
-films = {name: compute_features(benchmark.split(name), [resnet], model.depths, sampler, name == "train", progress=False)
-         for name in ("train", "val", "test")}
-history = model.fit(benchmark, config=TrainConfig(epochs=30 if full_profile() else 14), progress=False)
+cache = FeatureCache(progress=False)
+films = {name: cache.of(model, benchmark.split(name), training=name == "train") for name in ("train", "val", "test")}
+history = fit(model, films["train"], films["val"], TrainConfig(epochs=30 if full_profile() else 14), progress=False)
 plots.training_curves(history.rows, history.best_epoch, f"one expert on {benchmark.name}")
 
 # %%

@@ -33,10 +33,10 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import nn
 
-from medbridge import FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, paired_difference
+from medbridge import FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, fit, load_benchmark, paired_difference
+from medbridge.adapter import with_expert, without_expert
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.features.batch import collate
-from medbridge.features.cache import compute_features
 from medbridge.losses import masked_bce
 from medbridge.metrics.evaluate import auc
 from medbridge.moe import Router, balance_loss
@@ -60,15 +60,28 @@ benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 450)
 sampler = FocalSampler(crop=0.5, overlap=0.0, extra=0)  # the whole film and four windows
 settings = TrainConfig(epochs=30 if full_profile() else 10)
 singles = [MedBridge([expert], benchmark.labels, sampler=sampler) for expert in experts]
+cache = FeatureCache(progress=False)
+
+
+def trained(model):
+    """Train on the training films, choose the epoch on the validation films."""
+    return fit(model, cache.of(model, benchmark.split("train"), training=True), cache.of(model, benchmark.split("val")), settings,
+               progress=False)
+
+
+def scored(model, part):
+    return predict(model, cache.of(model, part), progress=False)
+
+
 for name, single in zip(names, singles, strict=True):
-    history = single.fit(benchmark, config=settings, progress=False)
+    history = trained(single)
     print(f"{name:<18} validation mean AUC {history.best_auc:.2f}")
 
 # %%
 test = benchmark.split("test")
 y, mask = test.targets()
 patients = test.table["patient_id"]
-alone = [predict(single, test, progress=False) for single in singles]
+alone = [scored(single, test) for single in singles]
 z = np.concatenate([p.expert_logits for p in alone], axis=1)  # (n, K, C): each expert's own logits
 print(f"{test.name}: {len(test)} test films of {patients.nunique()} patients; logits {z.shape}: films, experts, findings")
 
@@ -518,11 +531,11 @@ check("5.2", expert_gradient)
 
 # %% alt="training curves of the mixture on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 mixture = MedBridge(experts, benchmark.labels, sampler=sampler)
-history = mixture.fit(benchmark, config=settings, progress=False)
+history = trained(mixture)
 plots.training_curves(history.rows, history.best_epoch, f"mixture of {' and '.join(names)} on {benchmark.name}")
 
 # %%
-found = predict(mixture, test, progress=False)
+found = scored(mixture, test)
 np.testing.assert_allclose(found.weights.sum(axis=1), 1, atol=1e-5)
 np.testing.assert_allclose(sigmoid((found.weights * found.expert_logits).sum(axis=1)), found.probabilities, atol=1e-5)
 router_numbers = sum(p.numel() for p in mixture.router.parameters())
@@ -576,7 +589,7 @@ print(f"weight of {names[0]}: differs by {between:.2f} between findings, and by 
 # %% tags=["nbval-ignore-output"]
 val = benchmark.split("val")
 val_y, _ = val.targets()
-val_z = np.concatenate([predict(single, val, progress=False).expert_logits for single in singles], axis=1)
+val_z = np.concatenate([scored(single, val).expert_logits for single in singles], axis=1)
 grid = np.linspace(0, 1, 41)
 curves = np.stack([auc(val_y, w * val_z[:, 0] + (1 - w) * val_z[:, 1]) for w in grid])  # (weights, findings)
 
@@ -611,17 +624,17 @@ be_the_router()
 # branches keep every weight, the newcomer gets about $1/K$ from the router, and its branch is untrained.
 
 # %%
-newcomer = mixture.with_expert("tiny-vit")
-few = compute_features(test.take(np.arange(16)), list(newcomer.experts), newcomer.depths, sampler, progress=False)
+newcomer = with_expert(mixture, "tiny-vit")
+few = cache.of(newcomer, test.take(np.arange(16)))
 batch = collate([few[i] for i in range(len(few))])
-two = compute_features(test.take(np.arange(16)), experts, mixture.depths, sampler, progress=False)
+two = cache.of(mixture, test.take(np.arange(16)))
 with torch.inference_mode():
     three_of_them, two_of_them = newcomer(batch), mixture(collate([two[i] for i in range(len(two))]))
 torch.testing.assert_close(three_of_them.expert_logits[:, :2], two_of_them.expert_logits)  # the old ones say what they said
 ratios = [out.weights[:, 0] / out.weights[:, 1] for out in (three_of_them, two_of_them)]
 torch.testing.assert_close(*ratios, rtol=1e-3, atol=1e-3)  # in the old proportions
 assert (three_of_them.weights[:, 2] - 1 / 3).abs().max() < 0.1
-again = newcomer.without_expert("tiny-vit")
+again = without_expert(newcomer, "tiny-vit")
 for (name, p), old in zip(again.trainable().items(), mixture.trainable().values(), strict=True):
     assert torch.equal(p, old), name
 print("added: old scores and old proportions as before; dropped again: the first mixture, bit by bit")
@@ -633,8 +646,8 @@ print("added: old scores and old proportions as before; dropped again: the first
 
 # %% tags=["nbval-ignore-output"]
 if full_profile():
-    newcomer.fit(benchmark, config=settings, progress=False)
-d, verdict = compare(predict(newcomer, test, progress=False).probabilities, found.probabilities)
+    trained(newcomer)
+d, verdict = compare(scored(newcomer, test).probabilities, found.probabilities)
 print(f"mean test AUC, three experts ({'trained' if full_profile() else 'the third untrained'}) minus two: "
       f"{d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
@@ -643,8 +656,8 @@ print(f"mean test AUC, three experts ({'trained' if full_profile() else 'the thi
 # it had read from that expert's queries.
 
 # %%
-smaller = mixture.without_expert(names[1])
-one = compute_features(test.take(np.arange(16)), experts[:1], smaller.depths, sampler, progress=False)
+smaller = without_expert(mixture, names[1])
+one = cache.of(smaller, test.take(np.arange(16)))
 with torch.inference_mode():
     left_over = smaller(collate([one[i] for i in range(len(one))]))
 torch.testing.assert_close(left_over.expert_logits[:, 0], two_of_them.expert_logits[:, 0])

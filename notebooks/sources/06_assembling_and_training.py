@@ -41,7 +41,18 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from open_clip.model import CLIP
 
-from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, fit, load_benchmark, predict_film
+from medbridge import (
+    AdapterConfig,
+    FeatureCache,
+    FocalSampler,
+    MedBridge,
+    TrainConfig,
+    fit,
+    load_adapter,
+    load_benchmark,
+    predict_film,
+    save_adapter,
+)
 from medbridge import train as train_module
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
@@ -49,7 +60,6 @@ from medbridge.data.tasks import thin_training
 from medbridge.experts import tiny_experts_folder
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate, draw_views
-from medbridge.features.cache import compute_features
 from medbridge.losses import asymmetric_loss, masked_bce
 from medbridge.metrics.evaluate import auc, evaluate
 from medbridge.predict import film_features, predict
@@ -81,7 +91,7 @@ rng = seed_everything(0)
 # for a check: in a fresh model some layers are zero on purpose, and a check on zeros passes whatever one writes.
 
 # %%
-shipped = MedBridge.load("../data/quickstart")
+shipped = load_adapter("../data/quickstart")
 assert shipped.card["synthetic"]
 
 # %% tags=["nbval-ignore-output"]
@@ -272,8 +282,8 @@ assert trained < 0.03 * frozen
 # epoch. Training then never runs an expert at all:
 
 # %% tags=["nbval-ignore-output"]
-cached = {name: compute_features(benchmark.split(name), list(model.experts), model.depths, SAMPLER, name == "train", progress=False)
-          for name in ("train", "val", "test")}
+cache = FeatureCache(progress=False)
+cached = {name: cache.of(model, benchmark.split(name), training=name == "train") for name in ("train", "val", "test")}
 kept = {name: [part[i] for i in range(len(part))] for name, part in cached.items()}  # small enough for memory
 targets = {name: part.benchmark.targets() for name, part in cached.items()}
 print({name: len(part) for name, part in cached.items()}, "films;", sum(t.nbytes for f in kept["train"] for maps in f.maps for t in maps) // 10**6,
@@ -628,7 +638,7 @@ fig
 folder = Path(tempfile.mkdtemp())
 EPOCHS = 30 if full_profile() else 15
 model = new_model()
-history = fit(model, benchmark, TrainConfig(epochs=EPOCHS), folder / "full", progress=False)
+history = fit(model, cached["train"], cached["val"], TrainConfig(epochs=EPOCHS), folder / "full", progress=False)
 plots.training_curves(history.rows, history.best_epoch, "medbridge.fit on synthetic films")
 
 # %% [markdown]
@@ -641,10 +651,11 @@ plots.training_curves(history.rows, history.best_epoch, "medbridge.fit on synthe
 
 # %%
 few, short = benchmark.subset(12), TrainConfig(epochs=3, batch_size=8)
+few = cache.of(model, few.split("train"), training=True), cache.of(model, few.split("val"))
 warnings.simplefilter("ignore", UserWarning)
 
 peaceful = new_model()
-whole = fit(peaceful, few, short, folder / "whole", progress=False)
+whole = fit(peaceful, *few, short, folder / "whole", progress=False)
 
 calls = []
 
@@ -658,12 +669,12 @@ def pull_the_plug(*args, **kwargs):
 
 with mock.patch.object(train_module, "predict", pull_the_plug):
     try:
-        fit(new_model(), few, short, folder / "cut", progress=False)
+        fit(new_model(), *few, short, folder / "cut", progress=False)
     except KeyboardInterrupt:
         print("interrupted in epoch", len(calls), "of", short.epochs)
 
 resumed = new_model()  # as a new program would: nothing of the old run but the folder
-again = fit(resumed, few, short, folder / "cut", progress=False)
+again = fit(resumed, *few, short, folder / "cut", progress=False)
 assert len(again.rows) == short.epochs
 assert [r["loss"] for r in again.rows] == [r["loss"] for r in whole.rows]
 assert all(torch.equal(p, resumed.trainable()[name]) for name, p in peaceful.trainable().items())
@@ -678,7 +689,7 @@ print("resumed = uninterrupted, bit by bit:", len(peaceful.trainable()), "tensor
 # %%
 def short_run(seed):
     model = new_model(seed)
-    fit(model, few, TrainConfig(epochs=2, batch_size=8, seed=seed), progress=False)
+    fit(model, *few, TrainConfig(epochs=2, batch_size=8, seed=seed), progress=False)
     return model
 
 
@@ -716,7 +727,8 @@ found = {}
 for name, part in budgets.items():
     small = model if name == "100 %" else new_model()
     if name != "100 %":
-        fit(small, part, TrainConfig(epochs=EPOCHS), progress=False)
+        fit(small, cache.of(small, part.split("train"), training=True), cache.of(small, part.split("val")), TrainConfig(epochs=EPOCHS),
+            progress=False)
     p = predict(small, cached["test"], progress=False).probabilities
     found[name] = evaluate(y_test, p, mask_test, test.table["patient_id"], LABELS)
 plots.auc_bars(found, title="Share of the training patients; synthetic films")
@@ -732,14 +744,14 @@ plots.auc_bars(found, title="Share of the training patients; synthetic films")
 # that names the experts, with the checksums of their weights. The experts are not stored.
 
 # %% tags=["nbval-ignore-output"]
-saved = model.save(folder / "adapter")
+saved = save_adapter(model, folder / "adapter")
 sizes = {f.name: f.stat().st_size / 1000 for f in sorted(saved.iterdir())}
 sizes |= {f"{name} (frozen, not stored)": (tiny_experts_folder() / name / "open_clip_model.safetensors").stat().st_size / 1000 for name in EXPERTS}
 sizes["CLIP ViT-B/16 would be, in float32"] = 4 * frozen / 1000
 pd.DataFrame({"kB": sizes}).round(0).astype(int)
 
 # %%
-loaded = MedBridge.load(folder / "adapter")
+loaded = load_adapter(folder / "adapter")
 assert all(torch.equal(p, model.trainable()[name]) for name, p in loaded.trainable().items())
 chosen = int(np.flatnonzero(test.targets()[0].sum(axis=1) >= 2)[0])  # the first test film with two findings or more
 film = test.read(chosen)

@@ -32,7 +32,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from medbridge import MedBridge, load_benchmark, paired_difference
+from medbridge import FeatureCache, load_adapter, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.metrics.bootstrap import bootstrap_aucs
 from medbridge.metrics.calibration import brier, ece, fit_temperature, reliability
@@ -53,10 +53,11 @@ rng = seed_everything(0)
 # neither. Where a statement has to hold for sure, we use **simulated** scores besides: there the truth is known.
 
 # %% tags=["nbval-ignore-output"]
-model = MedBridge.load("../data/quickstart")
+model = load_adapter("../data/quickstart")
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 600)
 val, test = benchmark.split("val"), benchmark.split("test")
-scored = {name: predict(model, part, progress=False) for name, part in (("val", val), ("test", test))}
+cache = FeatureCache(progress=False)
+scored = {name: predict(model, cache.of(model, part), progress=False) for name, part in (("val", val), ("test", test))}
 (y_val, mask_val), (y, mask) = val.targets(), test.targets()
 y_val, y = y_val.astype(np.float64), y.astype(np.float64)
 p_val, p = scored["val"].probabilities, scored["test"].probabilities

@@ -36,8 +36,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from sklearn.preprocessing import StandardScaler
 
-from medbridge import FocalSampler, create_expert, load_benchmark
-from medbridge.baselines import TRIES, create_baseline, list_baselines
+from medbridge import FeatureCache, FocalSampler, create_expert, load_benchmark
+from medbridge.baselines import TRIES, create_method, list_methods
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.clip_adapter import FeatureAdapter
 from medbridge.baselines.coop import LearnedContext
@@ -47,7 +47,6 @@ from medbridge.baselines.towers import Tower
 from medbridge.baselines.vpt import PromptedTower
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.errors import ExpertError
-from medbridge.features.cache import FeatureCache, compute_features
 from medbridge.metrics.evaluate import auc
 from medbridge.model import AdapterConfig
 from medbridge.studies.cells import MethodSettings
@@ -130,7 +129,8 @@ LABELS = ["Cardiomegaly", "Effusion", "Infiltration", "Pneumonia"]
 films = load_benchmark("phantom", n_films=900 if full_profile() else 200).select(LABELS)
 expert = create_expert("tiny-resnet")
 sampler = FocalSampler(crop=0.6, overlap=0.0, extra=0)
-features = {s: compute_features(films.split(s), [expert], [[]], sampler, s == "train", progress=False) for s in ("train", "val", "test")}
+cache = FeatureCache(progress=False)
+features = {s: cache.films(films.split(s), [expert], [[]], sampler, training=s == "train") for s in ("train", "val", "test")}
 
 # %%
 f = {s: film_embeddings(features[s], 0, "all") for s in features}  # (films, d), length 1: mean over the film's views
@@ -188,7 +188,7 @@ def my_probe(x, y, strength):
     return w.detach()
 
 
-probe = create_baseline("linear-probe", [expert], LABELS, views="all", tries=TRIES).fit(features["train"], features["val"])
+probe = create_method("linear probe", [expert], LABELS, views="all", tries=TRIES).fit(features["train"], features["val"])
 x = {s: features[s].pooled("summary", 0, "all") for s in ("train", "test")}
 for c in range(len(LABELS)):
     known = mask["train"][:, c].numpy()
@@ -464,19 +464,19 @@ print(f"{prompted.prompts.shape[0]} blocks x {prompted.prompts.shape[1]} prompts
 def trained_numbers(name, expert):
     """How many numbers the method would train on this expert's features; None where the expert does not suit it."""
     try:
-        baseline = create_baseline(name, [expert], LABELS, views="all", progress=False)
+        baseline = create_method(name, [expert], LABELS, views="all", progress=False)
     except ExpertError:
         return None
     if not isinstance(baseline, TrainedBaseline):
-        return 0 if name != "linear-probe" else probe.trainable_parameters if expert.name == "tiny-resnet" else None
+        return 0 if name != "linear probe" else probe.trainable_parameters if expert.name == "tiny-resnet" else None
     setting = {key: value for key, value in baseline.grid[0].items() if key != "rate"}
-    if name.startswith("tip-adapter") and expert.name != "tiny-resnet":
+    if name.startswith("Tip-Adapter") and expert.name != "tiny-resnet":
         return None  # its keys are features, and those of the other expert were not computed
     module = baseline.build(0, features["train"], **setting)
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-counts = pd.DataFrame({e.name: {name: trained_numbers(name, e) for name in list_baselines()} for e in (expert, vit)}, dtype="Int64")
+counts = pd.DataFrame({e.name: {name: trained_numbers(name, e) for name in list_methods() if name != "MedBridge"} for e in (expert, vit)}, dtype="Int64")
 print(counts.to_string(na_rep="-"))
 
 # %% [markdown]

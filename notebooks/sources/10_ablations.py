@@ -35,7 +35,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from medbridge import AdapterConfig, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark
+from medbridge import AdapterConfig, FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, predict
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import thin_training
 from medbridge.features.cache import FeatureCache
@@ -107,8 +107,10 @@ def train_once(local, queries, seed):
     """Test probabilities (n, C) of a MedBridge with or without local views."""
     sampler = replace(live.sampler, local=local)
     model = MedBridge(live.experts, benchmark.labels, replace(live.adapter, queries=queries), sampler, seed=seed)
-    fit(model, benchmark, replace(live.config, seed=seed), progress=False)
-    return model.predict_proba(test, progress=False)
+    cache = FeatureCache(progress=False)
+    fit(model, cache.of(model, benchmark.split("train"), training=True), cache.of(model, val), replace(live.config, seed=seed),
+        progress=False)
+    return predict(model, cache.of(model, test), progress=False).probabilities
 
 
 def mean_auc(p):

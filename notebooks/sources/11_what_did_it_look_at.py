@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from medbridge import MedBridge, load_benchmark, paired_difference
+from medbridge import FeatureCache, MedBridge, load_adapter, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.explain.attention import explain
 from medbridge.explain.localisation import localisation_table
@@ -58,7 +58,7 @@ COLOURS = sns.color_palette("colorblind")
 # a box, it was trained on labels alone.
 
 # %% tags=["nbval-ignore-output"]
-model = MedBridge.load("../data/quickstart")
+model = load_adapter("../data/quickstart")
 films = load_benchmark("phantom", n_films=900 if full_profile() else 360).split("test")
 
 # %%
@@ -546,7 +546,7 @@ fig
 # median of all films. *Pointed*: the maximum of the map lies in the box.
 
 # %%
-scores = predict(model, films, progress=False)
+scores = predict(model, FeatureCache(progress=False).of(model, films), progress=False)
 column = scores.probabilities[:, c]
 has = np.flatnonzero(films.table[LABEL] == 1)
 kinds = {kind: [] for kind in ("seen, pointed", "seen, not pointed", "not seen, pointed", "not seen, not pointed")}

@@ -35,13 +35,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import notebook_launcher
-from medbridge.features.passes import DrawnFilms
 
-from medbridge import MedBridge, create_expert, load_benchmark
+from medbridge import FeatureCache, MedBridge, create_expert, load_benchmark, save_adapter
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import BenchmarkRef, make_targets, one_label
+from medbridge.features.batch import passes
 from medbridge.features.budget import cost_of_run, run_cost_table
-from medbridge.features.cache import compute_features
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.predict import predict
@@ -82,6 +81,7 @@ else:
     scratch = tempfile.TemporaryDirectory()  # a fresh cache, so that its filling can be seen
     runs, cache = Path(scratch.name) / "runs", Path(scratch.name) / "features"
 experts = [create_expert(name) for name in names]
+features, quiet = FeatureCache(cache, progress=full_profile()), FeatureCache(cache, progress=False)
 
 
 def new_model(labels=benchmark.labels):
@@ -169,7 +169,7 @@ class Unreliable(type(train)):
 
 if not full_profile():
     try:
-        compute_features(Unreliable(**train.__dict__), experts, depths, sampler, True, cache, progress=False)
+        quiet.films(Unreliable(**train.__dict__), experts, depths, sampler, training=True)
     except LostError:
         print("lost; shards that are there:", len(list(cache.rglob("*.safetensors"))) > 0)
 
@@ -177,7 +177,7 @@ if not full_profile():
 # The same call goes on with the films that are missing. What is on disk afterwards is what the formula said:
 
 # %%
-films = compute_features(train, experts, depths, sampler, True, cache, progress=full_profile())
+films = features.films(train, experts, depths, sampler, training=True)
 if not full_profile():
     on_disk = sum(p.stat().st_size for p in cache.rglob("*.safetensors"))
     assert 0 <= on_disk - cost.cache < 0.01 * cost.cache
@@ -194,7 +194,7 @@ if not full_profile():
     data[len(data) // 2] ^= 1
     victim.unlink()
     victim.write_bytes(data)
-    films = compute_features(train, experts, depths, sampler, True, cache, progress=False)
+    films = quiet.films(train, experts, depths, sampler, training=True)
     assert torch.allclose(films[0].summary[0].float(), before.float(), atol=2e-3)
     print("computed again, with the same values")
 
@@ -211,9 +211,9 @@ if not full_profile():
 
 # %%
 for accumulate in (1, 3):
-    passes = list(DrawnFilms(films, 0, 0).passes(8, accumulate, 0))
-    share, steps = sum(p.known for p in passes), sum(p.last for p in passes)
-    assert np.isclose(share, steps) and sum(p.count for p in passes) == len(films)
+    parts = list(passes(list, *train.targets(), np.arange(len(train)), 8, accumulate))
+    share, steps = sum(p.known for p in parts), sum(p.last for p in parts)
+    assert np.isclose(share, steps) and sum(p.count for p in parts) == len(train)
 print("the shares of a step's parts add up to one")
 
 # %% [markdown]
@@ -249,8 +249,9 @@ check("12.2", part_weights)
 # %% alt="training curves of MedBridge on PhantomCXR (synthetic), four epochs: training loss and mean validation AUC, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 def training(folder, save_steps=500):
     model = new_model()
-    history = fit(model, benchmark, config, folder, cache, progress=full_profile(), save_steps=save_steps)
-    model.save(folder)
+    parts = features.of(model, benchmark.split("train"), training=True), features.of(model, benchmark.split("val"))
+    history = fit(model, *parts, config, folder, progress=full_profile(), save_steps=save_steps)
+    save_adapter(model, folder)
     return model, history
 
 
@@ -273,13 +274,13 @@ plots.training_curves(history.rows, history.best_epoch,
 # %%
 program = """
 import sys
-from medbridge import MedBridge, create_expert, load_benchmark
-from medbridge.focal import FocalSampler
-from medbridge.train import TrainConfig, fit
+from medbridge import FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, fit, load_benchmark
 films = load_benchmark("phantom-A", n_films=90)
 model = MedBridge([create_expert(n) for n in ("tiny-resnet", "tiny-resnet-scenes")], films.labels,
                   sampler=FocalSampler(crop=0.6, overlap=0.0, extra=2))
-fit(model, films, TrainConfig(epochs=4, batch_size=8), sys.argv[1], sys.argv[2], progress=False, save_steps=1)
+cache = FeatureCache(sys.argv[2], progress=False)
+parts = cache.of(model, films.split("train"), training=True), cache.of(model, films.split("val"))
+fit(model, *parts, TrainConfig(epochs=4, batch_size=8), sys.argv[1], progress=False, save_steps=1)
 """
 if not full_profile():
     checkpoint = runs / "killed" / "checkpoint.pt"
@@ -291,8 +292,8 @@ if not full_profile():
     process.wait()
     steps = torch.load(checkpoint, weights_only=True)["step"]
     resumed, again = training(checkpoint.parent, save_steps=1)
-    told = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
-    assert [{k: v for k, v in row.items() if k != "seconds"} for row in again.rows] == told
+    undisturbed = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in again.rows] == undisturbed
     assert all(torch.equal(p, resumed.trainable()[k]) for k, p in model.trainable().items())
     print("killed within the run:", 0 < steps <= 4 * -(-len(train) // 8))
     print("the resumed run equals the undisturbed one, bit by bit")
@@ -344,7 +345,7 @@ check("12.3", (save, load))
 
 # %% tags=["nbval-ignore-output"]
 def score(model, target):
-    p = predict(model, target.test, cache=cache, progress=False).select(target.columns).probabilities
+    p = predict(model, quiet.of(model, target.test), progress=False).select(target.columns).probabilities
     y, mask = target.test.targets()
     return evaluate(y, p, mask, target.test.table["patient_id"], target.test.labels).macro
 
@@ -352,7 +353,8 @@ def score(model, target):
 finding = "Cardiomegaly" if "Cardiomegaly" in benchmark.labels else benchmark.labels[0]
 binary = one_label(benchmark, finding)
 narrow = new_model(binary.labels)
-fit(narrow, binary, config, runs / "binary", cache, progress=full_profile())
+parts = features.of(narrow, binary.split("train"), training=True), features.of(narrow, binary.split("val"))
+fit(narrow, *parts, config, runs / "binary", progress=full_profile())
 rows = [("in-domain, multi-label", model, benchmark, benchmark)]
 rows += [(f"cross-domain: {other.name}", model, benchmark, other) for other in elsewhere]
 rows += [(f"in-domain, binary: {finding}", narrow, binary, binary)]

@@ -32,7 +32,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from medbridge import FocalSampler, MedBridge, create_expert, load_benchmark, paired_difference
+from medbridge import FeatureCache, FocalSampler, MedBridge, create_expert, fit, load_adapter, load_benchmark, paired_difference
 from medbridge.baselines import LinearProbe
 from medbridge.baselines.mvfa import MVFA
 from medbridge.course import check, full_profile, seed_everything
@@ -51,7 +51,6 @@ from medbridge.extras.retrieve import (
     summary_vectors,
     with_memory,
 )
-from medbridge.features.cache import compute_features
 from medbridge.losses import label_overlap, triplet_loss
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.evaluate import evaluate
@@ -106,7 +105,7 @@ y, mask = test.targets()
 patients = test.table["patient_id"]
 print(f"{films.name}: " + ", ".join(f"{len(part)} films in {name}" for name, part in parts.items()))
 
-WHOLE = FocalSampler(local=False)
+WHOLE, CACHE = FocalSampler(local=False), FeatureCache(progress=False)
 BUDGET = TrainConfig(epochs=30 if full_profile() else 8, batch_size=8, lr=3e-3, ema=0.9, patience=40)
 
 
@@ -118,9 +117,8 @@ def small_model(experts, **options):
 def trained(experts, config=BUDGET, **options):
     """A small model, trained; and its cached films by split."""
     model = small_model(experts, **options)
-    model.fit(films, config=config, progress=False)
-    cached = {name: compute_features(part, list(model.experts), model.depths, WHOLE, name == "train", progress=False)
-              for name, part in parts.items()}
+    cached = {name: CACHE.of(model, part, training=name == "train") for name, part in parts.items()}
+    fit(model, cached["train"], cached["val"], config, progress=False)
     return model, cached
 
 
@@ -426,9 +424,8 @@ check("13.2", nearest)
 # Now with the finished adapter that is shipped with the course, which sees all windows:
 
 # %% tags=["nbval-ignore-output"]
-model = MedBridge.load("../data/quickstart")
-seen = {name: compute_features(part, list(model.experts), model.depths, model.sampler, False, progress=False)
-        for name, part in parts.items()}
+model = load_adapter("../data/quickstart")
+seen = {name: CACHE.of(model, part) for name, part in parts.items()}
 found = {name: predict(model, cached, progress=False) for name, cached in seen.items()}
 print(f"shipped adapter, {len(test)} synthetic test films: AUC {said(found['test'].probabilities)}")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medbridge.baselines import create_baseline
+from medbridge.baselines import create_method
 from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.clip_adapter import FeatureAdapter
 from medbridge.baselines.cocoop import ConditionalContext
@@ -20,13 +20,13 @@ from medbridge.metrics.evaluate import auc
 from medbridge.train import TrainConfig
 
 
-@pytest.mark.parametrize("name", ["k-nn", "coop", "cocoop", "clip-adapter", "tip-adapter", "tip-adapter-f"])
+@pytest.mark.parametrize("name", ["k-NN", "CoOp", "CoCoOp", "CLIP-Adapter", "Tip-Adapter", "Tip-Adapter-F"])
 def test_it_learns_the_squares(name, films, tiny, squares):
     y, mask = films["test"].benchmark.targets()
     config = TrainConfig(epochs=15, batch_size=8)
-    baseline = create_baseline(name, [tiny], squares.labels, config=config, tries=2, progress=False)
+    baseline = create_method(name, [tiny], squares.labels, config=config, tries=2, progress=False)
     assert auc(y, baseline.fit(films["train"], films["val"]).predict_proba(films["test"]), mask).mean() > 0.75
-    nothing = create_baseline("zero-shot", [tiny], squares.labels).predict_proba(films["test"])
+    nothing = create_method("zero-shot", [tiny], squares.labels).predict_proba(films["test"])
     assert auc(y, nothing, mask).mean() < 0.75, "the problem is solved without learning: the test above shows nothing"
 
 
@@ -69,8 +69,8 @@ def test_tip_adapter_by_hand():
 
 
 def test_tip_adapter_f_starts_as_tip_adapter_and_trains_the_keys_alone(films, tiny, squares):
-    fixed = create_baseline("tip-adapter", [tiny], squares.labels, tries=1).fit(films["train"], films["val"])
-    free = create_baseline("tip-adapter-f", [tiny], squares.labels, tries=1, progress=False,
+    fixed = create_method("Tip-Adapter", [tiny], squares.labels, tries=1).fit(films["train"], films["val"])
+    free = create_method("Tip-Adapter-F", [tiny], squares.labels, tries=1, progress=False,
                            config=TrainConfig(epochs=1)).fit(films["train"], films["val"])
     assert fixed.trainable_parameters == 0 and free.trainable_parameters == 32 * tiny.text_dim
     start = free.build(0, films["train"], alpha=100.0, beta=5.5)
@@ -138,5 +138,5 @@ def test_the_temperature_is_the_experts_own(vit, tiny):
 def test_an_untrained_clip_adapter_without_its_share_is_zero_shot(films, tiny, squares):
     adapter = FeatureAdapter(*prompt_sides(tiny, squares.labels, None), 100.0, alpha=0.0)
     embed = torch.from_numpy(films["test"].pooled("embed", 0))
-    p = create_baseline("zero-shot", [tiny], squares.labels).predict_proba(films["test"])
+    p = create_method("zero-shot", [tiny], squares.labels).predict_proba(films["test"])
     np.testing.assert_allclose(adapter(F.normalize(embed, dim=1)).sigmoid().detach().numpy(), p, rtol=0.02, atol=1e-4)

@@ -12,7 +12,7 @@ from medbridge.baselines import create_method, list_methods
 from medbridge.baselines.base import film_embeddings
 from medbridge.baselines.inputs import EmbeddingInputs, ViewInputs, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.method import Method
 from medbridge.metrics.evaluate import auc
@@ -24,17 +24,17 @@ SHORT = {"config": TrainConfig(epochs=1), "tries": 1, "progress": False}
 
 @pytest.fixture(scope="module")
 def films(squares, experts, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    return {s: compute_features(squares.split(s), experts, [[], []], FocalSampler(0.6, 0.0, 1), s == "train", cache,
-                                progress=False) for s in ("train", "val", "test")}
+    cache = FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
+    return {s: cache.films(squares.split(s), experts, [[], []], FocalSampler(0.6, 0.0, 1), s == "train")
+            for s in ("train", "val", "test")}
 
 
 @pytest.fixture(scope="module")
 def few(squares, experts, tmp_path_factory):
     """Eight films a split: enough to go through every line of a method."""
-    cache = tmp_path_factory.mktemp("few")
+    cache = FeatureCache(tmp_path_factory.mktemp("few"), progress=False)
     parts = {s: squares.split(s).take(range(8)) for s in ("train", "val", "test")}
-    return {s: compute_features(part, experts, [[], []], FocalSampler(0.9, 0.0, 0), s == "train", cache, progress=False)
+    return {s: cache.films(part, experts, [[], []], FocalSampler(0.9, 0.0, 0), s == "train")
             for s, part in parts.items()}
 
 

@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from medbridge.baselines import create_baseline
+from medbridge.baselines import create_method
 from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.densenet import DenseScores
 from medbridge.baselines.lora import LinearAttention, add_lora
@@ -49,17 +49,17 @@ def trained(module):
 
 
 @pytest.mark.parametrize("name, epochs, tries", [
-    ("vpt", 6, 1), ("maple", 6, 1), ("lora", 6, 1), ("mvfa", 6, 1), ("fine-tune", 6, 2)])
+    ("VPT", 6, 1), ("MaPLe", 6, 1), ("LoRA", 6, 1), ("MVFA-style adapters", 6, 1), ("fine-tuning", 6, 2)])
 def test_it_learns_the_squares(name, epochs, tries, films, tiny, squares):
     y, mask = films["test"].benchmark.targets()
     config = TrainConfig(epochs=epochs, batch_size=8)
-    baseline = create_baseline(name, [tiny], squares.labels, config=config, tries=tries, progress=False)
+    baseline = create_method(name, [tiny], squares.labels, config=config, tries=tries, progress=False)
     assert auc(y, baseline.fit(films["train"], films["val"]).predict_proba(films["test"]), mask).mean() > 0.75
 
 
 def test_densenet_learns_the_squares(films, tiny, squares):
     y, mask = films["test"].benchmark.targets()
-    baseline = create_baseline("densenet121", [tiny], squares.labels, config=TrainConfig(epochs=4, batch_size=8), tries=1,
+    baseline = create_method("DenseNet-121", [tiny], squares.labels, config=TrainConfig(epochs=4, batch_size=8), tries=1,
                                progress=False, size=32)
     assert auc(y, baseline.fit(films["train"], films["val"]).predict_proba(films["test"]), mask).mean() > 0.75
 
@@ -205,7 +205,7 @@ def test_lora_trains_its_updates_and_the_head_alone(which, request):
     """A low-rank update of a weight (out, ...) has r (out + product of the rest) numbers; the expert itself stays untouched."""
     expert = request.getfixturevalue(which)
     state = {name: value.clone() for name, value in expert.vision_state().items()}
-    baseline = create_baseline("lora", [expert], ["bright", "wide"], rank=3)
+    baseline = create_method("LoRA", [expert], ["bright", "wide"], rank=3)
     module = baseline.build(0, None)
     names = {name for name, p in module.named_parameters() if p.requires_grad}
     assert names and all("lora_" in name or name in ("head.weight", "head.bias") for name in names)
@@ -308,7 +308,7 @@ def test_the_head_starts_as_zero_shot(vit, dino):
 @pytest.mark.parametrize("which", ["vit", "resnet", "dino"])
 def test_fine_tuning_trains_the_last_block_what_follows_and_the_head(which, request):
     expert = request.getfixturevalue(which)
-    module = create_baseline("fine-tune", [expert], ["bright", "wide"]).build(0, None)
+    module = create_method("fine-tuning", [expert], ["bright", "wide"]).build(0, None)
     names = {n.removeprefix("tower.net.") for n, p in module.named_parameters() if p.requires_grad}
     last, after = {"vit": ("transformer.resblocks.2.", ("ln_post.", "proj")), "resnet": ("layer4.", ("attnpool.",)),
                    "dino": ("blocks.1.", ("norm.",))}[which]
@@ -335,7 +335,7 @@ def test_a_vision_only_expert_is_tuned_from_its_summary(dino):
     with torch.no_grad():
         torch.testing.assert_close(Tower(dino)(views), dino.encode_maps(dino.preprocess(views), [2]).summary)
     assert is_plain_vit(dino)
-    module = create_baseline("vpt", [dino], ["bright"], count=3).build(0, None)
+    module = create_method("VPT", [dino], ["bright"], count=3).build(0, None)
     assert trained(module) == 2 * 3 * 32 + 64 + 1
 
 
@@ -367,16 +367,16 @@ def test_a_tower_of_another_kind_is_refused(squares):
 
     expert = Other("other", [0.0] * 3, [1.0] * 3)
     with pytest.raises(ExpertError, match="VPT needs an open_clip or timm tower; other is none"):
-        create_baseline("vpt", [expert], squares.labels)
+        create_method("VPT", [expert], squares.labels)
     with pytest.raises(ExpertError, match="shows no blocks"):
         Tower(expert)
 
 
-@pytest.mark.parametrize("name", ["vpt", "maple", "lora", "mvfa", "fine-tune"])
+@pytest.mark.parametrize("name", ["VPT", "MaPLe", "LoRA", "MVFA-style adapters", "fine-tuning"])
 def test_a_tower_trains_in_the_experts_bfloat16(name, films, tiny, squares, monkeypatch):
     """Nearly the float32 logits, other numbers, and gradients in float32."""
     config = TrainConfig(epochs=1, batch_size=8)
-    baseline = create_baseline(name, [tiny], squares.labels, config=config, tries=1, progress=False)
+    baseline = create_method(name, [tiny], squares.labels, config=config, tries=1, progress=False)
     inputs, said = baseline.inputs(films["train"], 0), {}
     for precision in ("float32", "bfloat16"):
         monkeypatch.setattr(tiny, "precision", precision)

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medbridge.baselines import LinearProbe, ZeroShot, create_method
 from medbridge.errors import ExpertError
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import auc
 from medbridge.prompts import ClassPrompts, encode_prompts
@@ -14,9 +14,9 @@ from medbridge.prompts import ClassPrompts, encode_prompts
 
 @pytest.fixture(scope="module")
 def films(squares, experts, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
+    cache = FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
     focal = FocalSampler(0.6, 0.0, 1)
-    return {s: compute_features(squares.split(s), experts, [[], []], focal, s == "train", cache, progress=False)
+    return {s: cache.films(squares.split(s), experts, [[], []], focal, s == "train")
             for s in ("train", "val", "test")}
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from medbridge import cli, load_benchmark
+from medbridge.adapter import load_adapter
 from medbridge.cli.options import parse_options
 from medbridge.data.tasks import BenchmarkRef, make_target, make_targets, one_label, same_films, thin_training
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig, MedBridge
+from medbridge.model import AdapterConfig
 from medbridge.studies.adapt import adapt
 from medbridge.studies.cells import MethodSettings
 from medbridge.train import TrainConfig
@@ -175,7 +176,7 @@ def test_adapt_trains_on_one_and_prints_every_target(named, two_sites, tmp_path,
     assert "2 of the source's 2 labels are shared (source = target): Effusion = Pleural Effusion, Mass = Lung Mass" in printed
     assert printed.count("paired on the same films") == 2
     assert json.loads((out / "metrics.json").read_text())["films"] == {"train": 2, "val": 12, "test": 16}
-    assert MedBridge.load(out).labels == ("Effusion", "Mass")
+    assert load_adapter(out).labels == ("Effusion", "Mass")
     assert "south" in (out / "report.html").read_text()
 
 

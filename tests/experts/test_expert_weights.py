@@ -21,7 +21,7 @@ from medbridge.errors import ExpertError
 from medbridge.experts import ALIASES, OpenClipExpert, create_expert, tiny_experts_folder
 from medbridge.experts.clip import _resized, load_unimed
 from medbridge.experts.timm_vision import _load
-from medbridge.features.cache import compute_features, expert_folder
+from medbridge.features.cache import FeatureCache, expert_folder
 from medbridge.focal import FocalSampler, extract_views
 
 TINY = "test_vit.r160_in1k"  # timm's own test model, 64 wide, 160 px
@@ -366,7 +366,7 @@ def test_experts_of_one_size_and_other_interpolations_get_their_own_views(square
     bilinear = expert_folder(two)
     monkeypatch.setattr(two, "interpolation", "bicubic")
     sampler = FocalSampler(0.6, 0.0, 0, local=False)
-    found = compute_features(films, [one, two], [[6], [5]], sampler, folder=tmp_path, progress=False)[0]
+    found = FeatureCache(tmp_path, progress=False).films(films, [one, two], [[6], [5]], sampler)[0]
     film = films.read(0)
     for k, (expert, depth) in enumerate(((one, 6), (two, 5))):
         views = extract_views(film, sampler.inference_boxes(*film.shape), *expert.view_kind)

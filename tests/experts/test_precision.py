@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from medbridge import MedBridge, cli, create_expert
+from medbridge import cli, create_expert
+from medbridge.adapter import load_adapter
 from medbridge.errors import AdapterError, ExpertError
 from medbridge.experts import tiny_experts_folder
 from medbridge.studies.cells import data_fingerprint
@@ -42,7 +43,7 @@ def test_an_adapter_is_used_as_it_was_trained(half, folder, capsys):
     capsys.readouterr()
     metrics = json.loads((half / "metrics.json").read_text())
     assert metrics["precision"] == ["bfloat16"]
-    model = MedBridge.load(half)
+    model = load_adapter(half)
     assert model.experts[0].precision == "bfloat16"
     evaluate = ["evaluate", "--adapter", half, "--benchmark", "folder", "--root", folder, "--cache", half / "cache", "--json"]
     assert _run(*evaluate) == 0
@@ -70,11 +71,11 @@ def test_predict_uses_it_and_may_be_told_another(half, folder, capsys):
 
 def test_an_expert_that_computes_otherwise_is_refused(half):
     with pytest.raises(AdapterError, match="'tiny-vit' computes in float32, and bfloat16 is asked for"):
-        MedBridge.load(half, [create_expert("tiny-vit")])
-    assert MedBridge.load(half, [create_expert("tiny-vit")], precision="float32").experts[0].precision == "float32"
-    assert MedBridge.load(half, ["tiny-vit"]).experts[0].precision == "bfloat16"
+        load_adapter(half, [create_expert("tiny-vit")])
+    assert load_adapter(half, [create_expert("tiny-vit")], precision="float32").experts[0].precision == "float32"
+    assert load_adapter(half, ["tiny-vit"]).experts[0].precision == "bfloat16"
     with pytest.raises(ExpertError, match="precision='int8' is unknown"):
-        MedBridge.load(half, precision="int8")
+        load_adapter(half, precision="int8")
 
 
 def test_adapters_from_before_and_from_nowhere(half, tmp_path):
@@ -83,12 +84,12 @@ def test_adapters_from_before_and_from_nowhere(half, tmp_path):
     saved = json.loads((tmp_path / "adapter.json").read_text())
     del saved["experts"][0]["precision"]  # as adapters were written before
     (tmp_path / "adapter.json").write_text(json.dumps(saved))
-    assert MedBridge.load(tmp_path).experts[0].precision == "float32"
+    assert load_adapter(tmp_path).experts[0].precision == "float32"
     for odd in ("int8", 16, None, ["bfloat16"]):
         saved["experts"][0]["precision"] = odd
         (tmp_path / "adapter.json").write_text(json.dumps(saved))
         with pytest.raises(AdapterError, match=r"experts\[0\]\.precision"):
-            MedBridge.load(tmp_path)
+            load_adapter(tmp_path)
 
 
 def test_runs_of_another_precision_are_other_runs(folder, squares, tmp_path, capsys):

@@ -8,14 +8,14 @@ from PIL import Image
 from medbridge.errors import ImageError
 from medbridge.features import fill
 from medbridge.features.batch import collate, draw_views
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 
 DEPTHS = [[2, 3], [4, 5]]
 
 
 def _compute(squares, experts, folder, training=False, depths=DEPTHS, **sampler):
-    return compute_features(squares, experts, depths, FocalSampler(**sampler), training, folder, progress=False)
+    return FeatureCache(folder, progress=False).films(squares, experts, depths, FocalSampler(**sampler), training)
 
 
 @pytest.fixture

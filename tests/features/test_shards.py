@@ -17,7 +17,7 @@ from medbridge import cli
 from medbridge.cli.cache import clean
 from medbridge.errors import CacheError
 from medbridge.features import shards
-from medbridge.features.cache import cache_limit, compute_features
+from medbridge.features.cache import FeatureCache, cache_limit
 from medbridge.features.encode import view_bytes
 from medbridge.features.shards import FeatureStore, ShardWriter, is_sound
 from medbridge.focal import FocalSampler
@@ -33,7 +33,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
 from medbridge.data import Benchmark
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.features import shards
 torch.set_num_threads(1)
@@ -43,7 +43,7 @@ names = sorted(p.name for p in Path({root!r}).glob("*.png"))
 table = pd.DataFrame([dict(image=n, patient_id=n, split="train", bright=0.0, wide=1.0) for n in names])
 films = Benchmark("squares (synthetic)", {root!r}, ("bright", "wide"), table, synthetic=True)
 print("go", flush=True)
-compute_features(films, [_small_expert("small-vit", 3)], [[2, 3]], FocalSampler(), False, {folder!r}, progress=False)
+FeatureCache({folder!r}, progress=False).films(films, [_small_expert("small-vit", 3)], [[2, 3]], FocalSampler())
 print("done", flush=True)
 """
 
@@ -60,7 +60,7 @@ def experts(vit, resnet):
 
 
 def _compute(part, experts, folder, **options):
-    return compute_features(part, experts, DEPTHS, FocalSampler(), False, folder, progress=False, **options)
+    return FeatureCache(folder, progress=False, **options).films(part, experts, DEPTHS, FocalSampler())
 
 
 def _fill(root, folder):
@@ -141,8 +141,8 @@ def test_a_fill_that_is_killed_goes_on_and_serves_nothing_torn(squares, vit, tmp
     assert all(is_sound(p) for p in folder.rglob("*.safetensors"))
     (folder / "films.jsonl").write_text((folder / "films.jsonl").read_text()[:-7])  # and a torn line of the memory
     options = (FocalSampler(), False)
-    resumed = compute_features(squares, [vit], [[2, 3]], *options, folder, progress=False)
-    fresh = compute_features(squares, [vit], [[2, 3]], *options, tmp_path / "fresh", progress=False)
+    resumed = FeatureCache(folder, progress=False).films(squares, [vit], [[2, 3]], *options)
+    fresh = FeatureCache(tmp_path / "fresh", progress=False).films(squares, [vit], [[2, 3]], *options)
     assert {p.name for p in resumed.files[0]} >= set(kept)
     for i in range(len(squares)):
         for a, b in zip(resumed[i].maps[0], fresh[i].maps[0], strict=True):
@@ -154,9 +154,9 @@ def test_two_processes_may_fill_one_folder(squares, vit, tmp_path):
     for process in processes:
         out, error = process.communicate(timeout=600)
         assert process.returncode == 0 and out == "go\ndone\n", error
-    both = compute_features(squares, [vit], [[2, 3]], FocalSampler(), False, tmp_path / "cache", progress=False)
+    both = FeatureCache(tmp_path / "cache", progress=False).films(squares, [vit], [[2, 3]], FocalSampler())
     assert all(is_sound(p) for p in (tmp_path / "cache").rglob("*.safetensors")) and not list(tmp_path.rglob("*.part"))
-    alone = compute_features(squares, [vit], [[2, 3]], FocalSampler(), False, tmp_path / "alone", progress=False)
+    alone = FeatureCache(tmp_path / "alone", progress=False).films(squares, [vit], [[2, 3]], FocalSampler())
     for i in (0, 31, 59):
         torch.testing.assert_close(both[i].maps[0][1].float(), alone[i].maps[0][1].float(), rtol=2e-3, atol=2e-3)
 

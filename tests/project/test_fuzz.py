@@ -19,12 +19,12 @@ import pydicom
 import pytest
 from PIL import Image
 
+from medbridge.adapter import load_adapter
 from medbridge.data import dicom, files, load_benchmark, pixels
 from medbridge.data.dicom import open_dicom
 from medbridge.data.images import probe_film, read_film
 from medbridge.errors import AdapterError, BenchmarkError, ExpertError, ImageError
 from medbridge.experts.weights import load_state
-from medbridge.model import MedBridge
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -167,7 +167,7 @@ def test_an_adapter_runs_no_code(tmp_path):
     folder = _adapter(tmp_path)
     (folder / "adapter.safetensors").write_bytes(pickle.dumps(_Trap(trap)))
     with pytest.raises(AdapterError, match="damaged"):
-        MedBridge.load(folder)
+        load_adapter(folder)
     archive = tmp_path / "weights.pt"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", pickle.dumps(_Trap(trap)))
@@ -198,11 +198,11 @@ def test_a_strangers_settings_are_checked_before_they_are_used(tmp_path, part, v
     saved = json.loads((folder / "adapter.json").read_text())
     folder = _adapter(tmp_path, **{part: {**saved[part], **value} if part in ("config", "sampler") else value})
     with pytest.raises(AdapterError, match=message):
-        MedBridge.load(folder)
+        load_adapter(folder)
 
 
 def test_json_of_endless_depth_is_refused(tmp_path):
     folder = _adapter(tmp_path)
     (folder / "adapter.json").write_text("[" * 100_000)
     with pytest.raises(AdapterError, match="not readable as JSON"):
-        MedBridge.load(folder)
+        load_adapter(folder)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from medbridge.explain.attention import explain
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.model import MedBridge
 from medbridge.viz import drawing, widgets
@@ -127,7 +127,7 @@ def test_shift(model, few, sketch):
 
 
 def test_prompts(tiny, squares, tmp_path, sketch):
-    films = compute_features(squares.split("val"), [tiny], [[]], FocalSampler(local=False), False, tmp_path, progress=False)
+    films = FeatureCache(tmp_path, progress=False).films(squares.split("val"), [tiny], [[]], FocalSampler(local=False))
     widget = widgets.explore_prompts([tiny], films)
     controls = {c.description: c for c in widget.children[0].children}
     assert isinstance(controls["prompt"], w.Text) and controls["prompt"].value == "a chest x-ray showing bright"

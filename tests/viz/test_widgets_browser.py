@@ -25,12 +25,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medbridge import FocalSampler, MedBridge, load_benchmark
-from medbridge.features.cache import compute_features
+from medbridge import FeatureCache, FocalSampler, load_adapter, load_benchmark
 from medbridge.viz import widgets
-model = MedBridge.load({str(ROOT / "data" / "quickstart")!r})
+model = load_adapter({str(ROOT / "data" / "quickstart")!r})
 films = load_benchmark("phantom", n_films=3, workers=1)
-embedded = compute_features(films, list(model.experts), [[], []], FocalSampler(local=False), progress=False, workers=0)
+embedded = FeatureCache(progress=False, workers=0).films(films, list(model.experts), [[], []], FocalSampler(local=False))
 y = np.random.default_rng(0).integers(2, size=(60, 2)).astype(float)
 p = np.random.default_rng(1).random((60, 2))
 numbers = {{f"{{split}}_{{name}}": 0.01 for split in ("val", "test") for name in ("diff", "lo", "hi", "holm")}}

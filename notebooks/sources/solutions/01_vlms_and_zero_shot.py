@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from medbridge import FocalSampler, create_expert, load_benchmark
 from medbridge.baselines import ZeroShot
 from medbridge.course import check, seed_everything
-from medbridge.features.cache import compute_features
+from medbridge.features.cache import FeatureCache
 from medbridge.prompts import ClassPrompts, class_prompts
 
 sys.path.insert(0, "../../scripts")
@@ -119,7 +119,7 @@ print("words that no caption held:", len(strange))
 
 # %% tags=["nbval-ignore-output"]
 films = load_benchmark("phantom-A", n_films=240).split("val")
-features = compute_features(films, experts, [[], []], FocalSampler(local=False), progress=False)
+features = FeatureCache(progress=False).films(films, experts, [[], []], FocalSampler(local=False))
 truth = films.table["Cardiomegaly"].to_numpy()
 for name, prompts in (("default prompts", class_prompts("Cardiomegaly")), ("our prompts", my_prompts)):
     score = ZeroShot(experts, ["Cardiomegaly"], prompts={"Cardiomegaly": prompts}).predict_proba(features)[:, 0]
