@@ -38,7 +38,6 @@ from sklearn.metrics import roc_auc_score
 from medbridge import AdapterConfig, FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, predict
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import thin_training
-from medbridge.features.cache import FeatureCache
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.studies.ablation import FACTORS, plan, run_ablation
