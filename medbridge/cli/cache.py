@@ -33,11 +33,8 @@ def clean(
 ) -> list[Path]:
     """Delete shards by expert and age in days, or all; and unfinished files that nobody has written to for an hour.
 
-    Returns:
-        The files that went, or with ``dry_run`` would go.
-
-    Raises:
-        CacheError: an expert of which nothing is there, or ``everything`` together with a choice.
+    Returns the files that went, or with ``dry_run`` would go. CacheError for an expert of which nothing is there, or for
+    ``everything`` together with a choice.
     """
     chosen = experts is not None or older_than is not None
     if everything and chosen:
@@ -50,13 +47,13 @@ def clean(
     now, gone = time.time(), []
     for folder, owner in owners.items():
         if everything or (chosen and (experts is None or owner in names)):
-            gone += [p for p in _shards(folder) if older_than is None or now - p.stat().st_mtime > older_than * DAY]
-        gone += [p for p in _unfinished(folder) if now - p.stat().st_mtime > 3600]
+            gone += [p for p in FeatureStore(folder).shards() if older_than is None or now - p.stat().st_mtime > older_than * DAY]
+        gone += [p for p in sorted(folder.glob("*.part")) if now - p.stat().st_mtime > 3600]
     if not dry_run:
         for path in gone:
             path.unlink(missing_ok=True)
         for folder in owners if everything or chosen else ():
-            if not _shards(folder) and not _unfinished(folder):
+            if not FeatureStore(folder).shards() and not any(folder.glob("*.part")):
                 shutil.rmtree(folder)
     return gone
 
@@ -65,11 +62,11 @@ def _info(args: argparse.Namespace) -> int:
     root, limit, damaged = features_folder(args.cache), cache_limit(), []
     print(f"{root}: {_gigabytes(root):.3f} GB" + ("" if limit is None else f" of at most {limit / 1e9:.3f} GB"))
     for folder in _folders(root):
-        shards, unfinished = _shards(folder), _unfinished(folder)
+        shards, unfinished = FeatureStore(folder).shards(), len(list(folder.glob("*.part")))
         days = (time.time() - max(p.stat().st_mtime for p in shards or [folder])) / DAY
         notes = [f"{len(shards)} shards", f"{_gigabytes(folder):.3f} GB", f"last written {days:.1f} days ago"]
         if unfinished:
-            notes.append(f"{len(unfinished)} unfinished files")
+            notes.append(f"{unfinished} unfinished files")
         if args.verify:
             bad = [p.name for p in shards if not is_sound(p)]
             notes.append(f"damaged: {', '.join(bad)}" if bad else "all sound")
@@ -92,14 +89,6 @@ def _clean(args: argparse.Namespace) -> None:
 
 def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.glob("*") if p.is_dir())
-
-
-def _shards(folder: Path) -> list[Path]:
-    return FeatureStore(folder).shards()
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.part"))
 
 
 def _gigabytes(folder: Path) -> float:

@@ -20,7 +20,6 @@ from medbridge.model import MedBridge
 from medbridge.support.settings import read_text
 
 NOTICE = "For research and education, not for clinical use."
-_REPEATED = {"action": "append", "metavar": "NAME"}
 _SHARED: dict[str, dict[str, Any]] = {
     "train": {"metavar": "NAME[=ROOT]", "help": "train on it; without --test, its own test split is scored"},
     "benchmark": {"metavar": "NAME", "help": f"one of {', '.join(list_benchmarks())}"},
@@ -33,7 +32,7 @@ _SHARED: dict[str, dict[str, Any]] = {
                        "that are named"},
     "cache": {"help": "folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)"},
     "workers": {"type": int, "help": "threads that decode films ahead"},
-    "expert": {**_REPEATED, "required": True, "help": "repeat for a mixture; see `medbridge experts`"},
+    "expert": {"action": "append", "metavar": "NAME", "required": True, "help": "repeat for a mixture; see `medbridge experts`"},
     "weights": {"action": "append", "default": [], "metavar": "NAME=FILE",
                 "help": "file (or folder) of an expert's weights; repeat for more than one"},
     "precision": {"choices": PRECISIONS, "default": "float32",
@@ -82,8 +81,7 @@ def seeds_of(args: argparse.Namespace) -> range:
 def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:
     """The options that are meant for this benchmark: 'n_films=90' -> 90; what is no Python literal is text.
 
-    Raises:
-        BenchmarkError: an entry that is not ``[BENCHMARK:]NAME=VALUE``.
+    BenchmarkError for an entry that is not ``[BENCHMARK:]NAME=VALUE``.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
@@ -122,8 +120,7 @@ def build_experts(
 ) -> list[Expert]:
     """Experts by name, some of them with weights from ``NAME=FILE``; ``precision``: of all, or one each.
 
-    Raises:
-        ExpertError: an entry without ``=``, or of an expert that is not asked for.
+    ExpertError for an entry without ``=``, or of an expert that is not asked for.
     """
     files = {}
     for entry in weights:
