@@ -48,6 +48,7 @@ def adapt_and_report(benchmark: Benchmark, settings: MethodSettings, out: Path, 
 
     result = adapt(benchmark, settings, out, *options)
     if is_main():
+        print("drawing report.html ...", file=sys.stderr)
         write_report(result, out / "report.html")
         print(f"\n{comparison_table(result)}\n")
         print(f"adapter, metrics.json and report.html are in {out}/ . {NOTICE}")
