@@ -189,46 +189,6 @@ class MedBridge(nn.Module):
         for branch in self.branches:
             branch.scores.bias.data.copy_(torch.logit(p))
 
-    # -- old names, each of which goes when no caller is left --------------------------------------------------
-
-    def fit(self, benchmark: Any, **options: Any) -> Any:
-        from medbridge.train import fit
-
-        return fit(self, benchmark, **options)
-
-    def predict_proba(self, benchmark: Any, **options: Any) -> np.ndarray:
-        from medbridge.predict import predict
-
-        return predict(self, benchmark, **options).probabilities
-
-    def evaluate(self, benchmark: Any, split: str = "test", **options: Any) -> Any:
-        from medbridge.metrics.evaluate import evaluate
-
-        part = benchmark.split(split)
-        y, mask = part.targets()
-        return evaluate(y, self.predict_proba(part, **options), mask, part.table["patient_id"], part.labels)
-
-    def with_expert(self, expert: Expert | str, seed: int = 0) -> MedBridge:
-        from medbridge.adapter import with_expert
-
-        return with_expert(self, expert, seed)
-
-    def without_expert(self, name: str) -> MedBridge:
-        from medbridge.adapter import without_expert
-
-        return without_expert(self, name)
-
-    def save(self, folder: Any) -> Any:
-        from medbridge.adapter import save_adapter
-
-        return save_adapter(self, folder)
-
-    @classmethod
-    def load(cls, folder: Any, experts: Any = None, precision: Any = None) -> MedBridge:
-        from medbridge.adapter import load_adapter
-
-        return load_adapter(folder, experts, precision)
-
 
 def _position(name: str | None, names: Sequence[str]) -> int | None:
     if name is not None and name not in names:

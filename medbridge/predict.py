@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medbridge.data import Benchmark
 from medbridge.features.batch import collate, draw_views
-from medbridge.features.cache import CachedFilms, FeatureCache, FilmFeatures
+from medbridge.features.cache import CachedFilms, FilmFeatures
 from medbridge.features.encode import encode_views, film_views
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
@@ -43,16 +41,11 @@ class Prediction:
         return Prediction(self.probabilities[:, at], self.expert_logits[:, :, at], self.weights[:, :, at])
 
 
-def predict(
-    model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = True, cache: str | Path | None = None,
-    workers: int | None = None,
-) -> Prediction:
+def predict(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = True) -> Prediction:
     """Score every film with its sliding windows, ``batch_size`` films at a time.
 
     Under ``accelerate launch`` each process scores its share, and all get all scores; all of them must call it.
     """
-    if isinstance(films, Benchmark):  # old form, with cache and workers; goes when no caller is left
-        films = FeatureCache(cache, workers, progress=progress).of(model, films)
     rank, world = ranks()
     mine = range(rank, len(films), world)
     parts = [[_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
@@ -111,4 +104,4 @@ def predict_film(model: MedBridge, film: np.ndarray) -> np.ndarray:
     features, _ = film_features(model, film)
     with torch.inference_mode():
         output = model.eval()(collate([features]).to(model.device))
-    return output.logits[0].sigmoid().double().cpu().numpy()
+    return _numpy(output.logits[0].sigmoid())

@@ -20,7 +20,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,10 +28,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from medbridge.data import Benchmark
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
-from medbridge.features.cache import CachedFilms, FeatureCache, expert_folder
+from medbridge.features.cache import CachedFilms, expert_folder
 from medbridge.losses import LOSSES, triplet_loss
 from medbridge.metrics.evaluate import auc
 from medbridge.model import MedBridge
@@ -173,27 +171,6 @@ def _check(model: MedBridge, films: CachedFilms, split: str) -> None:
                          "get them from FeatureCache(...).of(model, benchmark)")
     if not benchmark.targets()[1].any():
         raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
-
-
-_fit_features = fit
-
-
-def fit(model: MedBridge, train: CachedFilms | Benchmark, *args: Any, **options: Any) -> History:
-    """:func:`_fit_features`; a benchmark in place of features is the old form, which goes when no caller is left."""
-    if not isinstance(train, Benchmark):
-        return _fit_features(model, train, *args, **options)
-    names = ("config", "run_dir", "cache", "workers", "progress", "save_steps", "tensorboard")
-    options |= dict(zip(names, args, strict=False))
-    if tuple(train.labels) != tuple(model.labels):
-        _check(model, SimpleNamespace(benchmark=train), "train")
-    if options.get("tensorboard") and (options.get("run_dir") is None or importlib.util.find_spec("tensorboard") is None):
-        raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
-    parts = train.split("train"), train.split("val")
-    for part, split in zip(parts, ("train", "val"), strict=True):
-        if not part.targets()[1].any():
-            raise BenchmarkError(f"benchmark {train.name!r}: no known label in {split}; fill in the label columns")
-    cache = FeatureCache(options.pop("cache", None), options.pop("workers", None), progress=options.get("progress", True))
-    return _fit_features(model, cache.of(model, parts[0], True), cache.of(model, parts[1]), **options)
 
 
 class Network:

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from medbridge.cli import main
+from medbridge.data.descriptions import DESCRIPTIONS
 from medbridge.data.labels import FINDINGS
 from medbridge.experts import create_expert
 from medbridge.features.text import TextCache
-from medbridge.prompts import DESCRIPTIONS, ClassPrompts, class_prompts, encode_prompts
+from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 
 
 def test_every_description_gives_both_sides_without_repeats():

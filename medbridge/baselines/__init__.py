@@ -28,8 +28,7 @@ from medbridge.support.text import did_you_mean
 
 __all__ = [
     "MVFA", "TRIES", "VPT", "CLIPAdapter", "CoCoOp", "CoOp", "DenseNet", "FineTune", "KNN", "LinearProbe", "LoRA", "MaPLe",
-    "TipAdapter", "TipAdapterF", "TrainedBaseline", "ZeroShot", "create_baseline", "create_method", "list_baselines",
-    "list_methods", "method_class",
+    "TipAdapter", "TipAdapterF", "TrainedBaseline", "ZeroShot", "create_method", "list_methods", "method_class",
 ]
 
 _METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (
@@ -71,17 +70,3 @@ def create_method(name: str, experts: Sequence[Expert], labels: Sequence[str], *
 
 def _letters(name: str) -> str:
     return name.lower().replace("-", "").replace(" ", "").replace("_", "")
-
-
-_OLD = {"mvfa": "MVFA-style adapters", "fine-tune": "fine-tuning"}
-
-
-def list_baselines() -> list[str]:
-    """Old names; goes when no caller is left."""
-    old = {new: name for name, new in _OLD.items()} | {"DenseNet-121": "densenet121"}
-    return [old.get(name, name.lower().replace(" ", "-")) for name in _METHODS if name != "MedBridge"]
-
-
-def create_baseline(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Method:
-    """Old name of :func:`create_method`; goes when no caller is left."""
-    return create_method(_OLD.get(name, name), experts, labels, **options)

@@ -31,12 +31,9 @@ from medbridge.support.processes import alone
 from medbridge.train import TrainConfig
 
 __all__ = [
-    "TRIES", "Baseline", "TrainedBaseline", "aligned", "check_known", "check_tries", "film_embeddings",
+    "TrainedBaseline", "aligned", "check_known", "check_tries", "film_embeddings",
     "prompt_sides", "temperature", "usable_experts",
 ]
-
-Baseline = Method  # old name; goes when no caller is left
-
 
 def check_tries(tries: int, views: str) -> None:
     """ValueError for a budget below one setting, or views that are neither 'whole' nor 'all'."""

@@ -33,17 +33,17 @@ from medbridge.experts import Expert
 from medbridge.features.encode import film_views, view_bytes, view_groups
 from medbridge.features.fill import Job, WriteBehind, map_part
 from medbridge.features.film_keys import film_files, film_key
-from medbridge.features.shards import FeatureStore, Located
+from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
 __all__ = [
-    "CachedFilms", "FeatureCache", "FilmFeatures", "cache_folder", "cache_limit", "compute_features", "expert_folder",
+    "CachedFilms", "FeatureCache", "FilmFeatures", "cache_folder", "cache_limit", "expert_folder",
     "features_folder",
 ]
 
-_MADE = 1
+FEATURE_VERSION = 1
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -94,7 +94,7 @@ class FilmFeatures:
 
 def expert_folder(expert: Expert) -> str:
     """Name of the folder of an expert's features: name, and digest of all that makes them but films, boxes and depth."""
-    made = (_MADE, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
+    made = (FEATURE_VERSION, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
     return f"{expert.name.replace('/', '-').replace(':', '-')}-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}"
 
 
@@ -114,7 +114,7 @@ class CachedFilms(Dataset):
 
     benchmark: Benchmark
     keys: list[bytes]
-    located: list[Located]
+    located: list[FeatureIndex]
     depths: list[list[int]]
     boxes: list[np.ndarray]
     sizes: list[tuple[int, int]]
@@ -200,71 +200,55 @@ class FeatureCache:
             ImageError: a film cannot be read; the message names it. Films that were finished are kept.
             CacheError: what is missing would not fit; nothing was computed.
         """
-        return _compute(
-            benchmark, experts, depths, sampler, training, self.folder, self.workers, self.progress, self.limit, remember)
+        root, threads = features_folder(self.folder), decode_threads(self.workers)
+        depths = [sorted(set(d)) for d in depths]
+        paths = benchmark.paths()
+        rank, world = ranks()
+        memory = root if remember else None
+        if memory and world > 1:  # each process reads its share, and finds the others' in the memory
+            film_files(paths[rank::world], memory, max(1, threads), self.progress and rank == 0)
+            barrier()
+        found = film_files(paths, memory, max(1, threads), self.progress and rank == 0)
+        boxes = [
+            sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
+            for f, name in zip(found, benchmark.image_ids(), strict=True)]
+        sizes = [(f.height, f.width) for f in found]
+        fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
+        keys = [film_key(f, box) for f, box in zip(found, boxes, strict=True)]
+        stores = [FeatureStore(root / expert_folder(e)) for e in experts]
 
+        def locate() -> list[FeatureIndex]:
+            return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
 
-def compute_features(
-    benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
-    training: bool = False, folder: str | Path | None = None, workers: int | None = None, progress: bool = True,
-    limit: int | None = None, remember: bool = True,
-) -> CachedFilms:
-    """Old name of :meth:`FeatureCache.films`; goes when no caller is left."""
-    return FeatureCache(folder, workers, limit, progress).films(benchmark, experts, depths, sampler, training, remember)
-
-
-def _compute(
-    benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler, training: bool,
-    folder: str | Path | None, workers: int | None, progress: bool, limit: int | None, remember: bool,
-) -> CachedFilms:
-    root, threads = features_folder(folder), decode_threads(workers)
-    depths = [sorted(set(d)) for d in depths]
-    paths = benchmark.paths()
-    rank, world = ranks()
-    memory = root if remember else None
-    if memory and world > 1:  # each process reads its share, and finds the others' in the memory
-        film_files(paths[rank::world], memory, max(1, threads), progress and rank == 0)
-        barrier()
-    found = film_files(paths, memory, max(1, threads), progress and rank == 0)
-    boxes = [
-        sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
-        for f, name in zip(found, benchmark.image_ids(), strict=True)]
-    sizes = [(f.height, f.width) for f in found]
-    fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
-    keys = [film_key(f, box) for f, box in zip(found, boxes, strict=True)]
-    stores = [FeatureStore(root / expert_folder(e)) for e in experts]
-
-    def locate() -> list[Located]:
-        return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
-
-    located = locate()
-    gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
-    todo = np.any([gap for parts in gaps for gap in parts], axis=0)
-    if todo.any():
-        _check_room(root, benchmark.name, experts, depths, boxes, gaps, limit)
-        if torch.cuda.is_available():
-            for expert in experts:
-                expert.to("cuda")
-    barrier()  # all have looked, and found room, before one of them writes
-    if todo.any():
-        # dealt out by number, not by what is missing: another run may write to this folder meanwhile
-        rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
-        kinds = sorted({e.view_kind for e in experts})
-        jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
-        films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
-        groups = view_groups(films)
-        bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film", disable=not progress or rank > 0)
-        with bar, WriteBehind(stores) as behind:
-            for group in prefetch(groups) if threads else groups:
-                for k, job in enumerate(jobs):
-                    said = job.encode(group)
-                    if said is not None:
-                        behind.add(k, *said)
-                bar.update(len(group))
-    barrier()
-    if world > 1 or todo.any():
         located = locate()
-    return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
+        gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
+        todo = np.any([gap for parts in gaps for gap in parts], axis=0)
+        if todo.any():
+            _check_room(root, benchmark.name, experts, depths, boxes, gaps, self.limit)
+            if torch.cuda.is_available():
+                for expert in experts:
+                    expert.to("cuda")
+        barrier()  # all have looked, and found room, before one of them writes
+        if todo.any():
+            # dealt out by number, not by what is missing: another run may write to this folder meanwhile
+            rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
+            kinds = sorted({e.view_kind for e in experts})
+            jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
+            films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
+            groups = view_groups(films)
+            bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
+                       disable=not self.progress or rank > 0)
+            with bar, WriteBehind(stores) as behind:
+                for group in prefetch(groups) if threads else groups:
+                    for k, job in enumerate(jobs):
+                        said = job.encode(group)
+                        if said is not None:
+                            behind.add(k, *said)
+                    bar.update(len(group))
+        barrier()
+        if world > 1 or todo.any():
+            located = locate()
+        return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
 
 
 def _check_room(

@@ -19,7 +19,7 @@ import torch
 
 from medbridge.experts import Expert
 from medbridge.features.encode import encode_views
-from medbridge.qencoder import query_depths
+from medbridge.support.text import text_table
 
 __all__ = ["ExpertCost", "cost_table", "expert_cost", "machine"]
 
@@ -62,7 +62,7 @@ def expert_cost(expert: Expert, depths: Sequence[int] | None = None, views: int 
 
     Args:
         expert: on the device that is to be measured.
-        depths: depths whose maps are kept; default those of the default adapter, two query layers of kind 'cross'.
+        depths: depths whose maps are kept; default the last two, which the default adapter reads.
         views: views of a batch.
         repeats: passes, after one that warms up.
 
@@ -71,7 +71,7 @@ def expert_cost(expert: Expert, depths: Sequence[int] | None = None, views: int 
     """
     if views < 1 or repeats < 1:
         raise ValueError(f"views={views} and repeats={repeats} must be at least 1")
-    depths = expert.check_depths(query_depths(expert.depth, min(2, expert.depth), "cross") if depths is None else depths)
+    depths = expert.check_depths(range(max(1, expert.depth - 1), expert.depth + 1) if depths is None else depths)
     device = expert.mean.device
     batch = torch.rand(views, expert.size, expert.size, generator=torch.Generator().manual_seed(0))
     out = encode_views(expert, batch, depths)  # warms up
@@ -122,6 +122,4 @@ def cost_table(costs: Sequence[ExpertCost]) -> str:
         peak = "unknown" if c.peak is None else f"{c.peak / 1e6:.0f}"
         rows.append((c.name, str(c.size), ",".join(map(str, c.depths)), f"{c.seconds * 1e3:.1f}", peak,
                      f"{c.weights / 1e6:.1f}", f"{c.cached / 1e3:.1f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"measured on {costs[0].machine if costs else 'nothing'}, PyTorch {torch.__version__}", *lines])
+    return "\n".join([f"measured on {costs[0].machine if costs else 'nothing'}, PyTorch {torch.__version__}", text_table(rows)])

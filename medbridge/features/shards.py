@@ -31,7 +31,7 @@ from torch import Tensor
 
 from medbridge.errors import CacheError
 
-__all__ = ["KEY_BYTES", "FeatureStore", "Located", "ShardWriter", "is_sound"]
+__all__ = ["KEY_BYTES", "FeatureStore", "FeatureIndex", "ShardWriter", "is_sound"]
 
 KEY_BYTES = 20
 SHARD_BYTES = 128 * 2**20
@@ -41,7 +41,7 @@ _NOT_PARTS = ("keys", "starts")
 
 
 @dataclass
-class Located:
+class FeatureIndex:
     """Where the features of n films are.
 
     Attributes:
@@ -53,14 +53,14 @@ class Located:
     at: dict[str, np.ndarray]
 
     @staticmethod
-    def join(parts: Sequence[Located]) -> Located:
+    def join(parts: Sequence[FeatureIndex]) -> FeatureIndex:
         """The films of several, one after the other."""
         shards, at = [], {name: [] for name in parts[0].at}
         for one in parts:
             for name, rows in one.at.items():
                 at[name].append(rows + np.where(rows[:, :1] >= 0, [[len(shards), 0, 0]], 0))
             shards += one.shards
-        return Located(shards, {name: np.concatenate(rows) for name, rows in at.items()})
+        return FeatureIndex(shards, {name: np.concatenate(rows) for name, rows in at.items()})
 
     def has(self, part: str) -> np.ndarray:
         """bool ``(n,)``: which films have this part."""
@@ -78,7 +78,7 @@ class Located:
         """
         _, start, stop = self.at[part][i]
         if not self.has(part)[i]:
-            raise CacheError(f"film {i} has no {part!r} in this cache; compute_features adds it")
+            raise CacheError(f"film {i} has no {part!r} in this cache; FeatureCache.films adds it")
         path = self.file(part, i)
         try:
             with safe_open(path, framework="pt") as file:
@@ -97,10 +97,10 @@ class FeatureStore:
         """Its files, by name, sound or not."""
         return sorted(self.folder.glob("*.safetensors"))
 
-    def find(self, keys: Sequence[bytes], parts: Iterable[str]) -> Located:
+    def find(self, keys: Sequence[bytes], parts: Iterable[str]) -> FeatureIndex:
         """Where the parts of these films are. Shards that fail their check are deleted and hold nothing."""
         shards = self.sound()
-        found = Located(shards, {part: np.full((len(keys), 3), (-1, 0, 0), dtype=np.int64) for part in parts})
+        found = FeatureIndex(shards, {part: np.full((len(keys), 3), (-1, 0, 0), dtype=np.int64) for part in parts})
         rows = {key: i for i, key in enumerate(keys)}
         twins = len(rows) < len(keys)  # the same film listed twice
         for s, path in enumerate(shards):

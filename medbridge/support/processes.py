@@ -81,9 +81,6 @@ def share_of_rank(units: Sequence[Unit]) -> Iterator[Unit]:
     barrier()
 
 
-dealt = share_of_rank  # old name; goes when no caller is left
-
-
 def gather_all(mine: dict) -> dict:
     """The dictionaries of all processes in one; all of them must call it."""
     if ranks()[1] == 1:
