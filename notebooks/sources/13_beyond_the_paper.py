@@ -184,7 +184,7 @@ for name in ("unimed-clip-vitb16", "lvm-med-resnet50+pubmedbert"):
         print(f"{error}\n")
 
 # %% [markdown]
-# These checkpoints load from the key names that their repositories' code writes (`tests/experts/test_expert_weights.py`); with the real
+# These checkpoints load from the key names that their repositories' code writes (`tests/experts/test_timm_vision.py`); with the real
 # files it was not tried. One trap is caught: timm builds DINOv3 towers with and without attention biases, and would drop a checkpoint's
 # biases without an error. `create_expert` refuses instead, and names the right tower.
 #

@@ -123,7 +123,7 @@ def test_a_timm_expert_is_fetched_checked_and_then_used(hub, capsys, tmp_path):
 def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
     transformers = pytest.importorskip("transformers")
     files, asked, _ = hub
-    from test_hf_experts import LANGUAGE, VISION
+    from test_hf_vision import LANGUAGE, VISION
 
     config = transformers.LlavaConfig(
         text_config=transformers.LlamaConfig(**LANGUAGE), vision_config=transformers.CLIPVisionConfig(**VISION))

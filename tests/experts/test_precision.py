@@ -60,12 +60,12 @@ def test_an_adapter_is_used_as_it_was_trained(half, folder, capsys):
 
 def test_predict_uses_it_and_may_be_told_another(half, folder, capsys):
     film = next((folder / "images").glob("*.png"))
-    found = {}
+    scores = {}
     for options in ((), ("--precision", "bfloat16"), ("--precision", "float32")):
         capsys.readouterr()
         assert _run("predict", "--adapter", half, "--json", *options, film) == 0
-        found[options] = np.array(list(json.loads(capsys.readouterr().out)[0]["probabilities"].values()))
-    trained, same, other = found.values()
+        scores[options] = np.array(list(json.loads(capsys.readouterr().out)[0]["probabilities"].values()))
+    trained, same, other = scores.values()
     assert (trained == same).all() and 0 < np.abs(trained - other).max() < 0.05
 
 
