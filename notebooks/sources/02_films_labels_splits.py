@@ -10,7 +10,7 @@
 # - **Prerequisites:** Python, NumPy, a little pandas. No medicine is assumed.
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores the first time, as the synthetic
 #   films are drawn once. A Colab T4 takes about as long (an estimate), because nearly all the work is done by the CPU.
-# - **Modules:** `medbridge/data/base.py`, `medbridge/data/uncertainty.py` · **test:** `tests/data/test_benchmarks.py`
+# - **Modules:** `medbridge/data/base.py`, `medbridge/data/uncertainty.py` · **tests:** `tests/data/test_base.py`, `tests/data/test_uncertainty.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments' data sets, splits and AUC.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**: a program drew it, and it
