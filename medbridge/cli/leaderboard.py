@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from medbridge.baselines import TRIES, list_methods
+from medbridge.baselines import TRIES, list_methods, method_class
 from medbridge.cli.options import add_options, add_settings, benchmark_ref, build_experts, seeds_of, settings_of, source_ref
 from medbridge.data.tasks import thin_training
 from medbridge.features.cache import FeatureCache
@@ -30,12 +30,13 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     seeds, settings = seeds_of(args), [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
+    names = [method_class(name).name for name in args.method or ()]  # an unknown one stops the command before films are read
     source = source_ref(args)
     benchmark = thin_training(source.load(), args.label_fraction)
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
     methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
-    board = run_leaderboard(benchmark, methods, out, FeatureCache(args.cache, args.workers), args.method, seeds, tests)
+    board = run_leaderboard(benchmark, methods, out, FeatureCache(args.cache, args.workers), names, seeds, tests)
     if is_main():
         from medbridge.viz.plots import leaderboard_plot  # as in `experiment`: only where something is drawn
 

@@ -13,8 +13,6 @@ import pytest
 import torch
 from conftest import _small_expert
 
-from medbridge import cli
-from medbridge.cli.cache import clean
 from medbridge.errors import CacheError
 from medbridge.features import shards
 from medbridge.features.cache import FeatureCache, cache_limit
@@ -207,33 +205,6 @@ def test_a_full_disk_stops_the_fill_with_its_reason(squares, experts, tmp_path, 
     monkeypatch.setattr(shards, "_publish", full)
     with pytest.raises(OSError, match="No space left"):
         _compute(squares.take(range(2)), experts, tmp_path)
-
-
-def test_info_and_clean(squares, experts, tmp_path, capsys):
-    films = _compute(squares.take(range(2)), experts, tmp_path)
-    names = [files[0].parent.name for files in films.files]
-    stale = films.files[0][0].with_suffix(".1-2.part")
-    stale.write_bytes(b"half")
-    os.utime(stale, (1, 1))
-    at = ["--cache", str(tmp_path)]
-    assert cli.main(["cache", "info", "--verify", *at]) == 0
-    out = capsys.readouterr().out
-    assert all(f"{n}: 1 shards" in out for n in names) and "1 unfinished files" in out and out.count("all sound") == 2
-    assert cli.main(["cache", "clean", "--dry-run", "--all", *at]) == 0
-    assert "3 files would go" in capsys.readouterr().out and stale.exists()
-    assert cli.main(["cache", "clean", *at]) == 0
-    assert not stale.exists() and all(p.exists() for files in films.files for p in files)
-    assert clean(tmp_path, older_than=1) == []
-    assert cli.main(["cache", "clean", "--expert", "other", *at]) == 2
-    assert "no features of other" in capsys.readouterr().err
-    assert cli.main(["cache", "clean", "--expert", "small-vit", "--all", *at]) == 2
-    assert cli.main(["cache", "clean", "--expert", "small-vit", *at]) == 0
-    assert not (tmp_path / names[0]).exists() and films.files[1][0].exists()
-    films.files[1][0].write_bytes(b"x")
-    assert cli.main(["cache", "info", "--verify", *at]) == 1
-    assert "damaged: " in capsys.readouterr().out
-    assert cli.main(["cache", "clean", "--all", *at]) == 0
-    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_work_ahead_keeps_the_order_and_raises_in_its_place():
