@@ -260,6 +260,9 @@ def judge(fuzzer: Fuzzer, number: int) -> tuple[str, str, str]:
 
 
 def _work(seed: int, numbers: list[int], queue: mp.Queue, log: str) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # the threads of a forked process stayed with its parent
     faulthandler.enable(open(log, "w"))  # noqa: SIM115
     with tempfile.TemporaryDirectory() as scratch:
         fuzzer = Fuzzer(seed, Path(scratch))
@@ -268,12 +271,15 @@ def _work(seed: int, numbers: list[int], queue: mp.Queue, log: str) -> None:
             queue.put((number, (*judge(fuzzer, number), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)))
 
 
-def fuzz(seed: int, cases: list[int], log: str) -> tuple[Counter, list[str], int]:
-    """Run cases in a process of their own, so that a crash or a hang costs one case. (counts, faults, peak memory in bytes)"""
+def fuzz(seed: int, cases: list[int], log: str, start: str = "spawn") -> tuple[Counter, list[str], int]:
+    """Run cases in a process of their own, so that a crash or a hang costs one case. (counts, faults, peak memory in bytes)
+
+    The process starts by 'spawn', or by 'fork' where the caller has imported everything: that saves the seconds of the imports.
+    """
     counts: Counter = Counter()
     faults: list[str] = []
     peak, left = 0, list(cases)
-    context = mp.get_context("spawn")
+    context = mp.get_context(start)
     while left:
         queue = context.Queue()
         worker = context.Process(target=_work, args=(seed, left, queue, log), daemon=True)

@@ -40,8 +40,9 @@ class Audit:
         decoded: how many films were decoded; seed: of the sample, None where it was all of them.
         unreadable: ``(image, message)`` of each film that is on disk and cannot be decoded.
         absent: films of the table that are not on disk, among those looked at.
-        overlap: patient -> its splits, of each patient in more than one.
-        duplicates: groups of images with the very same bytes, among those looked at; crossing: how many lie in several splits.
+        patients_in_two_splits: patient -> its splits, of each patient in more than one.
+        duplicates: groups of images with the very same bytes, among those looked at.
+        duplicates_across_splits: how many of the groups lie in more than one split.
     """
 
     benchmark: str
@@ -56,9 +57,9 @@ class Audit:
     seed: int | None
     unreadable: list[tuple[str, str]]
     absent: list[str]
-    overlap: dict[str, list[str]]
+    patients_in_two_splits: dict[str, list[str]]
     duplicates: list[list[str]]
-    crossing: int
+    duplicates_across_splits: int
 
     @property
     def faults(self) -> list[str]:
@@ -66,21 +67,19 @@ class Audit:
         aside = sum(len(names) for reason, names in self.left_out.items() if reason.startswith(ALSO_IN))
         return [fault for count, fault in (
             (len(self.unreadable), f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read"),
-            (len(self.overlap), f"{len(self.overlap)} patients are in more than one split"),
+            (len(self.patients_in_two_splits), f"{len(self.patients_in_two_splits)} patients are in more than one split"),
             (aside, f"{aside} films were left out, as their patient is in another split too"),
         ) if count]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; an unknown number is null, and of what was left out only counts and the first five."""
-        return {
-            "benchmark": self.benchmark, "synthetic": self.synthetic, "root": self.root, "images": self.images,
-            "patients": self.patients, "sizes": _records(self.sizes), "labels": _records(self.labels),
+        return vars(self) | {
+            **{name: table.astype(object).where(table.notna(), None).to_dict("records")
+               for name, table in (("sizes", self.sizes), ("labels", self.labels))},
             "left_out": {reason: {"images": len(names), "first": names[:5]} for reason, names in self.left_out.items()},
-            "decoded": self.decoded, "seed": self.seed,
             "unreadable": [{"image": image, "reason": reason} for image, reason in self.unreadable],
-            "absent": self.absent, "patients_in_two_splits": self.overlap, "duplicates": self.duplicates,
-            "duplicates_across_splits": self.crossing, "faults": self.faults,
-        }  # fmt: skip
+            "faults": self.faults,
+        }
 
     def text(self) -> str:
         """The report as the terminal shows it."""
@@ -89,9 +88,9 @@ class Audit:
         labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
                    "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
         which = f"{self.decoded:,} films, " + ("all there are" if self.seed is None else f"drawn with seed {self.seed}")
-        patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.overlap.items()]
+        patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()]
         groups = [" = ".join(group) for group in self.duplicates]
-        across = f", {self.crossing:,} of them across splits" if groups else ""
+        across = f", {self.duplicates_across_splits:,} of them across splits" if groups else ""
         return "\n".join([
             f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}",
             *["SYNTHETIC: no film shows a person"] * self.synthetic, "",
@@ -110,12 +109,8 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
           progress: bool = True) -> Audit:
     """Look at a benchmark's table and at its films.
 
-    Args:
-        sample: how many films, drawn with ``seed``, are decoded in full and compared byte by byte; None for every film.
-        workers: threads that decode (default: one per core). progress: show a bar.
-
-    Raises:
-        BenchmarkError: sample below 1.
+    ``sample`` films, drawn with ``seed``, are decoded in full and compared byte by byte, all of them for None (BenchmarkError
+    below 1), by ``workers`` threads (default: one per core).
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise BenchmarkError(f"audit: sample={sample!r}; give a number of films >= 1, or None for every film")
@@ -141,8 +136,9 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
         left_out={} if lost is None else {str(k): v["image"].tolist() for k, v in lost.groupby("reason", sort=False)},
         decoded=len(present), seed=None if whole else seed, unreadable=unreadable,
         absent=[name for path, name in name_of.items() if path not in here],
-        overlap={str(patient): sorted(held, key=SPLITS.index) for patient, held in several.items()},
-        duplicates=duplicates, crossing=sum(len({split_of[name] for name in group}) > 1 for group in duplicates),
+        patients_in_two_splits={str(patient): sorted(held, key=SPLITS.index) for patient, held in several.items()},
+        duplicates=duplicates,
+        duplicates_across_splits=sum(len({split_of[name] for name in group}) > 1 for group in duplicates),
     )  # fmt: skip
 
 
@@ -168,10 +164,6 @@ def _same_bytes(paths: list[Path]) -> list[list[Path]]:
         with open(path, "rb") as file:
             by_bytes[hashlib.file_digest(file, "sha256").hexdigest()].append(path)
     return [group for group in by_bytes.values() if len(group) > 1]
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _table(header: list[str], rows: list[tuple[str, ...]], words: int) -> str:

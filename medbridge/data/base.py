@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medbridge.data.images import read_film
-from medbridge.data.table import REQUIRED_COLUMNS, SPLITS, shuffled_patients
+from medbridge.data.table import REQUIRED_COLUMNS, SPLITS, check_columns, shuffled_patients
 from medbridge.errors import BenchmarkError
 
 __all__ = ["Benchmark"]
@@ -34,8 +34,7 @@ class Benchmark:
         official: images of each split in the whole distribution as published; empty where there is none.
         dropped: optional rows of ``image, reason``: what the files list and this benchmark does not hold.
 
-    Raises:
-        BenchmarkError: on construction, where the table lacks a required or label column.
+    BenchmarkError on construction, where the table lacks a required or label column.
     """
 
     name: str
@@ -50,9 +49,7 @@ class Benchmark:
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "labels", tuple(self.labels))
-        missing = [c for c in (*REQUIRED_COLUMNS, *self.labels) if c not in self.table.columns]
-        if missing:
-            raise self._error(f"its table lacks the column(s) {', '.join(missing)}")
+        check_columns(self.table, (*REQUIRED_COLUMNS, *self.labels), f"benchmark {self.name!r}", "its table needs them")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,13 +81,9 @@ class Benchmark:
         return replace(self, table=table, boxes=boxes)
 
     def select(self, labels: Sequence[str] | Mapping[str, str]) -> Benchmark:
-        """The same films with these labels alone, in this order: one label against the rest, or those that two benchmarks share.
+        """The same films with these labels alone, in this order; a mapping also renames each (own name -> new name), boxes too.
 
-        Args:
-            labels: names of labels; a mapping also renames each (own name -> new name), boxes included.
-
-        Raises:
-            BenchmarkError: no label, a label that the benchmark lacks, or two labels of one name.
+        BenchmarkError for no label, a label that the benchmark lacks, or two labels of one name.
         """
         names = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
         if isinstance(labels, str) or not names or any(name not in self.labels for name in names):
@@ -109,11 +102,9 @@ class Benchmark:
     def subset(self, n: float, split: str | None = None, seed: int = 0) -> Benchmark:
         """Draw whole patients, split by split: the label budgets of the paper (1 %, 10 %, 100 %) and quick trials.
 
-        Args:
-            n: int: that many patients of each split (all of them where it has fewer); float in (0, 1]: that fraction of its
-                patients, at least one.
-            split: thin this split alone and keep the other splits whole; None thins every split.
-            seed: same seed: the same patients, and a smaller budget always lies inside a larger one.
+        An int ``n`` is that many patients of each split (all of them where it has fewer), a float in (0, 1] that fraction of its
+        patients, at least one. ``split`` is thinned alone; None thins every split. The same seed draws the same patients, and a
+        smaller budget always lies inside a larger one.
         """
         fraction = isinstance(n, (float, np.floating))
         if isinstance(n, bool) or not (0 < n <= 1 if fraction else n >= 1):

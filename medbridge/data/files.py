@@ -75,14 +75,9 @@ def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional
              categories: Sequence[str] = ()) -> pd.DataFrame:
     """Columns of an official CSV file as text; a blank cell is ''; ``index + 2`` is the row as a spreadsheet counts it.
 
-    Args:
-        path: the file; 'x.csv.gz' is read where only that is here, and the other way round.
-        columns: required columns, returned in this order; the ``optional`` ones follow where the file has them.
-        where_hint: the distribution and version that the loader expects, named in every message.
-        categories: which of the columns hold few values many times; they come as pandas categories (fast, small).
-
-    Raises:
-        BenchmarkError: no such file (and whether it is still packed), missing columns, text that is no CSV.
+    'x.csv.gz' is read where only that is here, and the other way round. The ``optional`` columns follow where the file has them;
+    ``categories`` are columns of few values, which come as pandas categories (fast, small). ``where_hint`` is the distribution
+    that the loader expects. BenchmarkError: no such file (and whether it is still packed), missing columns, text that is no CSV.
     """
     path = Path(path)
     other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
@@ -124,12 +119,7 @@ def keep_present(table: pd.DataFrame, root: Path, where: str | Path, files: str 
     """``(table, dropped)``: the rows whose ``image`` is on disk below ``root``, and :func:`dropped_rows` of the others.
 
     Folders are listed, one call each; no file is asked for by itself. files='all' keeps every row without a look at the disk.
-
-    Raises:
-        BenchmarkError: none of the images is here, a path leaves ``root``, or ``files`` is another word.
-
-    Warns:
-        BenchmarkWarning: some are not here; once, with counts and the first five.
+    BenchmarkError: none of the images is here, or a path leaves ``root``. BenchmarkWarning: some are not here, with counts.
     """
     check_choice("files", files, ("present", "all"))
     if files == "all":

@@ -33,14 +33,11 @@ def load_folder(root: str | Path, labels_csv: str | Path = "labels.csv", images:
                 name: str | None = None) -> Benchmark:
     """Load a folder of films with its label table.
 
-    Args:
-        root: the folder; ``labels_csv`` and ``images`` are relative to it or absolute, '.' where the films lie beside the table.
-        labels: which columns are labels; the others are kept as metadata. None: every column beyond image, patient_id and split.
-        split_seed: draw train, val and test by patient in these ``fractions``; only for a table without a ``split`` column.
-        name: for reports; by default the name in prepared.json, else the folder's.
-
-    Raises:
-        BenchmarkError: everything that :func:`medbridge.data.validate` refuses, and missing or unreadable files.
+    ``labels_csv`` and ``images`` are relative to ``root`` or absolute, '.' where the films lie beside the table. ``labels`` are
+    the columns that are labels, None for all beyond image, patient_id and split; others are kept as metadata. ``split_seed``
+    draws train, val and test by patient in these ``fractions``, for a table without ``split``. ``name``: by default that in
+    prepared.json, else the folder's. BenchmarkError for everything that :func:`medbridge.data.validate` refuses, and missing or
+    unreadable files.
     """
     root = Path(root)
     if not root.is_dir():

@@ -1,11 +1,8 @@
 """One vocabulary of findings: each benchmark's label is one dictionary away from every other's. [ours]
 
-Benchmarks name the same finding differently ("Effusion", "Pleural Effusion", "Pleural_Thickening"). A loader keeps its owner's
-names; :func:`canonical` maps a name to the finding that it means, and :func:`shared_labels` pairs the labels of two benchmarks,
-which is what the cross-domain task needs. Only the same finding is paired: "Lung Opacity" is wider than "Pneumonia", "Lung
-Lesion" wider than "Nodule", and neither is mapped to the other.
-
-The five findings on which CheXpert is scored (Irvin et al., AAAI 2019, section 4.1) are :data:`COMPETITION`.
+A loader keeps its owner's names ("Effusion", "Pleural Effusion"). :func:`canonical` maps a name to the finding that it means, and
+:func:`shared_labels` pairs the labels of two benchmarks for the cross-domain task. Only the same finding is paired: "Lung
+Opacity" is wider than "Pneumonia", "Lung Lesion" wider than "Nodule", and neither is mapped to the other.
 """
 
 from __future__ import annotations
@@ -15,38 +12,20 @@ from dataclasses import dataclass
 
 from medbridge.errors import BenchmarkError
 
-__all__ = ["COMPETITION", "FINDINGS", "SharedLabel", "canonical", "shared_labels"]
+__all__ = ["FINDINGS", "SharedLabel", "canonical", "shared_labels"]
 
 FINDINGS: dict[str, tuple[str, ...]] = {
-    "Atelectasis": ("atelectases",),
-    "Bacterial Pneumonia": ("bacterial",),
-    "COVID-19": ("covid", "covid19", "covid-19 pneumonia", "sars-cov-2"),
-    "Cardiomegaly": ("enlarged heart",),
-    "Consolidation": ("airspace consolidation",),
-    "Edema": ("pulmonary edema", "oedema", "pulmonary oedema"),
-    "Effusion": ("pleural effusion",),
-    "Emphysema": (),
-    "Enlarged Cardiomediastinum": ("enlarged mediastinum",),
-    "Fibrosis": ("pulmonary fibrosis",),
-    "Fracture": ("rib fracture",),
-    "Hernia": ("hiatal hernia", "hiatus hernia"),
-    "Infiltration": ("infiltrate",),
-    "Lung Lesion": (),
-    "Lung Opacity": ("airspace opacity",),
-    "Mass": ("lung mass",),
-    "No Finding": ("normal",),
-    "Nodule": ("pulmonary nodule", "lung nodule"),
-    "Pleural Other": (),
-    "Pleural Thickening": ("pleural-thickening",),
-    "Pneumonia": (),
-    "Pneumothorax": (),
-    "Support Devices": ("devices",),
+    "Atelectasis": ("atelectases",), "Bacterial Pneumonia": ("bacterial",),
+    "COVID-19": ("covid", "covid19", "covid-19 pneumonia", "sars-cov-2"), "Cardiomegaly": ("enlarged heart",),
+    "Consolidation": ("airspace consolidation",), "Edema": ("pulmonary edema", "oedema", "pulmonary oedema"),
+    "Effusion": ("pleural effusion",), "Emphysema": (), "Enlarged Cardiomediastinum": ("enlarged mediastinum",),
+    "Fibrosis": ("pulmonary fibrosis",), "Fracture": ("rib fracture",), "Hernia": ("hiatal hernia", "hiatus hernia"),
+    "Infiltration": ("infiltrate",), "Lung Lesion": (), "Lung Opacity": ("airspace opacity",), "Mass": ("lung mass",),
+    "No Finding": ("normal",), "Nodule": ("pulmonary nodule", "lung nodule"), "Pleural Other": (),
+    "Pleural Thickening": ("pleural-thickening",), "Pneumonia": (), "Pneumothorax": (), "Support Devices": ("devices",),
     "Viral Pneumonia": ("viral",),
-}
+}  # fmt: skip
 """Finding -> other names of the very same finding, lower case."""
-
-COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion")
-"""CheXpert's five competition labels, by canonical name."""
 
 _NAMES = {alias: finding for finding, aliases in FINDINGS.items() for alias in (finding.lower(), *aliases)}
 
@@ -66,12 +45,9 @@ def canonical(label: str) -> str | None:
 
 
 def shared_labels(train: Sequence[str], test: Sequence[str]) -> list[SharedLabel]:
-    """The findings that both label lists name, in the order of ``train``.
+    """The findings that both label lists name, in the order of ``train``; an unknown label is shared with one of the same name.
 
-    A label that the vocabulary does not know is shared with a label of exactly the same name.
-
-    Raises:
-        BenchmarkError: no shared finding, or a list names the same finding twice.
+    BenchmarkError where no finding is shared, or a list names the same finding twice.
     """
     sides = []
     for labels in (train, test):
@@ -84,7 +60,6 @@ def shared_labels(train: Sequence[str], test: Sequence[str]) -> list[SharedLabel
         sides.append(side)
     shared = [SharedLabel(finding, name, sides[1][finding]) for finding, name in sides[0].items() if finding in sides[1]]
     if not shared:
-        raise BenchmarkError(
-            f"no shared label: one side has {', '.join(train)}, the other {', '.join(test)}; "
-            f"choose benchmarks that share a finding (`medbridge labels` lists them)")
+        raise BenchmarkError(f"no shared label: one side has {', '.join(train)}, the other {', '.join(test)}; choose benchmarks "
+                             f"that share a finding (`medbridge labels` lists them)")
     return shared

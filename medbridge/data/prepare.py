@@ -50,16 +50,9 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
             progress: bool = True) -> Prepared:
     """Write the resized copy; ``load_benchmark("folder", out)`` reads it.
 
-    Args:
-        size: short side in pixels, antialiased, aspect kept; a smaller film keeps its own size.
-        workers: processes; None takes all cores, 1 works in this process. progress: show a bar.
-
-    Warns:
-        BenchmarkWarning: boxes that lie outside their film; they are left out.
-
-    Raises:
-        BenchmarkError: size or workers below 1, a folder that holds something else, a folder that cannot be written, or no film
-            that can be read.
+    ``size`` is the short side in pixels, antialiased, aspect kept; a smaller film keeps its own size. ``workers`` are processes;
+    None takes all cores, 1 works in this process. BenchmarkWarning: boxes outside their film are left out. BenchmarkError: size
+    or workers below 1, a folder that holds something else or cannot be written, or no film that can be read.
     """
     out, images = Path(out), benchmark.image_ids()
     workers = (os.cpu_count() or 1) if workers is None else workers

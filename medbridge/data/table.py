@@ -66,10 +66,7 @@ def check_columns(table: pd.DataFrame, columns: Iterable[str], where: object, fi
 
 
 def check_cells(where: object, cells: pd.Series, wrong: Sequence[bool], fault: str) -> None:
-    """BenchmarkError for the first ``wrong`` cell of a column: file, row as a spreadsheet counts it (``index + 2``), ``fault``.
-
-    In ``fault``, ``{name}`` and ``{value}`` stand for the column's name and the cell.
-    """
+    """BenchmarkError for the first ``wrong`` cell: file, spreadsheet row, and ``fault`` with its {name} and {value}."""
     wrong = np.asarray(wrong, dtype=bool)
     if wrong.any():
         i = int(np.argmax(wrong))
@@ -97,12 +94,8 @@ def in_order(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 def validate(table: pd.DataFrame, labels: Sequence[str], where: str | Path) -> None:
     """Check a benchmark's table of the file ``where``; messages count rows as a spreadsheet does (``table.index + 2``).
 
-    Raises:
-        BenchmarkError: missing column, no label, no row, blank image or patient, absolute or escaping path, duplicate image,
-            unknown split, label outside 1 / 0 / blank, or a patient in two splits.
-
-    Warns:
-        UserWarning: a label with only one class among its known training films, which cannot be learned.
+    BenchmarkError: missing column, no label, no row, blank image or patient, absolute or escaping path, duplicate image, unknown
+    split, label outside 1 / 0 / blank, or a patient in two splits. UserWarning: a label with one class only in train.
     """
     check_columns(table, (*REQUIRED_COLUMNS, *labels), where, "add what is missing")
     if not labels:

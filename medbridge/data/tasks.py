@@ -3,8 +3,8 @@
 The paper adapts on one benchmark and tests on it (in-domain, multi-label or binary) or on others (cross-domain), with 1 %, 10 %
 and 100 % of the training labels. What it leaves open is decided here. [ours]
 
-- A model is trained on the **train** split of its source over *all* labels of the source; its epoch, and every setting of a
-  baseline, is chosen on the source's **val** split. No film of a target is seen before the score.
+- A model is trained on the **train** split of its source over *all* of its labels; its epoch, and every setting of a baseline, is
+  chosen on the source's **val** split. No film of a target is seen before the score.
 - A target is the **test** split of a benchmark, scored over the labels that source and target share
   (:func:`medbridge.data.labels.shared_labels`); where the target is the source, these are all labels.
 - A label budget thins the train split alone, by patient, so that every budget is judged by the same films. A smaller budget lies
@@ -38,13 +38,7 @@ _SAME_FILMS: Mapping[frozenset[str], str] = {
 
 @dataclass(frozen=True)
 class BenchmarkRef:
-    """A benchmark by name, as a command line or a file names it; nothing is read before :meth:`load`.
-
-    Attributes:
-        name: one of :func:`medbridge.data.list_benchmarks`.
-        root: its folder; ``None`` for the synthetic phantom.
-        options: for its loader.
-    """
+    """A benchmark by name, its folder and its loader's options, as a command line or a file gives them; nothing is read yet."""
 
     name: str
     root: Path | None = None
@@ -52,12 +46,9 @@ class BenchmarkRef:
 
     @classmethod
     def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> BenchmarkRef:
-        """``NAME`` or ``NAME=ROOT``, whatever the case of NAME.
+        """``NAME`` or ``NAME=ROOT``, whatever the case of NAME; without ROOT the folder of that name in ``MEDBRIDGE_DATA``.
 
-        Without ROOT the folder is that of ``MEDBRIDGE_DATA`` with the benchmark's name, whatever its case; phantoms need none.
-
-        Raises:
-            BenchmarkError: an unknown name (with the nearest known one), or no folder for a benchmark that needs one.
+        BenchmarkError for an unknown name (with the nearest known one), or no folder where one is needed; phantoms need none.
         """
         given, _, root = text.partition("=")
         name = known_name(given.strip())
@@ -111,10 +102,9 @@ class Target:
 
 
 def make_target(labels: Sequence[str], benchmark: Benchmark, source: str, in_domain: bool = False, split: str = "test") -> Target:
-    """The films of one split of a benchmark as target for a model with these C labels, which ``source`` names in messages.
+    """The films of one split as target for a model with these C labels; ``source`` is its name in messages.
 
-    Raises:
-        BenchmarkError: no shared label, or an empty split.
+    BenchmarkError where no label is shared, or the split is empty.
     """
     try:
         shared = shared_labels(labels, benchmark.labels)
@@ -127,8 +117,7 @@ def make_target(labels: Sequence[str], benchmark: Benchmark, source: str, in_dom
 def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
     """One target per benchmark of ``tests``; a benchmark of the source's name and folder is in-domain.
 
-    Raises:
-        BenchmarkError: no shared label, an empty test split, or a test film that is one of the source's train or val films.
+    BenchmarkError where no label is shared, a test split is empty, or a test film is one of the source's train or val films.
     """
     seen = _films(source.take(source.table["split"].isin(("train", "val")).to_numpy()))
     targets = []
@@ -158,22 +147,15 @@ def one_label(benchmark: Benchmark, label: str) -> Benchmark:
     try:
         return benchmark.select([shared_labels([label], benchmark.labels)[0].test])
     except BenchmarkError:
-        raise BenchmarkError(
-            f"benchmark {benchmark.name!r} has no label {label!r}; it has {', '.join(benchmark.labels)}") from None
+        held = ", ".join(benchmark.labels)
+        raise BenchmarkError(f"benchmark {benchmark.name!r} has no label {label!r}; it has {held}") from None
 
 
 def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
-    """The benchmark with a label budget: this share of the training patients, val and test whole.
+    """The benchmark with a label budget: this fraction in (0, 1] of the training patients, at least one; val and test whole.
 
-    Args:
-        fraction: in (0, 1]; at least one patient is drawn, of those of whom any label is known.
-        seed: who is drawn; a smaller budget of the same seed lies inside a larger one.
-
-    Raises:
-        BenchmarkError: a fraction out of range, or no training film with a known label.
-
-    Warns:
-        UserWarning: how many labels have one class only among the drawn films and cannot be learned from them.
+    BenchmarkError for a fraction out of range, or no training film with a known label. UserWarning: how many labels have one
+    class only among the drawn films and cannot be learned from them.
     """
     if fraction == 1:
         return benchmark

@@ -25,16 +25,10 @@ _BLANK = {"negative": 0.0, "unknown": np.nan}  # policy -> what a blank becomes
 
 def apply_policy(table: pd.DataFrame, labels: Sequence[str], where: str | Path, uncertain: str | Mapping[str, str] = "ignore",
                  blank: str = "negative") -> pd.DataFrame:
-    """The label columns as float64: 1.0, 0.0, NaN = unknown.
+    """The label columns of the file ``where``, text or numbers, as float64: 1.0, 0.0, NaN = unknown.
 
-    Args:
-        table: holds the columns ``labels`` as text or numbers; other columns are ignored.
-        where: the file that the table came from, named in every message.
-        uncertain: 'ignore' | 'ones' | 'zeros' for every label, or a dict label -> policy, 'ignore' for those not named.
-        blank: 'negative' or 'unknown'.
-
-    Raises:
-        BenchmarkError: an unknown policy or label, or a cell that is not 1, 0, -1 or blank (file, row and column).
+    ``uncertain`` is 'ignore', 'ones' or 'zeros' for every label, or a dict label -> policy, 'ignore' for those not named;
+    ``blank`` is 'negative' or 'unknown'. BenchmarkError for another policy or label, or a cell that is not 1, 0, -1 or blank.
     """
     check_choice("blank", blank, _BLANK)
     of_label = dict(uncertain) if isinstance(uncertain, Mapping) else dict.fromkeys(labels, uncertain)

@@ -33,7 +33,7 @@ def test_a_whole_benchmark_has_no_fault():
     found = audit(load_benchmark("covidx", FIXTURES / "covidx"), progress=False)
     assert (found.images, found.patients, found.decoded, found.seed, found.faults) == (16, 15, 16, None, [])
     assert found.sizes.values.tolist() == [["train", 8, 67_863], ["val", 4, 8_473], ["test", 4, 8_482]]
-    assert not (found.unreadable or found.absent or found.overlap or found.duplicates or found.left_out)
+    assert not (found.unreadable or found.absent or found.patients_in_two_splits or found.duplicates or found.left_out)
 
 
 def test_splits_that_were_drawn_are_not_held_against_published_numbers():
@@ -79,10 +79,11 @@ def test_patients_in_two_splits_and_equal_bytes(own):
     table.loc[[30, 31], "image"] = table["image"].iloc[0], "copy.png"
     shutil.copy2(own.root / table["image"].iloc[1], own.root / "copy.png")
     found = audit(replace(own, table=table.drop(index=30).reset_index(drop=True)), None, progress=False)
-    assert found.overlap == {} and found.duplicates == [["001.png", "copy.png"]] and found.crossing == 1
+    assert found.patients_in_two_splits == {} and found.duplicates == [["001.png", "copy.png"]]
+    assert found.duplicates_across_splits == 1
     table.loc[30, "image"] = "030.png"
     found = audit(replace(own, table=table), None, progress=False)
-    assert found.overlap == {"p15": ["train", "val"]} and found.faults == ["1 patients are in more than one split"]
+    assert found.patients_in_two_splits == {"p15": ["train", "val"]} and found.faults == ["1 patients are in more than one split"]
     assert "patients in more than one split: 1: p15 (train, val)" in found.text()
     assert "same bytes: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()
 

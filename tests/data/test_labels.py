@@ -2,7 +2,7 @@
 
 import pytest
 
-from medbridge.data.labels import COMPETITION, FINDINGS, SharedLabel, canonical, shared_labels
+from medbridge.data.labels import FINDINGS, SharedLabel, canonical, shared_labels
 from medbridge.errors import BenchmarkError
 
 
@@ -16,7 +16,6 @@ def test_canonical(label, finding):
 def test_no_name_means_two_findings():
     names = [alias for finding, aliases in FINDINGS.items() for alias in (finding.lower(), *aliases)]
     assert len(names) == len(set(names))
-    assert set(COMPETITION) <= set(FINDINGS)
 
 
 def test_shared_labels_keep_each_sides_names_and_the_first_sides_order():
