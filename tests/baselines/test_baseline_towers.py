@@ -48,20 +48,26 @@ def trained(module):
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("name, epochs, tries", [
-    ("VPT", 6, 1), ("MaPLe", 6, 1), ("LoRA", 6, 1), ("MVFA-style adapters", 6, 1), ("fine-tuning", 6, 2)])
-def test_it_learns_the_squares(name, epochs, tries, films, tiny, squares):
-    y, mask = films["test"].benchmark.targets()
-    config = TrainConfig(epochs=epochs, batch_size=8)
-    baseline = create_method(name, [tiny], squares.labels, config=config, tries=tries, progress=False)
-    assert auc(y, baseline.fit(films["train"], films["val"]).predict_proba(films["test"]), mask).mean() > 0.75
+def with_prompts(expert, views, prompts):
+    """The expert's own blocks: prompts i replace their predecessors before block i + 1, the last ones go on and are dropped."""
+    visual, last = expert.model.visual, 1
+    x = visual._embeds(expert.preprocess(views))
+    for i, block in enumerate(visual.transformer.resblocks):
+        if i < len(prompts):
+            x = torch.cat([x[:, :1], prompts[i].expand(len(x), -1, -1), x[:, last:]], dim=1)
+            last = 1 + len(prompts[i])
+        x = block(x)
+    return visual._pool(torch.cat([x[:, :1], x[:, last:]], dim=1))[0] @ visual.proj
 
 
-def test_densenet_learns_the_squares(films, tiny, squares):
+@pytest.mark.parametrize("name, epochs, options", [
+    ("VPT", 6, {}), ("MaPLe", 6, {}), ("LoRA", 6, {}), ("MVFA-style adapters", 6, {}), ("fine-tuning", 6, {"tries": 2}),
+    ("DenseNet-121", 4, {"size": 32})])
+def test_it_learns_the_squares(name, epochs, options, films, tiny, squares):
     y, mask = films["test"].benchmark.targets()
-    baseline = create_method("DenseNet-121", [tiny], squares.labels, config=TrainConfig(epochs=4, batch_size=8), tries=1,
-                               progress=False, size=32)
-    assert auc(y, baseline.fit(films["train"], films["val"]).predict_proba(films["test"]), mask).mean() > 0.75
+    options = {"config": TrainConfig(epochs=epochs, batch_size=8), "tries": 1, "progress": False} | options
+    baseline = create_method(name, [tiny], squares.labels, **options).fit(films["train"], films["val"])
+    assert auc(y, baseline.predict_proba(films["test"]), mask).mean() > 0.75
 
 
 def test_film_mean_by_hand():
@@ -71,15 +77,8 @@ def test_film_mean_by_hand():
 
 def test_vpt_deep_by_hand(vit):
     """[x, _, E] = L_i([x, P_i, E]) with the model's own blocks, layer by layer; T p width numbers and the head are trained."""
-    module = PromptedTower(Tower(vit), count=2, patch=8)
-    views = torch.rand(3, 32, 32)
-    visual = vit.model.visual
-    x = visual._embeds(vit.preprocess(views))
-    for prompts, block in zip(module.prompts, visual.transformer.resblocks, strict=True):
-        x = block(torch.cat([x[:, :1], prompts.expand(3, -1, -1), x[:, 1:]], dim=1))
-        x = torch.cat([x[:, :1], x[:, 3:]], dim=1)
-    want = visual._pool(x)[0] @ visual.proj
-    torch.testing.assert_close(module(views), want)
+    module, views = PromptedTower(Tower(vit), count=2, patch=8), torch.rand(3, 32, 32)
+    torch.testing.assert_close(module(views), with_prompts(vit, views, module.prompts))
     assert trained(module) == 3 * 2 * 32
     assert module.prompts.abs().max() <= math.sqrt(6 / (3 * 64 + 32))
 
@@ -87,12 +86,7 @@ def test_vpt_deep_by_hand(vit):
 def test_prompts_of_the_first_blocks_alone_go_on_through_the_others(vit):
     tower, prompts, views = Tower(vit), torch.randn(2, 32), torch.rand(2, 32, 32)
     attach_prompts(tower, lambda: [prompts])
-    visual = vit.model.visual
-    x = visual._embeds(vit.preprocess(views))
-    x = torch.cat([x[:, :1], prompts.expand(2, -1, -1), x[:, 1:]], dim=1)
-    for block in visual.transformer.resblocks:
-        x = block(x)
-    torch.testing.assert_close(tower(views), visual._pool(torch.cat([x[:, :1], x[:, 3:]], dim=1))[0] @ visual.proj)
+    torch.testing.assert_close(tower(views), with_prompts(vit, views, [prompts]))
 
 
 def test_vpt_border_by_hand(resnet):
@@ -111,12 +105,8 @@ def test_maple_by_hand(vit):
     deep = vit.model.transformer.layers
     module = CoupledPrompts(vit, ["Bright", "wide"], count=2, depth=2)
     assert len(module.prompts) == min(2, deep) == 1  # the text tower has one block: J is cut to it
-    visual, views = vit.model.visual, torch.rand(3, 32, 32)
-    x = visual._embeds(vit.preprocess(views))
-    x = torch.cat([x[:, :1], module.couple[0](module.prompts[0]).expand(3, -1, -1), x[:, 1:]], dim=1)
-    for block in visual.transformer.resblocks:
-        x = block(x)
-    f = F.normalize(visual._pool(torch.cat([x[:, :1], x[:, 3:]], dim=1))[0] @ visual.proj, dim=1)
+    views = torch.rand(3, 32, 32)
+    f = F.normalize(with_prompts(vit, views, [module.couple[0](module.prompts[0])]), dim=1)
     text = PromptedText(vit, ["bright", "wide", "no bright", "no wide"], 2)(module.prompts[0])
     want = temperature(vit) * f @ (text[:2] - text[2:]).T
     torch.testing.assert_close(module(views[:, None], torch.ones(3, 1, dtype=torch.bool)), want)
@@ -140,20 +130,26 @@ def test_maple_deep_text_prompts_by_hand(tiny):
 
 
 def updates(layer):
-    """A and B of a layer that peft adapted."""
-    return layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    """A and B of a layer that peft adapted; B is no longer zero."""
+    A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    torch.nn.init.normal_(B)
+    return A, B
+
+
+def with_lora(expert, alpha):
+    """A tower with updates of rank 2, which change nothing at the start, where B is zero; and views."""
+    tower, views = Tower(expert), torch.rand(2, expert.size, expert.size)
+    before = tower(views)
+    add_lora(tower, rank=2, alpha=alpha)
+    torch.testing.assert_close(tower(views), before)
+    return tower, views, before
 
 
 def test_lora_in_a_timm_tower_by_hand(dino):
-    """h = W x + (alpha / r) B A x in qkv, and nothing at the start, where B is zero."""
-    tower, views = Tower(dino), torch.rand(2, 32, 32)
-    before = tower(views)
-    add_lora(tower, rank=2, alpha=6.0)
-    torch.testing.assert_close(tower(views), before)
+    """h = W x + (alpha / r) B A x in qkv."""
+    tower, views, before = with_lora(dino, alpha=6.0)
     layer = tower.net.blocks[0].attn.qkv
     A, B = updates(layer)
-    with torch.no_grad():
-        B.normal_()
     x, base = torch.randn(1, 5, 32), dino.trunk.blocks[0].attn.qkv
     torch.testing.assert_close(layer(x), base(x) + 6 / 2 * x @ A.T @ B.T)
     assert (tower(views) - before).abs().max() > 1e-3
@@ -162,38 +158,26 @@ def test_lora_in_a_timm_tower_by_hand(dino):
 
 def test_lora_in_an_open_clip_tower_by_hand(vit):
     """Queries, keys and values get (alpha / r) B A, as does the output: once each, with and without a gradient."""
-    tower, views = Tower(vit), torch.rand(2, 32, 32)
-    before = tower(views)
-    add_lora(tower, rank=2, alpha=4.0)
-    torch.testing.assert_close(tower(views), before)
+    tower, views, _ = with_lora(vit, alpha=4.0)
     attention = tower.net.transformer.resblocks[1].attn
     (A, B), (A_out, B_out) = updates(attention.qkv), updates(attention.proj)
-    with torch.no_grad():
-        B.normal_()
-        B_out.normal_()
     x, plain = torch.randn(1, 5, 32), copy.deepcopy(vit.model.visual.transformer.resblocks[1].attn)
     with torch.no_grad():
         plain.in_proj_weight += 4 / 2 * B @ A
         plain.out_proj.weight += 4 / 2 * B_out @ A_out
-    want = plain(x, x, x)[0]
-    torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
-    with torch.no_grad():
-        torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], want)
+        torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], plain(x, x, x)[0])
+    torch.testing.assert_close(attention(x, x, x, need_weights=False)[0], plain(x, x, x)[0])
     assert trained(tower) == 3 * (2 * (32 + 96) + 2 * (32 + 32))
     tower(views).sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in (A, B, A_out, B_out))
 
 
 def test_lora_in_a_resnet_adapts_its_convolutions(resnet):
-    tower, views = Tower(resnet), torch.rand(2, 64, 64)
-    before = tower(views)
-    add_lora(tower, rank=2, alpha=6.0)
-    torch.testing.assert_close(tower(views), before)
+    tower, _, _ = with_lora(resnet, alpha=6.0)
     changed = {name.split(".lora_")[0] for name, p in tower.net.named_parameters() if p.requires_grad}
     assert changed == {f"layer{i}.0.conv{j}" for i in (1, 2, 3, 4) for j in (1, 2, 3)}
     layer, old = tower.net.layer2[0].conv2, resnet.model.visual.layer2[0].conv2
     A, B = updates(layer)
-    torch.nn.init.normal_(B)
     x = torch.randn(1, old.in_channels, 6, 6)
     with torch.no_grad():
         kernel = old.weight + 6 / 2 * (B.flatten(1) @ A.flatten(1)).reshape(old.weight.shape)
@@ -377,19 +361,18 @@ def test_a_tower_trains_in_the_experts_bfloat16(name, films, tiny, squares, monk
     """Nearly the float32 logits, other numbers, and gradients in float32."""
     config = TrainConfig(epochs=1, batch_size=8)
     baseline = create_method(name, [tiny], squares.labels, config=config, tries=1, progress=False)
-    inputs, said = baseline.inputs(films["train"], 0), {}
+    views, logits = baseline.inputs(films["train"], 0).batch(list(range(4))), {}
     for precision in ("float32", "bfloat16"):
         monkeypatch.setattr(tiny, "precision", precision)
         torch.manual_seed(0)
         module = baseline.build(0, films["train"])
-        views = inputs.batch(list(range(4)))
-        said[precision] = module(*views)
-        said[precision].square().sum().backward()
-        found = [p.grad for p in module.parameters() if p.grad is not None]
-        assert found and all(g.dtype == torch.float32 for g in found)
-        said[precision] = said[precision].detach()
-    assert said["bfloat16"].dtype == torch.float32 and not torch.equal(said["bfloat16"], said["float32"])
-    torch.testing.assert_close(said["bfloat16"], said["float32"], atol=0.05 * float(said["float32"].abs().max()), rtol=0)
+        scores = module(*views)
+        scores.square().sum().backward()
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        assert gradients and all(g.dtype == torch.float32 for g in gradients)
+        logits[precision] = scores.detach()
+    assert logits["bfloat16"].dtype == torch.float32 and not torch.equal(logits["bfloat16"], logits["float32"])
+    torch.testing.assert_close(logits["bfloat16"], logits["float32"], atol=0.05 * float(logits["float32"].abs().max()), rtol=0)
 
 
 def test_a_tower_is_not_trained_in_float16(tiny, monkeypatch):
