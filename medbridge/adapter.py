@@ -240,7 +240,7 @@ def _names(model: MedBridge) -> list[str]:
     return [e.name for e in model.experts]
 
 
-def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, said: str) -> MedBridge:
+def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, note: str) -> MedBridge:
     """The model of ``experts``, the first of which are those numbered ``kept`` of ``model``."""
     config = model.config
     if config.shared_expert not in [e.name for e in experts]:
@@ -253,7 +253,7 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
     for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
         branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
     _carry_over(model, new, kept)
-    new.card = {**model.card, "edited": [*model.card.get("edited", []), said]}
+    new.card = {**model.card, "edited": [*model.card.get("edited", []), note]}
     return new.eval()
 
 
