@@ -32,7 +32,7 @@ from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
 from medbridge.features.cache import CachedFilms, expert_folder
 from medbridge.losses import LOSSES, triplet_loss
-from medbridge.metrics.evaluate import auc
+from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge
 from medbridge.moe import balance_loss
 from medbridge.predict import predict
@@ -40,8 +40,7 @@ from medbridge.support.checkpoint import load_checkpoint, random_states, restore
 from medbridge.support.processes import is_main, join, ranks
 from medbridge.support.threads import prefetch
 
-__all__ = ["History", "Loop", "Network", "TrainConfig", "Trainee", "cosine_schedule", "fit", "merit"]
-
+_PLAIN_STATE = ("best", "average", "step", "done", "total")
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -83,11 +82,9 @@ class TrainConfig:
         for name, known in (("loss", LOSSES), ("mixed_precision", _PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(known)}")
-        if self.triplet < 0:
-            raise ValueError(f"triplet={self.triplet} must be at least 0")
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("triplet", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
             raise ValueError(f"ema={self.ema} must be in [0, 1), warmup={self.warmup} in [0, 1], lr={self.lr} above 0")
 
@@ -102,18 +99,12 @@ class History:
 
 
 class Trainee(Protocol):
-    """What the loop asks of what it trains.
+    """What the loop asks of what it trains."""
 
-    Attributes:
-        title: what bars and messages call it.
-        module: its parameters that require a gradient are trained.
-        known, held_out: targets float32 and mask bool ``(n, C)`` of the training and of the validation films.
-    """
-
-    title: str
-    module: nn.Module
-    known: tuple[np.ndarray, np.ndarray]
-    held_out: tuple[np.ndarray, np.ndarray]
+    title: str  # in bars and messages
+    module: nn.Module  # its parameters that require a gradient are trained
+    known: tuple[np.ndarray, np.ndarray]  # targets float32 and mask bool (n, C) of the training films
+    held_out: tuple[np.ndarray, np.ndarray]  # and of the validation films
 
     def batch(self, epoch: int, rows: list[int]) -> Any:
         """These training films as they look in this epoch, on the CPU."""
@@ -226,7 +217,8 @@ class Loop:
         self, trainee: Trainee, config: TrainConfig, run_dir: str | Path | None = None, signature: str = "",
         progress: bool = False, save_steps: int = 500, tensorboard: bool = False,
     ) -> None:
-        self.trainee, self.config, self.save_steps = trainee, config, save_steps
+        self.trainee, self.config, self.save_steps, self.signature = trainee, config, save_steps, signature
+        self.path = None if run_dir is None else Path(run_dir) / "checkpoint.pt"
         self.progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
         # precision is ours: Accelerate knows one for the whole program, and trainings differ
         self.accelerator = Accelerator(
@@ -234,25 +226,26 @@ class Loop:
         if tensorboard:
             self.accelerator.init_trackers("tensorboard", asdict(config))
         self.device, self.module = self.accelerator.device, trainee.module.to(self.accelerator.device)
+        kind = _PRECISIONS[config.mixed_precision]
+        self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind != torch.float32)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
         self.trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
-        decayed = [p for name, p in self.trained.items() if p.dim() > 1 and "weight" in name]
-        others = [p for name, p in self.trained.items() if p.dim() < 2 or "weight" not in name]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}], lr=config.lr)
+        decayed = {name for name, p in self.trained.items() if p.dim() > 1 and "weight" in name}
+        self.optimizer = torch.optim.AdamW([
+            {"params": [p for name, p in self.trained.items() if name in decayed], "weight_decay": config.weight_decay},
+            {"params": [p for name, p in self.trained.items() if name not in decayed], "weight_decay": 0.0}], lr=config.lr)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
         self.wrapped = self.accelerator.prepare(self.module) if together else self.module
         self.steps = math.ceil(len(trainee.known[0]) / config.batch_size) * config.epochs
-        self.history, self.step, self.best = History(), 0, None
+        self.history, self.best, self.step = History(), {}, 0
         self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if config.ema else {}
-        self.path, self.signature = None if run_dir is None else Path(run_dir) / "checkpoint.pt", signature
 
     def run(self) -> History:
         """Go on from the checkpoint, or begin; to the end."""
-        config, finished = self.config, self._resume()
-        bar = tqdm(range(len(self.history.rows), config.epochs), self.trainee.title, unit="epoch", leave=None,
+        config, history, finished = self.config, self.history, self._resume()
+        bar = tqdm(range(len(history.rows), config.epochs), self.trainee.title, unit="epoch", leave=None,
                    disable=not self.progress or finished)
         for epoch in bar:
             if finished:
@@ -261,38 +254,37 @@ class Loop:
                 torch.manual_seed(config.seed + 1_000_003 * epoch + 7919 * ranks()[0])
             began = time.perf_counter()
             loss = self._epoch(epoch)
-            self.done, self.total = 0, 0.0
             val_auc, val_loss = self._validate()
             row = {"loss": loss, "val_auc": val_auc, "val_loss": val_loss, "lr": self.optimizer.param_groups[0]["lr"],
                    "seconds": time.perf_counter() - began}
-            self.history.rows.append({"epoch": epoch, **row})
-            value = _merit(val_auc, val_loss)
-            if value > self.history.best_auc:
-                self.history.best_auc, self.history.best_epoch = value, epoch
+            history.rows.append({"epoch": epoch, **row})
+            value = -val_loss if math.isnan(val_auc) else val_auc  # one class only: the loss must choose
+            if value > history.best_auc:
+                history.best_auc, history.best_epoch = value, epoch
                 self.best = self._state() | copy.deepcopy(self.average)
-            finished = epoch - self.history.best_epoch >= config.patience or epoch == config.epochs - 1
+            finished = epoch - history.best_epoch >= config.patience or epoch == config.epochs - 1
             self.accelerator.log(row, step=self.step)
-            bar.set_postfix(loss=f"{loss:.3f}", val_auc=f"{val_auc:.3f}", best=f"{self.history.best_auc:.3f}")
+            bar.set_postfix(loss=f"{loss:.3f}", val_auc=f"{val_auc:.3f}", best=f"{history.best_auc:.3f}")
             self._save(finished)
-        self._put(self.best or {})
+        self._put(self.best)
         self.module.eval()
         for tracker in self.accelerator.trackers:
             tracker.finish()
-        return self.history
+        return history
 
     def _epoch(self, epoch: int) -> float:
+        """Every film once; the mean of their losses."""
         config = self.config
         self.wrapped.train()
         self.optimizer.zero_grad()
         order = np.random.default_rng([config.seed, epoch]).permutation(len(self.trainee.known[0]))
         batch = partial(self.trainee.batch, epoch)
-        parts = passes(batch, *self.trainee.known, order, config.batch_size, config.accumulate, self.done)
         loss = 0.0
-        for part in prefetch(parts):
+        for part in prefetch(passes(batch, *self.trainee.known, order, config.batch_size, config.accumulate, self.done)):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * cosine_schedule(self.step, self.steps, config.warmup)
             with nullcontext() if part.last else self.accelerator.no_sync(self.wrapped):
-                loss += self._pass(part, epoch)
+                loss += self._backward(part, epoch)
             if not part.last:
                 continue
             self.scaler.unscale_(self.optimizer)
@@ -305,13 +297,13 @@ class Loop:
             decay = min(config.ema, self.step / (self.step + 10))
             for name, average in self.average.items():
                 average.lerp_(self.trained[name].detach(), 1 - decay)
-            self.total += loss * round(len(part.targets) / part.films)
-            loss = 0.0
+            self.total, loss = self.total + loss * round(len(part.targets) / part.films), 0.0
             if self.done % self.save_steps == 0:
                 self._save(False)
-        return self.total / len(order)
+        mean, self.done, self.total = self.total / len(order), 0, 0.0
+        return mean
 
-    def _pass(self, part: Pass, epoch: int) -> float:
+    def _backward(self, part: Pass, epoch: int) -> float:
         """Forward and backward; the loss of the films of all processes, by its share in the step's."""
         loss = self.trainee.loss(self._forward, part, self.device)
         if not torch.isfinite(loss):
@@ -321,22 +313,19 @@ class Loop:
         self.scaler.scale(loss * ranks()[1]).backward()
         return loss.item()
 
-    def _autocast(self) -> torch.autocast:
-        kind = _PRECISIONS[self.config.mixed_precision]
-        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
-
     def _forward(self, *inputs: Any) -> Any:
-        with self._autocast():
+        with self.autocast():
             return self.wrapped(*inputs)
 
     def _validate(self) -> tuple[float, float]:
         """Mean AUC and log-loss of the validation films, by the averaged weights where there are any."""
         live = self._state() if self.average else {}
         self._put(self.average)
-        with self._autocast():
+        with self.autocast():
             p = self.trainee.scores()
         self._put(live)
-        return _judge(*self.trainee.held_out, p)
+        y, mask = self.trainee.held_out
+        return auc_and_loss(y, p, mask)
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.trainee.state().items()}
@@ -350,12 +339,12 @@ class Loop:
     def _save(self, finished: bool) -> None:
         if self.path is not None:
             save_checkpoint(self.path, {
-                "signature": self.signature, "finished": finished, "weights": self._state(), "average": self.average,
-                "best": self.best, "optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done,
-                "total": self.total, "random": random_states(), "scaler": self.scaler.state_dict(),
-                "history": asdict(self.history)})
+                "signature": self.signature, "finished": finished, "history": asdict(self.history), "weights": self._state(),
+                "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "random": random_states(),
+                **{name: getattr(self, name) for name in _PLAIN_STATE}})
 
     def _resume(self) -> bool:
+        """Take up the checkpoint where there is one; whether it is of a finished run."""
         state = None if self.path is None else load_checkpoint(self.path, self.signature, self.device)
         if state is None:
             return False
@@ -363,30 +352,12 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self.average = {name: state["average"][name] for name in self.average}
-        self.best, self.step = state["best"], state["step"]
-        self.done, self.total = state["done"], state["total"]
-        self.history = History(**state["history"])
+        for name in _PLAIN_STATE:
+            setattr(self, name, state[name])
+        vars(self.history).update(state["history"])
         if self.done:
             restore_random_state(state["random"])
         return state["finished"]
-
-
-def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
-    """What epochs and settings are chosen by: the mean AUC of the labels that have one; minus the log-loss where none has."""
-    return _merit(*_judge(y, mask, p))
-
-
-def _merit(val_auc: float, val_loss: float) -> float:
-    return -val_loss if math.isnan(val_auc) else val_auc
-
-
-def _judge(y: np.ndarray, mask: np.ndarray, p: np.ndarray) -> tuple[float, float]:
-    defined = auc(y, p, mask)
-    defined = defined[~np.isnan(defined)]
-    p = p.clip(1e-7, 1 - 1e-7)
-    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p))[mask].mean() if mask.any() else math.inf
-    return float(defined.mean()) if len(defined) else math.nan, float(loss)
 
 
 def cosine_schedule(step: int, steps: int, warmup: float) -> float:

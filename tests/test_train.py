@@ -186,7 +186,7 @@ def test_a_step_in_parts_is_the_step(experts, squares, cache):
 def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp_path, monkeypatch):
     whole = _model(experts, squares)
     history = _fit(whole, squares, cache)
-    plain, calls = train_module.Loop._pass, []
+    plain, calls = train_module.Loop._backward, []
 
     def stop(self, part, epoch):
         calls.append(epoch)
@@ -197,7 +197,7 @@ def test_a_stop_within_an_epoch_resumes_at_the_step(experts, squares, cache, tmp
     def run(model):
         return _fit(model, squares, cache, tmp_path, save_steps=1)
 
-    monkeypatch.setattr(train_module.Loop, "_pass", stop)
+    monkeypatch.setattr(train_module.Loop, "_backward", stop)
     with pytest.raises(KeyboardInterrupt):
         run(_model(experts, squares))
     resumed = _model(experts, squares)

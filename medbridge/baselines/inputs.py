@@ -113,7 +113,7 @@ def train_module(
     """Train what requires a gradient in ``module`` (inputs of a batch -> logits ``(B, C)``), in place, by the loop of all.
 
     Returns:
-        The best validation :func:`medbridge.train.merit`, whose epoch it ends with.
+        The best validation :func:`medbridge.metrics.evaluate.merit`, whose epoch it ends with.
     """
     # the average, passes and precision belong to MedBridge: published methods have none
     config = replace(config, lr=rate, ema=0.0, accumulate=1, mixed_precision="no")

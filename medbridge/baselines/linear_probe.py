@@ -16,7 +16,8 @@ from medbridge.baselines.base import check_tries
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 from medbridge.method import Method
-from medbridge.train import TrainConfig, merit
+from medbridge.metrics.evaluate import merit
+from medbridge.train import TrainConfig
 
 __all__ = ["LinearProbe"]
 

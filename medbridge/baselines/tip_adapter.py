@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medbridge.baselines.base import TrainedBaseline, check_known, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.inputs import EmbeddingInputs, score_module
 from medbridge.features.cache import CachedFilms
-from medbridge.train import merit
+from medbridge.metrics.evaluate import merit
 
 __all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 

@@ -19,7 +19,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import bootstrap_aucs, by_label, checked_arrays, defined_mean, group_codes, percentiles
 
-__all__ = ["Evaluation", "PairedDifference", "auc", "bootstrap_auc", "evaluate", "json_safe", "paired_difference"]
+__all__ = ["Evaluation", "PairedDifference", "auc", "auc_and_loss", "bootstrap_auc", "evaluate", "json_safe", "merit",
+           "paired_difference"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,21 @@ def _verdict(diff: float, lo: float, hi: float, level: float) -> str:
     if lo <= 0 <= hi:
         return f"{text}: interval holds zero, no difference is shown"
     return f"{text}: {'A is better than B' if lo > 0 else 'B is better than A'} on these films"
+
+
+def auc_and_loss(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Mean AUC over the labels that have one (NaN where none has), and the mean log-loss (infinite where nothing is known)."""
+    defined = auc(y, p, mask)
+    defined = defined[~np.isnan(defined)]
+    p = p.clip(1e-7, 1 - 1e-7)
+    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p))[mask].mean() if mask.any() else math.inf
+    return float(defined.mean()) if len(defined) else math.nan, float(loss)
+
+
+def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
+    """What epochs and settings are chosen by: the mean AUC; minus the log-loss where no label has an AUC. [ours]"""
+    mean_auc, log_loss = auc_and_loss(y, p, mask)
+    return -log_loss if math.isnan(mean_auc) else mean_auc
 
 
 def json_safe(value: Any) -> Any:

@@ -15,8 +15,8 @@ from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.method import Method
-from medbridge.metrics.evaluate import auc
-from medbridge.train import TrainConfig, merit
+from medbridge.metrics.evaluate import auc, merit
+from medbridge.train import TrainConfig
 
 BASELINES = [name for name in list_methods() if name != "MedBridge"]
 SHORT = {"config": TrainConfig(epochs=1), "tries": 1, "progress": False}
