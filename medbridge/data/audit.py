@@ -30,35 +30,22 @@ _CHUNK = 256  # films whose results are held at a time
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`audit` found.
-
-    Attributes:
-        benchmark: its name; synthetic: whether programs drew the films; root: its folder; images, patients: in the table.
-        sizes: one row per published part or split: part, here, published (NaN where its owner states none).
-        labels: :meth:`Benchmark.summary`.
-        left_out: reason -> the images that the files list and the table does not hold.
-        decoded: how many films were decoded; seed: of the sample, None where it was all of them.
-        unreadable: ``(image, message)`` of each film that is on disk and cannot be decoded.
-        absent: films of the table that are not on disk, among those looked at.
-        patients_in_two_splits: patient -> its splits, of each patient in more than one.
-        duplicates: groups of images with the very same bytes, among those looked at.
-        duplicates_across_splits: how many of the groups lie in more than one split.
-    """
+    """What :func:`audit` saw of a benchmark: its table, and the films that were looked at."""
 
     benchmark: str
     synthetic: bool
     root: str
     images: int
     patients: int
-    sizes: pd.DataFrame
-    labels: pd.DataFrame
-    left_out: dict[str, list[str]]
+    sizes: pd.DataFrame  # one row per published part or split: part, here, published (NaN where its owner states none)
+    labels: pd.DataFrame  # Benchmark.summary()
+    left_out: dict[str, list[str]]  # reason -> the images that the files list and the table does not hold
     decoded: int
-    seed: int | None
-    unreadable: list[tuple[str, str]]
+    seed: int | None  # of the sample, None where all films were decoded
+    unreadable: list[tuple[str, str]]  # image and message of each film that is on disk and cannot be decoded
     absent: list[str]
-    patients_in_two_splits: dict[str, list[str]]
-    duplicates: list[list[str]]
+    patients_in_two_splits: dict[str, list[str]]  # patient -> its splits
+    duplicates: list[list[str]]  # groups of images with the very same bytes
     duplicates_across_splits: int
 
     @property

@@ -23,28 +23,18 @@ __all__ = ["Benchmark"]
 class Benchmark:
     """Films, labels and splits of one benchmark (or of a part of one).
 
-    Attributes:
-        name: short name, for reports.
-        root: folder that the ``image`` column is relative to.
-        labels: the C label names, in the order of every (n, C) array.
-        table: n rows: ``image`` str, ``patient_id`` str, ``split`` 'train' | 'val' | 'test', one float column per label
-            (1.0 / 0.0 / NaN = unknown), then any metadata columns.
-        synthetic: True where the films are drawn by a program, not taken of patients.
-        boxes: optional rows of ``image, label, x0, y0, x1, y1`` in pixels of the original film.
-        official: images of each split in the whole distribution as published; empty where there is none.
-        dropped: optional rows of ``image, reason``: what the files list and this benchmark does not hold.
-
-    BenchmarkError on construction, where the table lacks a required or label column.
+    The n rows of the table have ``image`` str, ``patient_id`` str, ``split`` 'train' | 'val' | 'test', one float column per label
+    (1.0 / 0.0 / NaN = unknown), then any metadata. BenchmarkError on construction where it lacks a required or label column.
     """
 
-    name: str
-    root: Path
-    labels: tuple[str, ...]
+    name: str  # short, for reports
+    root: Path  # folder that the ``image`` column is relative to
+    labels: tuple[str, ...]  # the C names, in the order of every (n, C) array
     table: pd.DataFrame
-    synthetic: bool = False
-    boxes: pd.DataFrame | None = None
-    official: Mapping[str, int] = field(default_factory=dict)
-    dropped: pd.DataFrame | None = None
+    synthetic: bool = False  # the films are drawn by a program, not taken of patients
+    boxes: pd.DataFrame | None = None  # rows of image, label, x0, y0, x1, y1 in pixels of the original film
+    official: Mapping[str, int] = field(default_factory=dict)  # images of each split as published; empty where there is none
+    dropped: pd.DataFrame | None = None  # rows of image, reason: what the files list and this benchmark does not hold
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))

@@ -146,10 +146,7 @@ def keep_present(table: pd.DataFrame, root: Path, where: str | Path, files: str 
 
 
 def draw_val(table: pd.DataFrame, val_share: float, seed: int) -> pd.DataFrame:
-    """``table`` with every patient in 'train' or, a share of them, in 'val'; rows that are in 'test' already stay there.
-
-    BenchmarkError for a ``val_share`` outside [0, 1), or too few patients.
-    """
+    """``table`` with every patient in 'train' or, a share in [0, 1) of them, in 'val'; rows that are in 'test' stay there."""
     if not 0 <= val_share < 1:
         raise BenchmarkError(f"val_share={val_share!r}; give the share of the training patients, from 0 to below 1")
     test = (table["split"] == "test").to_numpy() if "split" in table else np.zeros(len(table), bool)
@@ -160,10 +157,7 @@ def draw_val(table: pd.DataFrame, val_share: float, seed: int) -> pd.DataFrame:
 
 def build(name: str, root: Path, labels: Sequence[str], table: pd.DataFrame, where: str | Path, official: Mapping[str, int],
           dropped: Sequence[pd.DataFrame], boxes: pd.DataFrame | None = None) -> Benchmark:
-    """The last step of a loader: check the table, put its columns in order, say which split came out empty (BenchmarkWarning).
-
-    BenchmarkError where no film is left, and for what :func:`medbridge.data.validate` refuses.
-    """
+    """The last step of a loader: check the table, order its columns, warn (BenchmarkWarning) where a split came out empty."""
     lost = pd.concat([frame for frame in dropped if len(frame)] or [dropped_rows([], "")], ignore_index=True)
     reasons = ", ".join(f"{count} ({reason})" for reason, count in lost["reason"].value_counts().items()) or "nothing"
     if len(table) == 0:

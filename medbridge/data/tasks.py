@@ -82,19 +82,12 @@ def _data_folder(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Target:
-    """The films that a model is scored on.
+    """The films that a model is scored on."""
 
-    Attributes:
-        test: the films of one split over the shared labels, under the source's names for them.
-        shared: the S shared findings, with either side's name.
-        columns: where the shared labels stand in the model's ``(n, C)`` scores.
-        in_domain: whether the films are of the benchmark that the model was trained on.
-    """
-
-    test: Benchmark
-    shared: tuple[SharedLabel, ...]
-    columns: tuple[int, ...]
-    in_domain: bool
+    test: Benchmark  # the films of one split over the shared labels, under the source's names for them
+    shared: tuple[SharedLabel, ...]  # the S shared findings, with either side's name
+    columns: tuple[int, ...]  # where the shared labels stand in the model's (n, C) scores
+    in_domain: bool  # whether the films are of the benchmark that the model was trained on
 
     def mapping(self) -> str:
         """The shared labels as text, 'train name = test name' where the two differ."""
