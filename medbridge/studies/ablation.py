@@ -31,7 +31,7 @@ from medbridge.qencoder import KINDS
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, data_fingerprint, describe_films
 from medbridge.studies.engine import run_cells
 from medbridge.studies.store import ResultStore
-from medbridge.studies.tables import difference, holm, mean_auc
+from medbridge.studies.tables import difference, holm, measure
 from medbridge.support.text import markdown_table
 
 __all__ = ["DEFAULT", "FACTORS", "Ablation", "Variant", "plan", "run_ablation"]
@@ -228,7 +228,7 @@ def _table(cells: dict[Variant, list[Cell]], targets: dict[str, Target], store: 
         row: dict[str, Any] = {"factor": variant.factor, "variant": variant.name}
         for split, target in targets.items():
             scores, reference = ([store.scores(cell, target) for cell in group] for group in (runs, default))
-            each, own = ([mean_auc(target, p) for p in group] for group in (scores, reference))
+            each, own = (measure(target, group, n_boot=0, seed=0)[0].runs for group in (scores, reference))
             numbers = dict.fromkeys(("diff", "lo", "hi", "p", "seed_sd"), np.nan)
             if runs is not default:
                 d = difference(target, scores, reference, n_boot)

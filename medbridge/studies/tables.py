@@ -15,7 +15,7 @@ from medbridge.data.tasks import Target
 from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.metrics.evaluate import PairedDifference, auc, paired_difference
 
-__all__ = ["Measured", "difference", "holm", "mean_auc", "mean_over", "measure"]
+__all__ = ["Measured", "difference", "holm", "mean_over", "measure"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,6 @@ def measure(target: Target, runs: Sequence[np.ndarray], n_boot: int, seed: int) 
 def mean_over(parts: Sequence[Measured]) -> Measured:
     """The mean over targets, each resampled apart."""
     return Measured(np.mean([m.runs for m in parts], axis=0), np.mean([m.draws for m in parts], axis=0))
-
-
-def mean_auc(target: Target, scores: np.ndarray) -> float:
-    """The mean over the labels that are defined."""
-    y, known = target.test.targets()
-    return float(defined_mean(auc(y, scores, known)))
 
 
 def difference(

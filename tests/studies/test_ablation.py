@@ -173,12 +173,6 @@ def test_a_default_that_cannot_be_built_is_an_error(settings, base, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_holm_corrects_as_by_hand():
-    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 gives 0.04, 0.06, 0.06, 0.04; no later one below an earlier one
-    assert holm([0.03, 0.01, np.nan, 0.04, 0.02]).tolist() == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
-    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0] and len(holm([])) == 0
-
-
 def test_the_command(squares, tmp_path, capsys):
     part = squares.take([*range(8), *range(32, 38), *range(44, 52)])
     root = tmp_path / "films"
