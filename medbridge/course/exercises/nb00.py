@@ -34,7 +34,7 @@ def two_expert_mixture(answer: Answer) -> None:
         ((weights * logits.sigmoid()).sum(dim=1), "this mixes probabilities; MedBridge mixes logits, and takes the sigmoid last"),
         (logits.mean(dim=1).sigmoid(), "this trusts all experts alike; use the router's weights"),
         (mixed.softmax(dim=-1),
-         "a softmax lets one label win; a film may have several findings, so each label gets its own sigmoid"),
+         "a softmax lets one label win; a film may have several findings: each label gets its own sigmoid"),
     ], "shapes fit, numbers do not: sigmoid of the sum over experts of weight times logit", atol=1e-5)
 
 

@@ -62,7 +62,7 @@ def all_prompts_score(answer: Answer) -> None:
          "the side with more prompts wins by number alone: take the mean of each side, not the sum"),
         (unscaled[0] / (unscaled[0] + unscaled[1]), "the cosines are not multiplied by scale"),
         (torch.sigmoid(up.mean(1) - down.mean(1)),
-         "this averages the logits, inside the exponential; average exp(logit) of each side"),
+         "this averages the logits inside the exponential; average exp(logit) per side"),
         (not ((got >= 0) & (got <= 1)).all(), "these are no probabilities; divide the positive side by the sum of both sides"),
     ], f"for the first film it should be {ratio[0]:.4f}, yours gives {got[0]:.4f}", atol=1e-5)
 

@@ -81,13 +81,12 @@ def stopping(answer: Answer) -> None:
         kept, run = (int(v) for v in ask(answer, aucs, patience, shape=(2,), give=give))
         want_kept, want_run = _stop(aucs, patience)
         judge((kept, run), (want_kept, want_run), [
-            (kept == int(np.argmax(aucs)) != want_kept,
-             "you look at epochs that are never trained: training had stopped before"),
+            (kept == int(np.argmax(aucs)) != want_kept, "you look at epochs that are never trained: training had stopped before"),
             (run == want_run and kept == run - 1, "you keep the last epoch; keep the best"),
             (run == want_run and kept > want_kept and aucs[kept] == aucs[want_kept],
              "of equal AUCs the first is kept; only a strictly larger one is better"),
             (kept == want_kept and run == want_run + 1,
-             "it runs one epoch too long: stop as soon as the best lies `patience` epochs back"),
+             "it runs one epoch too long: stop once the best lies `patience` epochs back"),
             (kept == want_kept and run == want_run - 1, "one epoch is missing: return how many were run, the last one included"),
             (run == len(aucs), "it never stops; compare the epoch with the best one so far"),
         ], "patience counts from the best epoch so far, and starts again with each better one",

@@ -22,8 +22,8 @@ def macro(answer: Answer) -> None:
     judge((value, count), (want, 3), [
         (np.isnan(value), "one undefined label makes the whole mean NaN; leave it out of the mean"),
         (close(value, np.nan_to_num(each, nan=0.5).mean()),
-         "0.5 was put in for a label that has no AUC; leave it out, it is no result"),
-        (close(value, np.nan_to_num(each).mean()), "0 was put in for a label that has no AUC; leave it out, it is no result"),
+         "0.5 was put in for a label without an AUC; it is no result, leave it out"),
+        (close(value, np.nan_to_num(each).mean()), "0 was put in for a label without an AUC; it is no result, leave it out"),
         (close(value, defined_mean(auc(y, scores))), "unknown films were counted; take those where the mask is True"),
         (close(value, want), "the mean is right; the second number is how many labels are in it"),
     ], "take the AUC of each label over its known films, then the mean over the labels with both classes",

@@ -78,7 +78,6 @@ def without_expert(answer: Answer) -> None:
             (others.mean(0), "the experts that are left keep the proportion of their weights; you made them equal"),
             ((kept / kept.sum() * others).sum(0), "the weights sum to one for each label apart: sum over axis 0 alone"),
             ((kept / kept.sum(1, keepdims=True) * others).sum(0), "weights sum to one over the experts, axis 0, not over labels"),
-            ((np.exp(kept) / np.exp(kept).sum(0) * others).sum(0),
-             "the weights are a softmax already; divide them by their sum"),
+            ((np.exp(kept) / np.exp(kept).sum(0) * others).sum(0), "the weights are a softmax already; divide them by their sum"),
         ], "drop row k of both, divide the other weights by their sum over experts, and sum",
             f"without expert {k} the logits are {np.round(want, 3).tolist()}, you give {np.round(got, 3).tolist()}")

@@ -36,11 +36,9 @@ def part_weights(answer: Answer) -> None:
     means = [losses[p][mask[p]].mean() if mask[p].any() else 0.0 for p in parts]
     refuse([
         (close(got, [1 / 3] * 3), "equal weights let a label of a small part count more; parts differ in their known labels"),
-        (close(got, [2 / 7, 1 / 7, 4 / 7]),
-         "these are the shares of the films; a mean over known labels asks for the shares of known labels"),
+        (close(got, [2 / 7, 1 / 7, 4 / 7]), "these are the shares of the films; a mean over known labels asks for theirs"),
         (not close(got.sum(), 1), f"the weights add up to {got.sum():.3f}; divide by the known labels of the whole step"),
-        (not close(got @ means, losses[mask].mean()),
-         "the weighted sum of the parts' means is not the mean over all known labels"),
+        (not close(got @ means, losses[mask].mean()), "the weighted sum of the means is not the mean over all known labels"),
     ])
     empty = ask(answer, np.zeros((4, 2), dtype=bool), [np.array([0, 1]), np.array([2, 3])], shape=(2,), give=give)
     if not np.isfinite(empty).all():

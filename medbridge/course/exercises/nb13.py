@@ -20,8 +20,7 @@ def overlap(answer: Answer) -> None:
             (not a.any(), f"two films without any finding are wholly alike: 1, you give {got}; mind the division of 0 by 0"),
             (np.isnan(got) or close(got, shared / max(1, ((np.nan_to_num(a) + np.nan_to_num(b)) > 0).sum())),
              f"{a} and {b}: a label that is unknown (NaN) of one of them counts nowhere; leave it out first"),
-            ((a == b)[known].mean(),
-             "shared absences are counted; most films lack most findings, so all films would be called alike"),
+            ((a == b)[known].mean(), "shared absences are counted; most films lack most findings, so all would be called alike"),
             (shared, "that is the number of shared findings; divide it by the number of findings that either film has"),
         ], f"{a} and {b} have the overlap {want:.3f}, and you give {got:.3f}")
 
@@ -50,7 +49,7 @@ def nearest(answer: Answer) -> None:
              "lengths count in your answer; the cosine compares directions: divide by both lengths"),
             (first(vectors @ query), "lengths count in your answer; the cosine compares directions: divide by both lengths"),
             (np.argsort(-np.delete(cosine, [10, 11]))[:k],
-             "row numbers shifted: they must be rows of `vectors`, not of what is left of it"),
+             "row numbers shifted: give rows of `vectors`, not of what is left of it"),
         ], f"the nearest are the rows {want.tolist()}, and you give {got.tolist()}", rtol=0)
 
 
