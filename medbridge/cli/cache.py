@@ -48,12 +48,12 @@ def clean(
     for folder, owner in owners.items():
         if everything or (chosen and (experts is None or owner in names)):
             gone += [p for p in FeatureStore(folder).shards() if older_than is None or now - p.stat().st_mtime > older_than * DAY]
-        gone += [p for p in sorted(folder.glob("*.part")) if now - p.stat().st_mtime > 3600]
+        gone += [p for p in sorted(FeatureStore(folder).unfinished()) if now - p.stat().st_mtime > 3600]
     if not dry_run:
         for path in gone:
             path.unlink(missing_ok=True)
         for folder in owners if everything or chosen else ():
-            if not FeatureStore(folder).shards() and not any(folder.glob("*.part")):
+            if not FeatureStore(folder).shards() and not any(FeatureStore(folder).unfinished()):
                 shutil.rmtree(folder)
     return gone
 
@@ -62,7 +62,7 @@ def _info(args: argparse.Namespace) -> int:
     root, limit, damaged = features_folder(args.cache), cache_limit(), []
     print(f"{root}: {_gigabytes(root):.3f} GB" + ("" if limit is None else f" of at most {limit / 1e9:.3f} GB"))
     for folder in _folders(root):
-        shards, unfinished = FeatureStore(folder).shards(), len(list(folder.glob("*.part")))
+        shards, unfinished = FeatureStore(folder).shards(), len(FeatureStore(folder).unfinished())
         days = (time.time() - max(p.stat().st_mtime for p in shards or [folder])) / DAY
         notes = [f"{len(shards)} shards", f"{_gigabytes(folder):.3f} GB", f"last written {days:.1f} days ago"]
         if unfinished:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +31,7 @@ from tqdm.auto import tqdm
 from medbridge.data import Benchmark
 from medbridge.errors import CacheError
 from medbridge.experts import Expert
-from medbridge.features.encode import film_views, view_bytes, view_groups
-from medbridge.features.fill import Job, WriteBehind, map_part
+from medbridge.features.encode import Filler, film_views, map_part, view_bytes, view_groups
 from medbridge.features.film_keys import film_files, film_key
 from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
@@ -221,8 +221,9 @@ class FeatureCache:
             return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
 
         located = locate()
-        gaps = [[~at.has("summary"), *(~at.has(map_part(d)) for d in ds)] for at, ds in zip(located, depths, strict=True)]
-        todo = np.any([gap for parts in gaps for gap in parts], axis=0)
+        gaps = [~np.array([at.has("summary"), *(at.has(map_part(depth)) for depth in d)])
+                for at, d in zip(located, depths, strict=True)]
+        todo = np.concatenate(gaps).any(axis=0)
         if todo.any():
             _check_room(root, benchmark.name, experts, depths, boxes, gaps, self.limit)
             if torch.cuda.is_available():
@@ -233,17 +234,17 @@ class FeatureCache:
             # dealt out by number, not by what is missing: another run may write to this folder meanwhile
             rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
             kinds = sorted({e.view_kind for e in experts})
-            jobs = [Job(e, d, keys, g) for e, d, g in zip(experts, depths, gaps, strict=True)]
             films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
             groups = view_groups(films)
             bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
                        disable=not self.progress or rank > 0)
-            with bar, WriteBehind(stores) as behind:
+            with ExitStack() as stack:
+                stack.enter_context(bar)
+                fillers = [stack.enter_context(Filler(e, d, store, keys, gap))
+                           for e, d, store, gap in zip(experts, depths, stores, gaps, strict=True)]
                 for group in prefetch(groups) if threads else groups:
-                    for k, job in enumerate(jobs):
-                        said = job.encode(group)
-                        if said is not None:
-                            behind.add(k, *said)
+                    for filler in fillers:
+                        filler.add(group)
                     bar.update(len(group))
         barrier()
         if world > 1 or todo.any():
@@ -253,10 +254,10 @@ class FeatureCache:
 
 def _check_room(
     root: Path, name: str, experts: Sequence[Expert], depths: list[list[int]], boxes: list[np.ndarray],
-    gaps: list[list[np.ndarray]], limit: int | None,
+    gaps: list[np.ndarray], limit: int | None,
 ) -> None:
     views = np.array([len(b) for b in boxes])
-    new = sum(int(views[np.any(g, axis=0)].sum()) * view_bytes(e, d) for e, d, g in zip(experts, depths, gaps, strict=True))
+    new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d) for e, d, g in zip(experts, depths, gaps, strict=True))
     root.mkdir(parents=True, exist_ok=True)
     limit = cache_limit() if limit is None else limit
     held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0

@@ -1,8 +1,11 @@
-"""Films -> views -> what a frozen expert says of them, in half precision: the work between decoding and the cache. [ours]"""
+"""Films -> views -> what a frozen expert says of them, in half precision -> shards: the work that fills the cache. [ours]"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,44 +13,19 @@ import torch
 from torch import Tensor
 
 from medbridge.experts import Expert, FrozenMaps
+from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
 
-__all__ = ["Views", "encode_views", "film_views", "to_cpu", "view_bytes", "view_groups"]
+__all__ = ["Filler", "Views", "encode_views", "film_views", "map_part", "view_bytes", "view_groups"]
 
 _FP16_MAX = torch.finfo(torch.float16).max
 Views = tuple[Any, dict[tuple[int, str], Tensor]]
 """A film (its number, say), and its views by kind: size and interpolation."""
 
 
-def _half(x: Tensor) -> Tensor:
-    # some towers have a few activations beyond float16's range; infinities would poison every query
-    return x.float().clamp(-_FP16_MAX, _FP16_MAX).half().contiguous()
-
-
-def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False) -> FrozenMaps:
-    """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding, ``batch`` at a time.
-
-    Args:
-        keep_device: leave the result on the expert's device, so that its copy can wait in another thread; else on the CPU.
-    """
-    parts = []
-    device = expert.mean.device
-    kind = getattr(torch, expert.precision)
-    for start in range(0, len(views), batch):
-        x = expert.preprocess(views[start : start + batch].to(device, non_blocking=True))
-        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            out = expert.encode_maps(x, depths)
-        maps = {d: _half(m) for d, m in out.maps.items()}
-        parts.append(FrozenMaps(maps, _half(out.summary), None if out.embed is None else _half(out.embed)))
-    embed = None if parts[0].embed is None else torch.cat([p.embed for p in parts])
-    found = FrozenMaps(
-        {d: torch.cat([p.maps[d] for p in parts]) for d in parts[0].maps}, torch.cat([p.summary for p in parts]), embed)
-    return found if keep_device else to_cpu(found)
-
-
-def to_cpu(out: FrozenMaps) -> FrozenMaps:
-    return FrozenMaps(
-        {d: m.cpu() for d, m in out.maps.items()}, out.summary.cpu(), None if out.embed is None else out.embed.cpu())
+def map_part(depth: int) -> str:
+    """Name of the maps of one depth in a shard."""
+    return f"map.{depth:03d}"
 
 
 def view_bytes(expert: Expert, depths: Sequence[int]) -> int:
@@ -76,3 +54,82 @@ def view_groups(films: Iterable[Views], least: int = 64) -> Iterator[list[Views]
             group, count = [], 0
     if group:
         yield group
+
+
+def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False) -> FrozenMaps:
+    """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding, ``batch`` at a time.
+
+    Args:
+        keep_device: leave the result on the expert's device, so that its copy can wait in another thread; else on the CPU.
+    """
+    device, kind, parts = expert.mean.device, getattr(torch, expert.precision), []
+    for start in range(0, len(views), batch):
+        x = expert.preprocess(views[start : start + batch].to(device, non_blocking=True))
+        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            parts.append(_each(expert.encode_maps(x, depths), _half))
+    embed = None if parts[0].embed is None else torch.cat([p.embed for p in parts])
+    out = FrozenMaps({d: torch.cat([p.maps[d] for p in parts]) for d in depths}, torch.cat([p.summary for p in parts]), embed)
+    return out if keep_device else _each(out, Tensor.cpu)
+
+
+def _half(x: Tensor) -> Tensor:
+    # some towers have a few activations beyond float16's range; infinities would poison every query
+    return x.float().clamp(-_FP16_MAX, _FP16_MAX).half().contiguous()
+
+
+def _each(out: FrozenMaps, change: Callable[[Tensor], Tensor]) -> FrozenMaps:
+    return FrozenMaps({d: change(m) for d, m in out.maps.items()}, change(out.summary),
+                      None if out.embed is None else change(out.embed))
+
+
+class Filler:
+    """Encodes what one expert has still to say, and leaves the copying and writing to a thread.
+
+    A fault in that thread stops the caller at its next call; what is finished is kept when the ``with`` block ends.
+
+    Args:
+        expert: who. depths: of its maps. store: where its features go.
+        keys: per film: its address.
+        gaps: bool ``(1 + depths, n)``: which films lack the summary, and the map of each depth.
+    """
+
+    def __init__(
+        self, expert: Expert, depths: Sequence[int], store: FeatureStore, keys: list[bytes], gaps: np.ndarray
+    ) -> None:
+        self.expert, self.depths, self.keys, self.gaps = expert, depths, keys, gaps
+        self.parts, self.writer = np.array(["summary", *map(map_part, depths)]), ShardWriter(store)
+        self.pool, self.pending = ThreadPoolExecutor(1, "medbridge-write"), deque[Future]()
+
+    def add(self, group: list[Views]) -> None:
+        """Encode the films of a group that lack something."""
+        group = [(row, views[self.expert.view_kind]) for row, views in group if self.gaps[:, row].any()]
+        if not group:
+            return
+        together = torch.cat([views for _, views in group])
+        if self.expert.mean.device.type == "cuda":
+            together = together.pin_memory()
+        out = encode_views(self.expert, together, self.depths, keep_device=True)
+        self.pending.append(self.pool.submit(self._write, [(row, len(views)) for row, views in group], out))
+        while len(self.pending) > 2:  # results wait in memory; a slow disk holds the expert up
+            self.pending.popleft().result()
+
+    def _write(self, films: list[tuple[int, int]], out: FrozenMaps) -> None:
+        out, start = _each(out, Tensor.cpu), 0
+        parts = {"summary": out.summary, **{map_part(d): m for d, m in out.maps.items()}}
+        for row, count in films:
+            rows, names = slice(start, start + count), self.parts[self.gaps[:, row]].tolist()
+            film = {name: parts[name][rows] for name in names}
+            if "summary" in film and out.embed is not None:
+                film["embed"] = out.embed[rows]
+            self.writer.add(self.keys[row], film)
+            start += count
+
+    def __enter__(self) -> Filler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            stack.callback(self.pool.shutdown)
+            stack.callback(self.writer.flush)
+            for future in self.pending:
+                stack.callback(future.result)

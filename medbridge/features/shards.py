@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from medbridge.errors import CacheError
+from medbridge.support.files import write_atomic
 
 __all__ = ["KEY_BYTES", "FeatureStore", "FeatureIndex", "ShardWriter", "is_sound"]
 
@@ -37,7 +37,6 @@ KEY_BYTES = 20
 SHARD_BYTES = 128 * 2**20
 SHARD_SECONDS = 30.0
 _TRUSTED = "verified.txt"
-_NOT_PARTS = ("keys", "starts")
 
 
 @dataclass
@@ -95,7 +94,11 @@ class FeatureStore:
 
     def shards(self) -> list[Path]:
         """Its files, by name, sound or not."""
-        return sorted(self.folder.glob("*.safetensors"))
+        return sorted(self.folder.glob("[!.]*.safetensors"))  # a dot: being written
+
+    def unfinished(self) -> list[Path]:
+        """What writers left that were killed, or are still at work on."""
+        return sorted([*self.folder.glob(".*.part.safetensors"), *self.folder.glob("*.part")])
 
     def find(self, keys: Sequence[bytes], parts: Iterable[str]) -> FeatureIndex:
         """Where the parts of these films are. Shards that fail their check are deleted and hold nothing."""
@@ -184,7 +187,7 @@ class ShardWriter:
             **{name: torch.cat([parts[name] for _, parts in group]).contiguous() for name in names}})
         what = hashlib.sha256(keys + "\0".join(names).encode()).hexdigest()[:24]
         path = self.store.folder / f"{what}-{zlib.crc32(data):08x}.safetensors"
-        _publish(path, data)
+        write_atomic(path, data)
         self.store.trust(path)
 
 
@@ -206,23 +209,3 @@ def _identity(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return f"{path.name} {status.st_size} {status.st_mtime_ns}"
-
-
-def _publish(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name, too, is on the disk before anybody relies on it
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # mounted drives may not know how
-                os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -7,8 +7,6 @@ wrote it; a damaged one is computed again.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from medbridge.experts import Expert
 from medbridge.features.cache import cache_folder
+from medbridge.support.files import write_atomic
 
 __all__ = ["TextCache"]
 
@@ -48,17 +47,10 @@ class TextCache:
         """Texts -> ``(n, text_dim)`` float32 on the expert's device, L2-normalised, as ``expert.encode_text`` gives them."""
         path = self.path(texts)
         with suppress(FileNotFoundError, SafetensorError, KeyError):
-            found = load_file(path)["embeddings"]
-            if found.shape == (len(texts), self.expert.text_dim):
-                return found.to(self.expert.mean.device)
+            kept = load_file(path)["embeddings"]
+            if kept.shape == (len(texts), self.expert.text_dim):
+                return kept.to(self.expert.mean.device)
         embeddings = self.expert.encode_text(texts).clone()
         with suppress(OSError):  # a read-only home costs time, not the result
-            _write(path, embeddings)
+            write_atomic(path, save({"embeddings": embeddings.cpu().contiguous()}))
         return embeddings
-
-
-def _write(path: Path, embeddings: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, suffix=".part") as file:
-        file.write(save({"embeddings": embeddings.cpu().contiguous()}))
-    os.replace(file.name, path)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from medbridge.errors import ImageError
-from medbridge.features import fill
+from medbridge.features import encode
 from medbridge.features.batch import collate, draw_views
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
@@ -22,13 +22,13 @@ def _compute(squares, experts, folder, training=False, depths=DEPTHS, **sampler)
 def counted(monkeypatch):
     """How many views each expert has encoded."""
     seen = {}
-    plain = fill.encode_views
+    plain = encode.encode_views
 
     def count(expert, views, *rest, **options):
         seen[expert.name] = seen.get(expert.name, 0) + len(views)
         return plain(expert, views, *rest, **options)
 
-    monkeypatch.setattr(fill, "encode_views", count)
+    monkeypatch.setattr(encode, "encode_views", count)
     return seen
 
 
@@ -64,23 +64,23 @@ def test_a_missing_depth_is_added_and_the_others_are_kept(squares, experts, tmp_
 
 def test_an_interrupted_run_keeps_what_was_finished(squares, experts, tmp_path, monkeypatch, counted):
     part = squares.take(range(12))
-    plain, calls = fill.Job.encode, []
+    plain, calls = encode.encode_views, []
 
-    def stop(*args):
+    def stop(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:  # between the two experts of the first group
             raise KeyboardInterrupt
-        return plain(*args)
+        return plain(*args, **kwargs)
 
-    monkeypatch.setattr(fill.Job, "encode", stop)
+    monkeypatch.setattr(encode, "encode_views", stop)
     with pytest.raises(KeyboardInterrupt):
         _compute(part, experts, tmp_path)
-    monkeypatch.setattr(fill.Job, "encode", plain)
+    monkeypatch.setattr(encode, "encode_views", plain)
     done = counted["small-vit"]
     assert 0 < done < 12 * 13 and "small-resnet" not in counted
     _compute(part, experts, tmp_path)
     assert counted == {"small-vit": 12 * 13, "small-resnet": 12 * 13}
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.part*"))
 
 
 def test_a_damaged_file_is_computed_again(squares, experts, tmp_path):

@@ -129,14 +129,14 @@ def test_a_fill_that_is_killed_goes_on_and_serves_nothing_torn(squares, vit, tmp
     folder = tmp_path / "cache"
     process = _fill(squares.root, folder)
     assert process.stdout.readline() == "go\n"
-    while not list(folder.rglob("*.safetensors")):
+    while not list(folder.rglob("[!.]*.safetensors")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    kept = [p.name for p in folder.rglob("*.safetensors")]
+    kept = [p.name for p in folder.rglob("[!.]*.safetensors")]
     assert process.returncode == -signal.SIGKILL and kept
-    assert all(is_sound(p) for p in folder.rglob("*.safetensors"))
+    assert all(is_sound(p) for p in folder.rglob("[!.]*.safetensors"))
     (folder / "films.jsonl").write_text((folder / "films.jsonl").read_text()[:-7])  # and a torn line of the memory
     options = (FocalSampler(), False)
     resumed = FeatureCache(folder, progress=False).films(squares, [vit], [[2, 3]], *options)
@@ -153,7 +153,7 @@ def test_two_processes_may_fill_one_folder(squares, vit, tmp_path):
         out, error = process.communicate(timeout=600)
         assert process.returncode == 0 and out == "go\ndone\n", error
     both = FeatureCache(tmp_path / "cache", progress=False).films(squares, [vit], [[2, 3]], FocalSampler())
-    assert all(is_sound(p) for p in (tmp_path / "cache").rglob("*.safetensors")) and not list(tmp_path.rglob("*.part"))
+    assert all(is_sound(p) for p in (tmp_path / "cache").rglob("[!.]*.safetensors")) and not list(tmp_path.rglob("*.part"))
     alone = FeatureCache(tmp_path / "alone", progress=False).films(squares, [vit], [[2, 3]], FocalSampler())
     for i in (0, 31, 59):
         torch.testing.assert_close(both[i].maps[0][1].float(), alone[i].maps[0][1].float(), rtol=2e-3, atol=2e-3)
@@ -164,9 +164,9 @@ def test_the_estimate_is_what_is_written_and_the_limit_is_kept(squares, experts,
     estimate = sum(8 * 13 * view_bytes(e, d) for e, d in zip(experts, DEPTHS, strict=True))
     with pytest.raises(CacheError, match=r"beyond the limit of 0\.00 GB"):
         _compute(part, experts, tmp_path, limit=estimate - 1)
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("[!.]*.safetensors"))
     _compute(part, experts, tmp_path, limit=estimate)
-    written = sum(p.stat().st_size for p in tmp_path.rglob("*.safetensors"))
+    written = sum(p.stat().st_size for p in tmp_path.rglob("[!.]*.safetensors"))
     assert 0 <= written - estimate < 8000  # headers, keys and starts
     monkeypatch.setenv("MEDBRIDGE_CACHE_LIMIT", "1KB")
     _compute(part, experts, tmp_path)  # nothing is missing, so nothing is beyond the limit
@@ -202,7 +202,7 @@ def test_a_full_disk_stops_the_fill_with_its_reason(squares, experts, tmp_path, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_publish", full)
+    monkeypatch.setattr(shards, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
         _compute(squares.take(range(2)), experts, tmp_path)
 
