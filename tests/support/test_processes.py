@@ -1,6 +1,8 @@
 """Real processes: a run that is killed at random steps, and one that two processes share."""
 
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -18,10 +20,31 @@ import pytest
 from medbridge import cli
 from medbridge.support import processes as parallel
 
-SCRIPT = str(Path(__file__).parents[1] / "training_run.py")
-GRIDS = str(Path(__file__).parents[1] / "grid_run.py")
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]),
-                                                                           os.environ.get("PYTHONPATH", "")])}
+TESTS = Path(__file__).parents[1]
+SCRIPT, GRIDS = str(TESTS / "training_run.py"), str(TESTS / "grid_run.py")
+ENV = {**os.environ, "OMP_NUM_THREADS": "1",
+       "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
+
+
+def _main(module, arguments):
+    importlib.import_module(module).main(*arguments)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Starts a run in a process of its own, forked from a server that has imported everything once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training_run", "grid_run"])
+
+    def started(module, *arguments):
+        process = context.Process(target=_main, args=(module, arguments))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("OMP_NUM_THREADS", "PYTHONPATH"):  # the server starts with the first process, and keeps these
+                patch.setenv(name, ENV[name])
+            process.start()
+        return process
+
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +54,16 @@ def place(squares, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(place):
+def whole(place, start):
     """Result of an undisturbed run, with dropout and without."""
-    found = {}
+    results = {}
     for dropout in ("0.3", "0.0"):
         arguments = place(f"whole-{dropout}")
-        subprocess.run([sys.executable, SCRIPT, *arguments, dropout], env=ENV, check=True, timeout=600)
-        found[dropout] = json.loads(Path(arguments[3]).read_text())
-    return found
+        process = start("training_run", *arguments, dropout)
+        process.join(600)
+        assert process.exitcode == 0
+        results[dropout] = json.loads(Path(arguments[3]).read_text())
+    return results
 
 
 def _twice(*command):
@@ -49,26 +74,27 @@ def _twice(*command):
                    env=ENV, check=True, timeout=600)
 
 
-def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(place, whole):
+def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(place, start, whole):
     arguments = place("killed")
     checkpoint, rng = Path(arguments[2]) / "checkpoint.pt", random.Random(1)
     kills = 0
     for _ in range(12):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = subprocess.Popen([sys.executable, SCRIPT, *arguments, "0.3"], env=ENV)
+        process = start("training_run", *arguments, "0.3")
         limit = time.monotonic() + 300
         # some checkpoints later, wherever the run then is: in a pass, in a write, in the validation
-        while process.poll() is None and time.monotonic() < limit:
+        while process.is_alive() and time.monotonic() < limit:
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
                 time.sleep(rng.uniform(0, 0.15))
                 break
             time.sleep(0.001)
-        if process.poll() is None and kills < 4:
-            process.send_signal(signal.SIGKILL)
-        kills += process.wait(timeout=300) == -signal.SIGKILL
-        if process.returncode == 0:
+        if process.is_alive() and kills < 4:
+            process.kill()
+        process.join(300)
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
             break
-    assert kills >= 2 and process.returncode == 0
+    assert kills >= 2 and process.exitcode == 0
     assert json.loads(Path(arguments[3]).read_text()) == whole["0.3"]  # bit by bit: losses, AUC, scores, weights
 
 
@@ -85,14 +111,16 @@ def test_two_processes_agree_with_one(place, whole):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")
-def test_two_processes_share_a_leaderboard_an_ablation_and_an_experiment(squares, tmp_path):
+def test_two_processes_share_a_leaderboard_an_ablation_and_an_experiment(squares, start, tmp_path):
     films = tmp_path / "films"
     (films / "images").mkdir(parents=True)
     for path in squares.paths():
         shutil.copy2(path, films / "images")
     squares.table.to_csv(films / "labels.csv", index=False)
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, GRIDS, str(films), str(tmp_path / "cache-one"), str(one)], env=ENV, check=True, timeout=600)
+    alone = start("grid_run", str(films), str(tmp_path / "cache-one"), str(one))
+    alone.join(600)
+    assert alone.exitcode == 0
     _twice(GRIDS, str(films), str(tmp_path / "cache-two"), str(two))
     for name in ("board/leaderboard", "board/leaderboard_labels", "ablation/ablation", "experiment/results",
                  "experiment/averages", "experiment/differences"):
