@@ -207,7 +207,7 @@ def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBri
     Raises:
         AdapterError: the model has an expert of that name. ExpertError: it cannot be created.
     """
-    names, name = _names(model), expert if isinstance(expert, str) else expert.name
+    names, name = [e.name for e in model.experts], expert if isinstance(expert, str) else expert.name
     if name in names:
         raise AdapterError(f"expert {name!r} is in this mixture already: it has {', '.join(names)}")
     expert = create_expert(expert) if isinstance(expert, str) else expert
@@ -224,7 +224,7 @@ def without_expert(model: MedBridge, name: str) -> MedBridge:
     Raises:
         AdapterError: no such expert, or it is the only one.
     """
-    names = _names(model)
+    names = [e.name for e in model.experts]
     if name not in names:
         raise AdapterError(f"no expert {name!r} in this mixture: it has {', '.join(names)}")
     if len(names) == 1:
@@ -234,10 +234,6 @@ def without_expert(model: MedBridge, name: str) -> MedBridge:
         model, [model.experts[k] for k in kept], kept, 0,
         f"dropped {name} from {', '.join(names)}: the other branches are as they were; the router was trained with it, "
         f"train again to set its weights right")
-
-
-def _names(model: MedBridge) -> list[str]:
-    return [e.name for e in model.experts]
 
 
 def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, note: str) -> MedBridge:

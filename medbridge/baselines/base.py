@@ -54,11 +54,11 @@ def usable_experts(experts: Sequence[Expert], usable: Callable[[Expert], bool], 
     Raises:
         ExpertError: none; the message says what the method needs.
     """
-    found = [k for k, expert in enumerate(experts) if usable(expert)]
-    if not found:
+    fitting = [k for k, expert in enumerate(experts) if usable(expert)]
+    if not fitting:
         names = ", ".join(e.name for e in experts)
         raise ExpertError(f"{method} needs {need}; {names} {'is' if len(experts) == 1 else 'are'} none; choose another expert")
-    return found
+    return fitting
 
 
 def temperature(expert: Expert) -> float:
@@ -162,10 +162,10 @@ class TrainedBaseline(Method):
                     torch.manual_seed(self.config.seed)
                     module = self.build(k, train, **own)
                     title = f"{self.title(k)}, rate {setting['rate']:g}"
-                    found = train_module(
+                    value = train_module(
                         module, train_inputs, val_inputs, self.config, setting["rate"], title, self.progress)
-                if found > best:
-                    best, kept, chosen = found, module, setting
+                if value > best:
+                    best, kept, chosen = value, module, setting
             self.modules.append(kept)
             self.chosen.append(chosen)
         return self

@@ -208,13 +208,13 @@ class FeatureCache:
         if memory and world > 1:  # each process reads its share, and finds the others' in the memory
             film_files(paths[rank::world], memory, max(1, threads), self.progress and rank == 0)
             barrier()
-        found = film_files(paths, memory, max(1, threads), self.progress and rank == 0)
+        files = film_files(paths, memory, max(1, threads), self.progress and rank == 0)
         boxes = [
             sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
-            for f, name in zip(found, benchmark.image_ids(), strict=True)]
-        sizes = [(f.height, f.width) for f in found]
+            for f, name in zip(files, benchmark.image_ids(), strict=True)]
+        sizes = [(f.height, f.width) for f in files]
         fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
-        keys = [film_key(f, box) for f, box in zip(found, boxes, strict=True)]
+        keys = [film_key(f, box) for f, box in zip(files, boxes, strict=True)]
         stores = [FeatureStore(root / expert_folder(e)) for e in experts]
 
         def locate() -> list[FeatureIndex]:

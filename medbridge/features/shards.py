@@ -51,16 +51,6 @@ class FeatureIndex:
     shards: list[Path]
     at: dict[str, np.ndarray]
 
-    @staticmethod
-    def join(parts: Sequence[FeatureIndex]) -> FeatureIndex:
-        """The films of several, one after the other."""
-        shards, at = [], {name: [] for name in parts[0].at}
-        for one in parts:
-            for name, rows in one.at.items():
-                at[name].append(rows + np.where(rows[:, :1] >= 0, [[len(shards), 0, 0]], 0))
-            shards += one.shards
-        return FeatureIndex(shards, {name: np.concatenate(rows) for name, rows in at.items()})
-
     def has(self, part: str) -> np.ndarray:
         """bool ``(n,)``: which films have this part."""
         return self.at[part][:, 0] >= 0
@@ -103,7 +93,7 @@ class FeatureStore:
     def find(self, keys: Sequence[bytes], parts: Iterable[str]) -> FeatureIndex:
         """Where the parts of these films are. Shards that fail their check are deleted and hold nothing."""
         shards = self.sound()
-        found = FeatureIndex(shards, {part: np.full((len(keys), 3), (-1, 0, 0), dtype=np.int64) for part in parts})
+        index = FeatureIndex(shards, {part: np.full((len(keys), 3), (-1, 0, 0), dtype=np.int64) for part in parts})
         rows = {key: i for i, key in enumerate(keys)}
         twins = len(rows) < len(keys)  # the same film listed twice
         for s, path in enumerate(shards):
@@ -111,7 +101,7 @@ class FeatureStore:
                 with safe_open(path, framework="pt") as file:
                     held = file.get_tensor("keys").numpy().tobytes()
                     starts = file.get_tensor("starts").numpy()
-                    here = [found.at[p] for p in file.keys() if p in found.at]  # noqa: SIM118
+                    here = [index.at[p] for p in file.keys() if p in index.at]  # noqa: SIM118
             except (FileNotFoundError, SafetensorError):  # another process cleans
                 continue
             for n in range(len(starts) - 1):
@@ -122,8 +112,8 @@ class FeatureStore:
                             at[i] = s, starts[n], starts[n + 1]
         if twins:
             first = np.array([rows[key] for key in keys])
-            found.at = {part: at[first] for part, at in found.at.items()}
-        return found
+            index.at = {part: at[first] for part, at in index.at.items()}
+        return index
 
     def sound(self) -> list[Path]:
         """The shards that pass their check."""
