@@ -37,11 +37,12 @@ from sklearn.metrics import roc_auc_score
 
 from medbridge import AdapterConfig, FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, predict
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.data.tasks import thin_training
+from medbridge.data.tasks import make_targets, thin_training
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.studies.ablation import FACTORS, plan, run_ablation
-from medbridge.studies.cells import MethodSettings
+from medbridge.studies.cells import Cell, MethodSettings
+from medbridge.studies.store import ResultStore
 from medbridge.studies.tables import holm
 from medbridge.train import fit
 from medbridge.viz import widgets
@@ -240,7 +241,9 @@ print(f"our study, {len(levels)} factors: {sum(n - 1 for n in levels) + 1} cells
 
 # %% tags=["nbval-ignore-output"]
 corner = [train_once(False, 1, seed) for seed in seeds]
-single = [np.load(folder / "study" / "results" / f"queries-Q_1-seed{seed}.npz")["test"] for seed in seeds]  # kept by the study
+target, one_query = make_targets(benchmark, [benchmark])[0], replace(live, adapter=replace(live.adapter, queries=1))
+kept = ResultStore(folder / "study")  # finds what the study trained by all that it depends on
+single = [kept.scores(Cell("MedBridge", benchmark, [target], one_query, seed), target) for seed in seeds]
 cells = {("on", 8): on, ("off", 8): off, ("on", 1): single, ("off", 1): corner}
 grid = pd.DataFrame({f"Q = {q}": {f"local views {v}": np.mean([mean_auc(p) for p in cells[v, q]]) for v in ("off", "on")}
                      for q in (1, 8)})
