@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from medbridge.baselines.inputs import FilmInputs, score_module, train_module
+from medbridge.baselines.inputs import EmbeddingInputs, FilmInputs, score_module, train_module
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
 from medbridge.features.cache import CachedFilms
@@ -30,10 +30,8 @@ from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.support.processes import alone
 from medbridge.train import TrainConfig
 
-__all__ = [
-    "TrainedBaseline", "aligned", "check_known", "check_tries", "film_embeddings",
-    "prompt_sides", "temperature", "usable_experts",
-]
+__all__ = ["Option", "TrainedBaseline", "check_known", "check_tries", "film_embeddings", "prompt_sides", "temperature"]
+
 
 def check_tries(tries: int, views: str) -> None:
     """ValueError for a budget below one setting, or views that are neither 'whole' nor 'all'."""
@@ -43,33 +41,13 @@ def check_tries(tries: int, views: str) -> None:
         raise ValueError(f"views={views!r} is unknown; use 'whole' or 'all'")
 
 
-def aligned(expert: Expert) -> bool:
-    """Whether images and texts of the expert share a space."""
-    return expert.aligned
-
-
-def usable_experts(experts: Sequence[Expert], usable: Callable[[Expert], bool], method: str, need: str) -> list[int]:
-    """Indices of the experts that a method can use.
-
-    Raises:
-        ExpertError: none; the message says what the method needs.
-    """
-    fitting = [k for k, expert in enumerate(experts) if usable(expert)]
-    if not fitting:
-        names = ", ".join(e.name for e in experts)
-        raise ExpertError(f"{method} needs {need}; {names} {'is' if len(experts) == 1 else 'are'} none; choose another expert")
-    return fitting
-
-
 def temperature(expert: Expert) -> float:
     """The factor before the cosines: the expert's own learned one (CLIP: 100), 10 where it has none."""
     scale = getattr(expert.model, "logit_scale", None) if isinstance(expert, OpenClipExpert) else None
     return 10.0 if scale is None else float(scale.detach().exp())
 
 
-def prompt_sides(
-    expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None
-) -> tuple[Tensor, Tensor]:
+def prompt_sides(expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None) -> tuple[Tensor, Tensor]:
     """:func:`medbridge.prompts.encode_prompts` as tensors that can stand beside trained ones."""
     # text is encoded under inference mode, whose tensors no gradient may pass
     positive, negative = encode_prompts(expert, labels, prompts)
@@ -94,6 +72,15 @@ def check_known(train: CachedFilms, val: CachedFilms) -> None:
             raise BenchmarkError(f"benchmark {films.benchmark.name!r}: no known label in {name}; fill in the label columns")
 
 
+class Option(NamedTuple):
+    """An argument of one method alone: its default, and the range of other values."""
+
+    name: str
+    default: Any
+    least: float = 1
+    most: float = math.inf
+
+
 class TrainedBaseline(Method):
     """A method that trains one module for each expert it can use, with the shared loop.
 
@@ -106,49 +93,62 @@ class TrainedBaseline(Method):
             own), nor are ``ema``, ``expert_loss`` and ``balance``, which belong to MedBridge.
         tries: how many of :attr:`grid` are tried.
         progress: show a bar for each training.
+        options: values of :attr:`options`; each becomes an attribute of the method.
 
     Attributes:
         grid: settings in order of preference: ``rate`` (of AdamW) and arguments of :meth:`build`.
+        options: the arguments that the class adds.
         used: indices of the experts that the method can use.
-        chosen: after fit: the setting that was kept, one an expert.
-        modules: after fit: what was trained, one an expert.
+        chosen, modules: after fit: the setting that was kept and what was trained, one per expert.
 
     Raises:
-        ExpertError: no expert that the method can use. ``fit``: BenchmarkError where nothing is known.
+        ExpertError: no expert that the method can use. ValueError: an option out of its range.
+        ``fit``: BenchmarkError where nothing is known.
     """
 
     grid: ClassVar[tuple[Mapping[str, Any], ...]]
+    options: ClassVar[tuple[Option, ...]] = ()
     need: ClassVar[str] = "an expert whose images and texts share a space"
 
     def __init__(
         self, experts: Sequence[Expert], labels: Sequence[str], views: str = "whole",
         prompts: Mapping[str, ClassPrompts] | None = None, config: TrainConfig | None = None, tries: int = TRIES,
-        progress: bool = True,
+        progress: bool = True, **options: Any,
     ) -> None:
         check_tries(tries, views)
+        for name, default, least, most in self.options:
+            value = options.pop(name, default)
+            if value != default and not least <= value <= most:
+                raise ValueError(f"{name}={value} must be {f'at least {least}' if most == math.inf else f'in [{least}, {most}]'}")
+            setattr(self, name, value)
+        if options:
+            raise TypeError(f"{self.name} has no argument {', '.join(options)}")
         self.experts, self.labels, self.views, self.prompts = list(experts), tuple(labels), views, prompts
         self.config, self.tries, self.progress = config or TrainConfig(), tries, progress
-        self.used = usable_experts(self.experts, self.usable, self.name, self.need)
+        self.used = [k for k, expert in enumerate(self.experts) if self.usable(expert)]
+        if not self.used:
+            names = ", ".join(expert.name for expert in experts) + (" is" if len(experts) == 1 else " are")
+            raise ExpertError(f"{self.name} needs {self.need}; {names} none; choose another expert")
         self.modules: list[nn.Module] = []
         self.chosen: list[Mapping[str, Any]] = []
 
     def usable(self, expert: Expert) -> bool:
         """Whether the method can run on an expert."""
-        return aligned(expert)
+        return expert.aligned
 
     def title(self, k: int) -> str:
         """What the progress bar and messages call a training."""
         return f"{self.name} on {self.experts[k].name}"
 
-    @abstractmethod
     def inputs(self, films: CachedFilms, k: int) -> FilmInputs:
-        """What the module of expert k is fed."""
+        """What the module of expert k is fed: :func:`film_embeddings`, where the class says nothing else."""
+        return EmbeddingInputs(films, film_embeddings(films, k, self.views))
 
     @abstractmethod
     def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
         """A new module for expert k; what requires a gradient is trained."""
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> TrainedBaseline:
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Train every setting of the budget on every usable expert; keep the best of each on val."""
         check_known(train, val)
         self.modules, self.chosen = [], []
@@ -162,8 +162,7 @@ class TrainedBaseline(Method):
                     torch.manual_seed(self.config.seed)
                     module = self.build(k, train, **own)
                     title = f"{self.title(k)}, rate {setting['rate']:g}"
-                    value = train_module(
-                        module, train_inputs, val_inputs, self.config, setting["rate"], title, self.progress)
+                    value = train_module(module, train_inputs, val_inputs, self.config, setting["rate"], title, self.progress)
                 if value > best:
                     best, kept, chosen = value, module, setting
             self.modules.append(kept)

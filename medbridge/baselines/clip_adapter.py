@@ -8,25 +8,20 @@ and the rates reach higher. f may be normalised first: without biases A(cf) = c 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
-from medbridge.baselines.inputs import EmbeddingInputs
+from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
 from medbridge.features.cache import CachedFilms
 
 __all__ = ["CLIPAdapter", "FeatureAdapter"]
 
 
 class FeatureAdapter(nn.Module):
-    """Image embeddings ``(B, d)`` -> logits ``(B, C)``.
+    """Image embeddings ``(B, d)`` -> logits ``(B, C)``, with frozen prompts ``(C, d)`` and ``scale`` s.
 
-    Args:
-        positive, negative: prompt embeddings ``(C, d)``, frozen. scale: s.
-        alpha: share of the adapted feature. reduction: width d over the bottleneck's.
+    ``alpha`` is the share of the adapted feature, ``reduction`` the width d over the bottleneck's.
     """
 
     def __init__(self, positive: Tensor, negative: Tensor, scale: float, alpha: float = 0.2, reduction: int = 4) -> None:
@@ -51,9 +46,6 @@ class CLIPAdapter(TrainedBaseline):
     name = "CLIP-Adapter"
     grid = ({"rate": 1e-2}, {"rate": 1e-1}, {"rate": 1e-3})
 
-    def inputs(self, films: CachedFilms, k: int) -> EmbeddingInputs:
-        return EmbeddingInputs(films, film_embeddings(films, k, self.views))
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> FeatureAdapter:
+    def build(self, k: int, train: CachedFilms) -> FeatureAdapter:
         expert = self.experts[k]
-        return FeatureAdapter(*prompt_sides(expert, self.labels, self.prompts), temperature(expert), **setting)
+        return FeatureAdapter(*prompt_sides(expert, self.labels, self.prompts), temperature(expert))

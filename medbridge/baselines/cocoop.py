@@ -9,7 +9,6 @@ and one for absence; [ours] both are moved by the same pi. The text tower runs o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +42,6 @@ class CoCoOp(CoOp):
 
     name = "CoCoOp"
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> ConditionalContext:
+    def build(self, k: int, train: CachedFilms) -> ConditionalContext:
         expert = self.experts[k]
         return ConditionalContext(expert, self.labels, temperature(expert), self.context, expert.text_dim)

@@ -2,21 +2,18 @@ r"""CoOp (Zhou et al., "Learning to prompt for vision-language models", IJCV 202
 
 For multi-label data there is one context for presence and one for absence (Sun et al., "DualCoOp", NeurIPS 2022). The vectors
 start from a normal distribution of deviation 0.02 and stand before the label, and the rate 0.002 (there of SGD) is tried
-first, as in the authors' code. What differs [ours]: M = 4, as in their configurations "ctxv1", where their few-shot scripts
-take 16, since text towers other than CLIP's may have short contexts; no full stop after the label; the optimizer and the
-epochs, which all baselines share.
+first, as in the authors' code. [ours] M = 4, where their few-shot scripts take 16, since text towers other than CLIP's may have
+short contexts; no full stop after the label; the optimizer and the epochs, which all baselines share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TrainedBaseline, film_embeddings, temperature
-from medbridge.baselines.inputs import EmbeddingInputs
+from medbridge.baselines.base import Option, TrainedBaseline, temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -39,28 +36,15 @@ class LearnedContext(nn.Module):
 
 
 class CoOp(TrainedBaseline):
-    """CoOp on the cached image embeddings.
-
-    Args:
-        context: M, learned vectors of each side. The others: as :class:`medbridge.baselines.base.TrainedBaseline`; ``prompts`` is
-            not read, the context is learned.
-    """
+    """CoOp on the cached image embeddings; ``context`` is M, the learned vectors of each side, and ``prompts`` is not read."""
 
     name = "CoOp"
     need = "an expert with CLIP's text transformer, into which learned vectors can be fed"
     grid = ({"rate": 2e-3}, {"rate": 1e-2}, {"rate": 5e-4})
-
-    def __init__(self, *args: Any, context: int = 4, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if context < 1:
-            raise ValueError(f"context={context} must be at least 1")
-        self.context = context
+    options = (Option("context", 4),)
 
     def usable(self, expert: Expert) -> bool:
         return has_clip_text(expert)
 
-    def inputs(self, films: CachedFilms, k: int) -> EmbeddingInputs:
-        return EmbeddingInputs(films, film_embeddings(films, k, self.views))
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> LearnedContext:
+    def build(self, k: int, train: CachedFilms) -> LearnedContext:
         return LearnedContext(self.experts[k], self.labels, temperature(self.experts[k]), self.context)

@@ -2,20 +2,17 @@ r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional netwo
 (Rajpurkar et al., 2017) made the usual choice for chest films: x_l = H_l([x_0, x_1, ..., x_{l-1}]).
 
 It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights
-unless ``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them, so ask for it where you
-can.
+unless ``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them: ask for it where you can.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import timm
 import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TrainedBaseline
+from medbridge.baselines.base import Option, TrainedBaseline
 from medbridge.baselines.inputs import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
@@ -30,11 +27,8 @@ _WEIGHTS = "densenet121.ra_in1k"
 class DenseScores(nn.Module):
     """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``: mean of the views' pooled features, then a linear layer.
 
-    Args:
-        labels: C. pretrained: start from ImageNet (``densenet121.ra_in1k``).
-
     Raises:
-        ExpertError: the ImageNet weights are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable.
+        ExpertError: the ImageNet weights of ``pretrained`` are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable.
     """
 
     def __init__(self, labels: int, pretrained: bool) -> None:
@@ -59,22 +53,14 @@ class DenseScores(nn.Module):
 
 
 class DenseNet(TrainedBaseline):
-    """DenseNet-121, once and without the experts.
-
-    Args:
-        size: side of a view in pixels. pretrained: start from ImageNet instead of from random weights.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
-    """
+    """DenseNet-121, once and without the experts, on views of ``size`` pixels; ``pretrained`` starts from ImageNet."""
 
     name = "DenseNet-121"
     grid = ({"rate": 1e-3}, {"rate": 3e-4}, {"rate": 1e-4})
-
-    def __init__(self, *args: Any, size: int = 224, pretrained: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.used, self.size, self.pretrained = self.used[:1], size, pretrained
+    options = (Option("size", 224), Option("pretrained", False, least=0))
 
     def usable(self, expert: Expert) -> bool:
-        return True
+        return expert is self.experts[0]  # it is trained once, however many experts there are
 
     def title(self, k: int) -> str:
         return self.name
@@ -82,5 +68,5 @@ class DenseNet(TrainedBaseline):
     def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.size, self.views, self.progress)
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> DenseScores:
+    def build(self, k: int, train: CachedFilms) -> DenseScores:
         return DenseScores(len(self.labels), self.pretrained)

@@ -6,8 +6,7 @@ Every parameter of the last blocks, of what follows them and of the head is trai
 
 from __future__ import annotations
 
-from typing import Any
-
+from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.features.cache import CachedFilms
 
@@ -19,14 +18,9 @@ class FineTune(TowerBaseline):
 
     name = "fine-tuning"
     grid = ({"rate": 1e-4}, {"rate": 1e-3}, {"rate": 1e-5})
+    options = (Option("blocks", 1),)
 
-    def __init__(self, *args: Any, blocks: int = 1, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if blocks < 1:
-            raise ValueError(f"blocks={blocks} must be at least 1")
-        self.blocks = blocks
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
+    def build(self, k: int, train: CachedFilms) -> FilmScores:
         tower = Tower(self.experts[k])
         for part in (*tower.blocks[-self.blocks :], *tower.tail()):
             part.requires_grad_(True)

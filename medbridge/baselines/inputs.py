@@ -24,11 +24,7 @@ _KEEP_BYTES = 2**31  # views of more films than fit here are decoded again in ev
 
 
 class FilmInputs:
-    """What a module is fed; :meth:`batch` gives the tensors of some films.
-
-    Attributes:
-        targets, mask: float32 and bool ``(n, C)``.
-    """
+    """What a module is fed, beside ``targets`` and ``mask``, float32 and bool ``(n, C)``."""
 
     def __init__(self, films: CachedFilms) -> None:
         self.targets, self.mask = films.benchmark.targets()
@@ -55,11 +51,7 @@ class EmbeddingInputs(FilmInputs):
 class ViewInputs(FilmInputs):
     """The views of a film as pictures, padded to the same number in a batch: ``(B, N, R, R)`` in [0, 1], real ``(B, N)``.
 
-    Args:
-        films: the boxes of their views are used, so that a method sees what the frozen features were made of.
-        size: input size R.
-        views: 'whole' (the whole film) or 'all' (whole film and sliding windows).
-        progress: show a bar while films are decoded.
+    A method sees what the frozen features were made of: the whole film ('whole'), or with its sliding windows ('all').
     """
 
     def __init__(self, films: CachedFilms, size: int, views: str = "whole", progress: bool = True) -> None:
@@ -101,7 +93,7 @@ class _Module:
         return score_module(self.module, self.val, self.config.batch_size)
 
     def state(self) -> dict[str, Tensor]:
-        """Trained parameters, and buffers such as the statistics of a batch norm."""
+        # buffers such as the statistics of a batch norm are trained too
         trained = {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
         return trained | dict(self.module.named_buffers())
 
@@ -112,8 +104,7 @@ def train_module(
 ) -> float:
     """Train what requires a gradient in ``module`` (inputs of a batch -> logits ``(B, C)``), in place, by the loop of all.
 
-    Returns:
-        The best validation :func:`medbridge.metrics.evaluate.merit`, whose epoch it ends with.
+    Returns the best validation :func:`medbridge.metrics.evaluate.merit`, whose epoch it ends with.
     """
     # the average, passes and precision belong to MedBridge: published methods have none
     config = replace(config, lr=rate, ema=0.0, accumulate=1, mixed_precision="no")

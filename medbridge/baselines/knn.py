@@ -1,15 +1,14 @@
-r"""k nearest neighbours on frozen features (weighted as in Wu et al., "Unsupervised feature learning via non-parametric
-instance discrimination", CVPR 2018, the weighted k-NN classifier of their evaluation).
+r"""k nearest neighbours on frozen features, weighted as in the evaluation of Wu et al., "Unsupervised feature learning via
+non-parametric instance discrimination", CVPR 2018.
 
 tau is 0.07 as in the authors' code. [ours] They take k = 200 of 1.3 million films; here k is chosen on the validation split,
-from 20 on, because label budgets leave few films. [ours, for multi-label data] The neighbours of a label are sought among the
-training films where it is known.
+as label budgets leave few films. [ours, for multi-label data] A label's neighbours are training films where it is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,12 +28,9 @@ _ROWS = 512  # test films compared at a time: 512 x 86,524 similarities are 180 
 
 
 def neighbour_scores(x: Tensor, keys: Tensor, y: Tensor, mask: Tensor, k: int, temperature: float = 0.07) -> Tensor:
-    """Probabilities float32 ``(n, C)``; 0.5 for a label that no key knows.
+    """Probabilities float32 ``(n, C)`` by k neighbours, ``temperature`` being tau; 0.5 for a label that no key knows.
 
-    Args:
-        x, keys: L2-normalised features, float32 ``(n, d)`` and ``(m, d)``.
-        y, mask: targets and what is known of the keys, ``(m, C)``.
-        k: neighbours. temperature: tau.
+    Of L2-normalised features x ``(n, d)`` and keys ``(m, d)``, float32, and the keys' targets y and mask ``(m, C)``.
     """
     out = torch.full((len(x), y.shape[1]), 0.5)
     for start in range(0, len(x), _ROWS):
@@ -56,7 +52,7 @@ class KNN(Method):
     Args:
         experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' or 'all' (whole film, mean and maximum over all views, as the linear probe).
-        tries: how many of ``counts`` are tried: values of k in order of preference; the best mean validation AUC wins.
+        tries: how many of ``counts``, values of k in order of preference, are tried.
     """
 
     name = "k-NN"
@@ -72,8 +68,8 @@ class KNN(Method):
     def _features(self, films: CachedFilms) -> list[Tensor]:
         return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.located))]
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> KNN:
-        """Keep the training films; choose k on val."""
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+        """Keep the training films; choose k by the mean AUC on val."""
         check_known(train, val)
         self.keys = self._features(train)
         self.y, self.mask = map(torch.from_numpy, train.benchmark.targets())

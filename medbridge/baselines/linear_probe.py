@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -29,8 +29,7 @@ class LinearProbe(Method):
     Args:
         experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' (as usual) or 'all' (whole film, mean and maximum over all views: the pictures that MedBridge sees).
-        tries: how many of ``strengths`` are tried (None: all), values of scikit-learn's C in order of preference; the best mean
-            validation AUC wins.
+        tries: how many of ``strengths``, values of scikit-learn's C in order of preference, are tried (None: all).
     """
 
     name = "linear probe"
@@ -45,17 +44,17 @@ class LinearProbe(Method):
     def _features(self, films: CachedFilms) -> np.ndarray:
         return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> LinearProbe:
-        """Fit on train; choose C on val."""
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+        """Fit on train; choose C by the mean AUC on val."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
         best, self.models = -np.inf, []
         for strength in self.strengths:
             with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
                 models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
-            score = merit(y_val, _scores(models, x_val), mask_val)
-            if score > best or not self.models:
-                best, self.models, self.strength = score, models, strength
+            value = merit(y_val, _scores(models, x_val), mask_val)
+            if value > best or not self.models:
+                best, self.models, self.strength = value, models, strength
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:

@@ -8,12 +8,12 @@ stages, where A is a convolution of the same window and B one of 1 x 1. The line
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms
@@ -76,18 +76,13 @@ def add_lora(tower: Tower, rank: int, alpha: float) -> None:
 
 
 class LoRA(TowerBaseline):
-    """LoRA with ``rank`` r and ``alpha``; the other arguments as :class:`medbridge.baselines.base.TrainedBaseline`."""
+    """LoRA with ``rank`` r and ``alpha``."""
 
     name = "LoRA"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
+    options = (Option("rank", 8), Option("alpha", 16.0, least=0))
 
-    def __init__(self, *args: Any, rank: int = 8, alpha: float = 16.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if rank < 1:
-            raise ValueError(f"rank={rank} must be at least 1")
-        self.rank, self.alpha = rank, alpha
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
+    def build(self, k: int, train: CachedFilms) -> FilmScores:
         tower = Tower(self.experts[k])
         add_lora(tower, self.rank, self.alpha)
         return FilmScores(tower, self.head(k, tower))

@@ -10,13 +10,12 @@ to the vision tower stays the published one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import temperature
+from medbridge.baselines.base import Option, temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_mean, is_plain_vit
 from medbridge.experts import Expert
@@ -47,25 +46,15 @@ class CoupledPrompts(nn.Module):
 
 
 class MaPLe(TowerBaseline):
-    """MaPLe.
-
-    Args:
-        count: b prompts. depth: J blocks with prompts of their own.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`; ``prompts`` is not read, the context is learned.
-    """
+    """MaPLe with ``count`` (b) prompts in each of ``depth`` (J) blocks; ``prompts`` is not read, the context is learned."""
 
     name = "MaPLe"
     need = "an expert with CLIP's text transformer and a ViT"
     grid = ({"rate": 3.5e-3}, {"rate": 1e-2}, {"rate": 5e-4})
-
-    def __init__(self, *args: Any, count: int = 2, depth: int = 9, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if count < 1 or depth < 1:
-            raise ValueError(f"count={count} and depth={depth} must be at least 1")
-        self.count, self.depth = count, depth
+    options = (Option("count", 2), Option("depth", 9))
 
     def usable(self, expert: Expert) -> bool:
         return has_clip_text(expert) and is_plain_vit(expert)
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> CoupledPrompts:
+    def build(self, k: int, train: CachedFilms) -> CoupledPrompts:
         return CoupledPrompts(self.experts[k], self.labels, self.count, self.depth)

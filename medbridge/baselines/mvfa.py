@@ -3,23 +3,21 @@ detection in medical images", CVPR 2024): at some depths of the frozen tower an 
 and its bottleneck, as wide as the text space, is what meets the prompts.
 
 gamma 0.1, four depths at equal distances (6, 12, 18, 24 of ViT-L) and the rate 0.001 that is tried first, as in the authors'
-code. It is MVFA-style and no more: the published method tells one anomaly from normal, this one C labels (positive minus
-negative prompt); its second branch of adapters, which takes another 0.1, needs pixel masks, and its memory of normal films has
-no multi-label form, so both are left out; that code takes the mean of probabilities, this one of logits, to share the loss of
-all baselines. In a ResNet the tokens are the positions of a stage's map [ours]. Vision-only experts can be used: the
-bottleneck learns the way into their borrowed text space.
+code. [ours] It is MVFA-style and no more: C labels, not one anomaly; no second branch of adapters, which needs pixel masks, and
+no memory of normal films, which has no multi-label form; the mean of logits, not of probabilities, to share the loss of all
+baselines. In a ResNet the tokens are the positions of a stage's map. A vision-only expert's bottleneck learns the way into its
+borrowed text space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import prompt_sides, temperature
+from medbridge.baselines.base import Option, prompt_sides, temperature
 from medbridge.baselines.towers import Tower, TowerBaseline, film_mean
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -49,12 +47,7 @@ class ResidualAdapter(nn.Module):
 
 
 class AdaptedTower(nn.Module):
-    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``.
-
-    Args:
-        expert: whose tower. positive, negative: prompts ``(C, d)``, frozen. scale: s.
-        levels: how many depths. gamma: share of the adapter.
-    """
+    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``, with frozen prompts ``(C, d)`` and ``scale`` s."""
 
     def __init__(self, expert: Expert, positive: Tensor, negative: Tensor, scale: float, levels: int, gamma: float) -> None:
         super().__init__()
@@ -85,19 +78,13 @@ class AdaptedTower(nn.Module):
 
 
 class MVFA(TowerBaseline):
-    """MVFA-style residual adapters at ``levels`` depths, each with the share ``gamma``; the other arguments as
-    :class:`medbridge.baselines.base.TrainedBaseline`."""
+    """MVFA-style residual adapters at ``levels`` depths, each with the share ``gamma``."""
 
     name = "MVFA-style adapters"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
+    options = (Option("levels", 4), Option("gamma", 0.1, least=0, most=1))
 
-    def __init__(self, *args: Any, levels: int = 4, gamma: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if levels < 1 or not 0 <= gamma <= 1:
-            raise ValueError(f"levels={levels} must be at least 1, gamma={gamma} in [0, 1]")
-        self.levels, self.gamma = levels, gamma
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> AdaptedTower:
+    def build(self, k: int, train: CachedFilms) -> AdaptedTower:
         expert = self.experts[k]
-        prompts = prompt_sides(expert, self.labels, self.prompts)
-        return AdaptedTower(expert, *prompts, temperature(expert), self.levels, self.gamma)
+        sides = prompt_sides(expert, self.labels, self.prompts)
+        return AdaptedTower(expert, *sides, temperature(expert), self.levels, self.gamma)

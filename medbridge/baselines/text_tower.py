@@ -32,14 +32,7 @@ def label_texts(labels: Sequence[str]) -> list[str]:
 
 
 class PromptedText(nn.Module):
-    """Context vectors -> text embeddings of n names.
-
-    Args:
-        expert: one for which :func:`has_clip_text` holds.
-        names: n label texts. context: M, the number of learned vectors.
-
-    Attributes:
-        width: width of a context vector. layers: blocks of the text transformer.
+    """``context`` (M) learned vectors of ``width`` numbers -> text embeddings of n names, in ``layers`` transformer blocks.
 
     Raises:
         ExpertError: the context and a name do not fit the tower's context length.
@@ -71,14 +64,10 @@ class PromptedText(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, context: Tensor, deeper: Sequence[Tensor] = ()) -> Tensor:
-        """Context vectors and, for MaPLe, those that replace them before blocks 2, 3 ... -> L2-normalised embeddings.
+        """Context vectors -> L2-normalised embeddings ``(n, text_dim)``, or ``(B, n, text_dim)``.
 
-        Args:
-            context: ``(M, width)`` for all names, or ``(n, M, width)``, or ``(B, n, M, width)``.
-            deeper: ``(M, width)`` each.
-
-        Returns:
-            ``(n, text_dim)``, or ``(B, n, text_dim)``.
+        Vectors are ``(M, width)`` for all names, ``(n, M, width)``, or ``(B, n, M, width)``; ``deeper`` ones of MaPLe, each
+        ``(M, width)``, replace them before blocks 2, 3 ...
         """
         batch, names = context.shape[:-3], len(self.words)
         context = context.expand(*batch, names, self.context, self.width).reshape(-1, self.context, self.width)

@@ -1,22 +1,21 @@
 r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification",
 ECCV 2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores.
 
-Tip-Adapter trains nothing; Tip-Adapter-F trains the keys with AdamW at rate 0.001, as in the authors' code. [ours] Epoch,
-alpha and beta are chosen on the validation split; that code keeps the epoch with the best *test* accuracy. [ours] Keys are the
-embeddings of the films as they are, not the mean over ten augmented copies. [ours] alpha is larger than there (0.1 to 30): see
-cache_values.
+Tip-Adapter-F trains the keys with AdamW at rate 0.001, as in the authors' code. [ours] Epoch, alpha and beta are chosen on the
+validation split; that code keeps the epoch with the best *test* accuracy. Keys are the embeddings of the films as they are, not
+the mean over ten augmented copies. alpha is larger than there (0.1 to 30): see cache_values.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, check_known, film_embeddings, prompt_sides, temperature
-from medbridge.baselines.inputs import EmbeddingInputs, score_module
+from medbridge.baselines.inputs import score_module
 from medbridge.features.cache import CachedFilms
 from medbridge.metrics.evaluate import merit
 
@@ -26,9 +25,9 @@ __all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 def cache_values(y: Tensor, mask: Tensor) -> Tensor:
     """L: targets and mask ``(n, C)`` -> float32 ``(n, C)``. [ours, for multi-label data]
 
-    The published L is one-hot, with as many films of every class. A label's two classes are present and absent, so its column is
-    the difference of the two one-hot columns, each divided by how many films of it are known; else a label of two positives in a
-    hundred would always be predicted absent. The cache's term is then a difference of two means, not a sum over 16 films.
+    The published L is one-hot, with as many films of every class. Here a label's column is the difference of two one-hot columns,
+    present and absent, each divided by its known films; else a label of two positives in a hundred would always be predicted
+    absent. The cache's term is then a difference of two means, not a sum over 16 films.
     """
     positive, negative = y * mask, (1 - y) * mask
     # L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown)
@@ -67,9 +66,6 @@ class TipAdapterF(TrainedBaseline):
             {"rate": 1e-3, "alpha": 100.0, "beta": 1.0})
     train_keys = True
 
-    def inputs(self, films: CachedFilms, k: int) -> EmbeddingInputs:
-        return EmbeddingInputs(films, film_embeddings(films, k, self.views))
-
     def build(self, k: int, train: CachedFilms, **setting: Any) -> KeyValueCache:
         positive, negative = prompt_sides(self.experts[k], self.labels, self.prompts)
         keys, values = film_embeddings(train, k, self.views), cache_values(*map(torch.from_numpy, train.benchmark.targets()))
@@ -83,7 +79,7 @@ class TipAdapter(TipAdapterF):
     name = "Tip-Adapter"
     seeded = train_keys = False
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> TipAdapter:
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Build the cache; choose alpha and beta on val."""
         check_known(train, val)
         y, mask = val.benchmark.targets()

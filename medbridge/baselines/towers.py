@@ -26,7 +26,6 @@ from medbridge.prompts import ClassPrompts
 
 __all__ = ["FilmScores", "PromptHead", "Tower", "TowerBaseline", "attach_prompts", "film_mean", "has_tower", "is_plain_vit"]
 
-
 # modules and parameters after the last block: open_clip's ViT, ModifiedResNet, timm trunks, and open_clip's head on them
 _TAIL = ("ln_post", "proj", "attn_pool", "attnpool", "norm", "fc_norm", "head")
 
@@ -66,9 +65,6 @@ class Tower(nn.Module):
 
     It computes in the expert's own ``precision``, and trains under autocast where that is 'bfloat16': on processors and GPUs that
     have it, 2 times as fast or more. What comes out is float32.
-
-    Args:
-        expert: one for which :func:`has_tower` holds.
 
     Attributes:
         blocks: its transformer blocks, or the stages of a convolutional tower (after the stem), shallow to deep.
@@ -132,8 +128,7 @@ class Tower(nn.Module):
 def attach_prompts(tower: Tower, prompts: Callable[[], Sequence[Tensor]]) -> None:
     """Prompts ``(p, width)`` enter after the prefix tokens before block 1 and replace their successors before blocks 2, 3 ...
 
-    After the last block they are dropped, so that a mean over the patches stays one. ``prompts`` is called once a pass, at the
-    first block.
+    After the last block they are dropped, so that a mean over the patches stays one. ``prompts`` is called once per pass.
     """
     blocks, at, state = tower.blocks, tower.prefix, {}
 
@@ -167,32 +162,24 @@ def film_mean(z: Tensor, real: Tensor) -> Tensor:
 class PromptHead(nn.Module):
     """Unit image features ``(B, d)`` -> logits ``(B, C)``: a linear layer that starts as the zero-shot classifier.
 
-    It is the start that Wortsman et al. (WiSE-FT, CVPR 2022) give to fine-tuning, in the multi-label form: the weights
-    are s (t^+ - t^-), the bias 0. A vision-only expert has no such classifier and starts from zeros. [ours] Weights are
-    stored a tenth as large as they act, so that one learning rate suits features of length 1.
+    It is the start that Wortsman et al. (WiSE-FT, CVPR 2022) give to fine-tuning: weights s (t^+ - t^-), bias 0. A vision-only
+    expert starts from zeros. [ours] Weights are stored a tenth as large as they act, so that one rate suits unit features.
     """
 
-    def __init__(
-        self, expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None, dim: int, trained: bool = True
-    ) -> None:
+    def __init__(self, expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None, dim: int) -> None:
         super().__init__()
         weight = torch.zeros(len(labels), dim)
         if expert.aligned:
             positive, negative = prompt_sides(expert, labels, prompts)
             weight = temperature(expert) / 10 * (positive - negative)
-        self.weight = nn.Parameter(weight, requires_grad=trained)
-        self.bias = nn.Parameter(torch.zeros(len(labels)), requires_grad=trained)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(len(labels)))
 
     def forward(self, z: Tensor) -> Tensor:
         return 10 * z @ self.weight.T + self.bias
 
 
 class FilmScores(nn.Module):
-    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``.
-
-    The film's feature is the normalised mean of its views' normalised features, as in
-    :func:`medbridge.baselines.base.film_embeddings`.
-    """
+    """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``, on the mean that :func:`film_embeddings` takes too."""
 
     def __init__(self, tower: nn.Module, head: nn.Module) -> None:
         super().__init__()

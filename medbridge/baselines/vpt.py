@@ -2,19 +2,19 @@ r"""VPT (Jia et al., "Visual prompt tuning", ECCV 2022): learned tokens beside t
 head.
 
 A convolutional tower gets the published variant for them ("prompts as padding", location 'pad' in the authors' code). Prompts
-and borders start as in that code. There the number of prompts (5 by default) and the rate of SGD are tuned for each data set
-over dozens of runs; [ours] here it is 8 for all, and the rate is one of three of AdamW, as every baseline has it.
+and borders start as in that code. There the number of prompts and the rate of SGD are tuned for each data set over dozens of
+runs; [ours] here it is 8 for all, and the rate is one of three of AdamW, as every baseline has it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline, attach_prompts, is_plain_vit
 from medbridge.features.cache import CachedFilms
 
@@ -22,11 +22,7 @@ __all__ = ["VPT", "BorderedTower", "PromptedTower"]
 
 
 class PromptedTower(nn.Module):
-    """A ViT with deep prompts: views ``(B, R, R)`` -> features.
-
-    Args:
-        tower: a plain ViT's; it gets hooks. count: prompts p of each block. patch: side of a patch in pixels.
-    """
+    """A plain ViT with ``count`` (p) prompts in each block: views ``(B, R, R)`` -> features; ``patch`` in pixels."""
 
     def __init__(self, tower: Tower, count: int, patch: int) -> None:
         super().__init__()
@@ -61,23 +57,14 @@ class BorderedTower(nn.Module):
 
 
 class VPT(TowerBaseline):
-    """VPT-deep on ViTs, a learned border on other towers.
-
-    Args:
-        count: prompts of each block. pad: width of the border; default a sixteenth of the view.
-        The others: as :class:`medbridge.baselines.base.TrainedBaseline`.
-    """
+    """VPT-deep on ViTs with ``count`` prompts in each block; on other towers a learned border, ``pad`` pixels wide (default a
+    sixteenth of the view)."""
 
     name = "VPT"
     grid = ({"rate": 1e-2}, {"rate": 1e-3}, {"rate": 3e-2})
+    options = (Option("count", 8), Option("pad", None))
 
-    def __init__(self, *args: Any, count: int = 8, pad: int | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if count < 1 or (pad is not None and pad < 1):
-            raise ValueError(f"count={count} and pad={pad} must be at least 1")
-        self.count, self.pad = count, pad
-
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> FilmScores:
+    def build(self, k: int, train: CachedFilms) -> FilmScores:
         expert, tower = self.experts[k], Tower(self.experts[k])
         if is_plain_vit(expert):
             return FilmScores(PromptedTower(tower, self.count, expert.size // expert.grids[0][0]), self.head(k, tower))

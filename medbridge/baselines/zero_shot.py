@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,8 +24,7 @@ class ZeroShot(Method):
 
     Args:
         experts: K experts, the same as in the cached features; vision-only ones are left out. labels: C labels.
-        prompts: as in :func:`medbridge.prompts.encode_prompts`.
-        views: 'whole', or 'all' (the normalised mean over the whole film and its windows).
+        views, prompts: as in :func:`medbridge.baselines.base.film_embeddings` and :func:`medbridge.prompts.encode_prompts`.
         config, tries, progress: here so that all methods are built alike.
         scale: factor of the cosine difference before the sigmoid; 100 as in CLIP.
 
@@ -49,7 +49,7 @@ class ZeroShot(Method):
             names = ", ".join(e.name for e in experts)
             raise ExpertError(f"zero-shot needs an expert whose images and texts share a space; {names} has no such space")
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> ZeroShot:
+    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Nothing to learn."""
         return self
 
