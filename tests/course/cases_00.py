@@ -12,7 +12,7 @@ WRONG = [
     ("0.1", lambda v, r, c, p, w, d: v * (r * c + p) * w, "number of depths is missing"),
     ("0.1", lambda v, r, c, p, w, d: (r * c + p) * w * d, "a film has N views"),
     ("0.1", lambda v, r, c, p, w, d: v * (r * c + p) * d, "counts tokens"),
-    ("0.1", lambda v, r, c, p, w, d: 5, "15680 numbers"),
+    ("0.1", lambda v, r, c, p, w, d: 5, "15680 is right"),
     ("0.1", lambda *_: None, "returns nothing"),
     ("0.2", lambda s, g: (g * s).sum(1), "these are logits"),
     ("0.2", lambda s, g: (g * s.sigmoid()).sum(1), "mixes probabilities"),
@@ -27,6 +27,6 @@ WRONG = [
     ("0.3", lambda m: _count(m, True) / _count(m, False), "not by the frozen ones"),
     ("0.3", lambda m: sum(p.requires_grad for p in m.parameters()) / len(list(m.parameters())), "counts tensors"),
     ("0.3", lambda m: 1.0, "everything as trained"),
-    ("0.3", lambda m: 0.3, "expected 0.1667"),
+    ("0.3", lambda m: 0.3, "0.1667 is right"),
     ("0.3", lambda m: None, "returns nothing"),
 ]

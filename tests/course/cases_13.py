@@ -44,7 +44,7 @@ WRONG = [
     ("13.1", _ignores_unknown, "unknown"),
     ("13.1", _no_finding_is_zero, "wholly alike"),
     ("13.1", lambda a, b: None, "give one number"),
-    ("13.1", lambda a, b: 0.7, "have the overlap 0.500"),
+    ("13.1", lambda a, b: 0.7, "0.5 is right"),
     ("13.2", lambda q, p, v, ps, k: np.argsort(-_cosine(q, v))[:k], "the query's own patient"),
     ("13.2", lambda q, p, v, ps, k: np.argsort(-_without(p, ps, _cosine(q, v)))[:k][::-1], "the nearest comes first"),
     ("13.2", lambda q, p, v, ps, k: np.argsort(-_without(p, ps, v @ q))[:k], "lengths count"),

@@ -4,25 +4,23 @@ import math
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, compare, exercise, judge
 from medbridge.focal import grid_boxes, relative_boxes
+
+
+def _steps(height: int, width: int, overlap: float, side: float) -> list[float]:
+    return [max(0.0, (length - side) / (side * (1 - overlap))) for length in (height, width)]
 
 
 @exercise("3.1")
 def number_of_windows(answer: Answer) -> None:
-    """``answer(height, width, crop, overlap)``: how many windows Focal Sampling lays over a film."""
     # 2 whole steps first: there, rounding down is right, so that a count that is wrong lacks the + 1
-    cases = [(1024, 1024, 0.5, 0.5), (1024, 1024, 0.5, 0.25), (1024, 1024, 0.3, 0.25), (600, 1000, 0.5, 0.2),
-             (1000, 600, 0.5, 0.2), (600, 1000, 1.0, 0.25), (512, 512, 1.0, 0.25)]  # fmt: skip
-    for height, width, crop, overlap in cases:
-        got = ask(answer, height, width, crop, overlap, give="one whole number: the number of windows")
+    for height, width, crop, overlap in ((1024, 1024, 0.5, 0.5), (1024, 1024, 0.5, 0.25), (1024, 1024, 0.3, 0.25),
+                                         (600, 1000, 0.5, 0.2), (1000, 600, 0.5, 0.2), (600, 1000, 1.0, 0.25),
+                                         (512, 512, 1.0, 0.25)):  # fmt: skip
         want = len(grid_boxes(height, width, crop, overlap))
-
-        def steps(side: float) -> list[float]:
-            return [max(0.0, (length - side) / (side * (1 - overlap))) for length in (height, width)]  # noqa: B023
-
-        along, too_long = steps(crop * min(height, width)), steps(crop * max(height, width))
-        judge(got, want, [
+        along, too_long = (_steps(height, width, overlap, crop * side) for side in sorted((height, width)))
+        judge(answer, (height, width, crop, overlap), want, [
             (math.prod(math.ceil(n) + 1 for n in too_long), "a window's side is crop times the short side"),
             (sum(math.ceil(n) + 1 for n in along), "multiply the windows along the two axes"),
             (want + 1, "the whole view is not a window; leave it out"),
@@ -30,18 +28,17 @@ def number_of_windows(answer: Answer) -> None:
             (math.prod(math.floor(n) + 1 for n in along), "round the number of steps up, or the edge is not seen"),
             (math.prod(math.ceil(n) for n in along), "n steps make n + 1 windows along an axis"),
         ], "count along each axis the steps of at most side * (1 - overlap)",
-            f"{height} x {width}, crop {crop}, overlap {overlap} has {want} windows and you count {got:g}", rtol=0)
+            f"windows of {height} x {width}, crop {crop}, overlap {overlap}", "one whole number: the number of windows", rtol=0)
 
 
 @exercise("3.2")
 def relative(answer: Answer) -> None:
-    """``answer(boxes, height, width)``: boxes ``(N, 4)`` in pixels relative to the whole view, the first of them."""
     square = np.array([[0, 0, 400, 400], [100, 50, 300, 250]], dtype=np.float32)
     wide = np.array([[0, -200, 1000, 800], [250, 0, 550, 300]], dtype=np.float32)
     for boxes, height, width in ((square, 400, 400), (wide, 600, 1000), (wide[:, [1, 0, 3, 2]], 1000, 600)):
         got = ask(answer, boxes, height, width, shape=boxes.shape, give=f"(N, 4), here {boxes.shape}")
         want = relative_boxes(boxes, height, width)
-        judge(got, want, [
+        compare(got, want, [
             (boxes / np.array([width, height, width, height]),
              "x was divided by the width and y by the height, which stretches; divide both by the same side"),
             (boxes / max(height, width), "the whole view of a film that is not square begins outside it; subtract its corner"),
@@ -53,12 +50,11 @@ def relative(answer: Answer) -> None:
 
 @exercise("3.3")
 def largest_crop(answer: Answer) -> None:
-    """``answer(d, p, size, short)``: largest crop at which a finding of d film pixels spans p pixels of a view of ``size``."""
     for d, p, size, short in ((20, 5, 128, 1024), (20, 8, 224, 1024), (12, 4, 224, 2048), (60, 4, 128, 1024)):
-        got, exact = ask(answer, d, p, size, short, give="one number: the crop"), d * size / (p * short)
-        judge(got, min(1.0, exact), [
+        exact = d * size / (p * short)
+        judge(answer, (d, p, size, short), min(1.0, exact), [
             (exact, "a window cannot be larger than the film: the crop is at most 1"),
             (min(1.0, 1 / exact), "the fraction is upside down; a smaller nodule needs a smaller window"),
             (1 / exact, "the fraction is upside down; a smaller nodule needs a smaller window"),
             (d * size / short, "this is the nodule's width in the whole film's view; divide by the width that is wanted"),
-        ], "solve d * R / (c * S) = p for c", f"d={d}, p={p}, R={size}, S={short}: your crop is {got:.4g}", rtol=1e-6)
+        ], "solve d * R / (c * S) = p for c", f"d={d}, p={p}, R={size}, S={short}", "one number: the crop", rtol=1e-6)

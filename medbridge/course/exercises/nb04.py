@@ -3,20 +3,18 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge
+from medbridge.course.exercises.register import Answer, ask, exercise, judge, refuse
 
 
 @exercise("4.1")
 def joint_attention(answer: Answer) -> None:
-    """``answer(q, k_own, v_own, k_map, v_map)``: (Q, e) from one softmax over Q own and P frozen tokens, one head."""
     rng = torch.Generator().manual_seed(0)
     q, k_own, v_own = (torch.randn(3, 4, generator=rng) for _ in range(3))
     k_map, v_map = (torch.randn(5, 4, generator=rng) for _ in range(2))
-    got = ask(answer, q, k_own, v_own, k_map, v_map, shape=(3, 4), give="what each query gathers, a tensor (3, 4)")
     keys, values = torch.cat([k_own, k_map]), torch.cat([v_own, v_map])
     scores, own, mapped = q @ keys.T / 2, q @ k_own.T / 2, q @ k_map.T / 2
     two = own.softmax(-1) @ v_own + mapped.softmax(-1) @ v_map
-    judge(got, scores.softmax(-1) @ values, [
+    judge(answer, (q, k_own, v_own, k_map, v_map), scores.softmax(-1) @ values, [
         (two, "these are two softmaxes, and each sums to 1; one softmax over all tokens lets a query choose between the kinds"),
         (two / 2, "this is the mean of two softmaxes; one softmax over all tokens lets a query choose between the kinds"),
         ((q @ keys.T).softmax(-1) @ values, "divide the scores by the square root of the head's width before the softmax"),
@@ -26,44 +24,42 @@ def joint_attention(answer: Answer) -> None:
         (scores.softmax(-1)[:, 3:] @ v_map, "the own tokens are in the softmax, but their values are left out of the sum"),
         (own.softmax(-1) @ v_own, "the frozen tokens are left out"),
         (scores @ values, "the scores need a softmax before they weigh the values"),
-    ], "the numbers differ; scores of all tokens side by side, one softmax, values in the same order", rtol=1e-4, atol=1e-5)
+    ], "the numbers differ; scores of all tokens side by side, one softmax, values in the same order",
+        give="what each query gathers, a tensor (3, 4)", rtol=1e-4, atol=1e-5)
 
 
 @exercise("4.2")
 def folded_values(answer: Answer) -> None:
-    """``answer(a, x, weight, bias)``: A (X W^T + b) as (Q, w), without forming the P x w values."""
     rng = torch.Generator().manual_seed(1)
     queries, tokens, dim, width = 4, 512, 32, 64
     a = 0.7 * torch.randn(queries, tokens, generator=rng).softmax(-1)  # the other queries got the rest
     x, weight, bias = (torch.randn(*s, generator=rng) for s in ((tokens, dim), (width, dim), (width,)))
-    with FlopCounterMode(display=False) as counter:
-        got = ask(answer, a, x, weight, bias, shape=(queries, width), give="what each query gathers, a tensor (4, 64)")
     plain = a @ x @ weight.T
-    judge(got, a @ (x @ weight.T + bias), [
+    judge(answer, (a, x, weight, bias), a @ (x @ weight.T + bias), [
         (plain, "the bias is missing"),
         (plain + bias, "the whole bias was added, but a row of A does not sum to 1: the other queries got the rest"),
         (plain + bias * a.sum(), "sum each row of A apart: one factor per query"),
         (plain + bias * a.mean(-1, keepdim=True), "the bias counts as often as the row of A sums to: a sum, not a mean"),
     ], "the numbers differ; gather the tokens first, A X; then the weight; then the bias times the row sums of A",
-        rtol=1e-4, atol=1e-5)
-    if counter.get_total_flops() / 2 >= tokens * dim * width:
-        raise AnswerError(
-            f"the numbers are right, but your products take {counter.get_total_flops() // 2:,} multiplications: "
-            f"all {tokens} x {width} values were formed; multiply A and X first")
+        give="what each query gathers, a tensor (4, 64)", rtol=1e-4, atol=1e-5)
+    with FlopCounterMode(display=False) as counter:
+        ask(answer, a, x, weight, bias, shape=(queries, width))
+    products = counter.get_total_flops() // 2
+    refuse((products >= tokens * dim * width, f"the numbers are right, but your products take {products:,} multiplications: "
+            f"all {tokens} x {width} values were formed; multiply A and X first"))
 
 
 @exercise("4.3")
 def pool_views(answer: Answer) -> None:
-    """``answer(tokens, view_mask)``: maximum over the real views, (B, N, Q, w) and bool (B, N) -> (B, Q, w)."""
     tokens = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(2)) - 3.0  # nearly all negative
     mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
     tokens[1, 2:] = 7.0  # what lies in padding must not matter
-    got = ask(answer, tokens, mask, shape=(2, 3, 5), give="the pooled tokens, a tensor (2, 3, 5)")
     real = mask[:, :, None, None]
-    judge(got, tokens.masked_fill(~real, -torch.inf).amax(1), [
+    judge(answer, (tokens, mask), tokens.masked_fill(~real, -torch.inf).amax(1), [
         (tokens.amax(1), "the padding of the second film won; it must never win"),
         ((tokens * real).amax(1), "padding was set to 0, and 0 beats negative numbers; it must lose against every number"),
         (tokens.masked_fill(real, -torch.inf).amax(1), "the mask is the wrong way round: True is a real view"),
         ((tokens * real).sum(1) / real.sum(1), "this is the mean over the real views; take the maximum"),
         (tokens.mean(1), "this is the mean over all views; take the maximum over the real ones"),
-    ], "the numbers differ; set padding to minus infinity, then take the maximum over views", rtol=1e-4, atol=1e-5)
+    ], "the numbers differ; set padding to minus infinity, then take the maximum over views",
+        give="the pooled tokens, a tensor (2, 3, 5)", rtol=1e-4, atol=1e-5)

@@ -8,30 +8,28 @@ import torch
 import torch.nn.functional as F
 
 from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
-from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge
+from medbridge.course.exercises.register import Answer, AnswerError, ask, exercise, judge, refuse
 
 
 @exercise("8.1")
 def tip_logits(answer: Answer) -> None:
-    """``answer(f, keys, y, mask, zero_shot, alpha, beta)``: Tip-Adapter's logits ``(B, C)``; labels may be unknown."""
     generator = torch.Generator().manual_seed(3)
     keys, f = (F.normalize(torch.randn(n, 6, generator=generator), dim=1) for n in (40, 5))
     y = (torch.rand(40, 3, generator=generator) < torch.tensor([0.5, 0.1, 0.3])).float()
     mask = torch.rand(40, 3, generator=generator) < 0.8
     y, zero = torch.where(mask, y, 0.0), torch.randn(5, 3, generator=generator)
-    alpha, beta, give = 3.0, 2.0, "logits of shape (5, 3), one per film and label"
+    alpha, beta = 3.0, 2.0
     want = KeyValueCache(keys, cache_values(y, mask), torch.zeros(3, 6), 1.0, alpha, beta, False)(f).detach() + zero
-    got = ask(answer, f, keys, y, mask, zero, alpha, beta, shape=(5, 3), give=give)
     known = mask.float()
     positive, negative = y * known, (1 - y) * known
     shares = positive / positive.sum(0) - negative / negative.sum(0)
     affinity = torch.exp(-beta * (1 - f @ keys.T))
     ignoring = (2 * y - 1) / torch.where(y > 0, y.sum(0), (1 - y).sum(0))
-    judge(got, want, [
+    judge(answer, (f, keys, y, mask, zero, alpha, beta), want, [
         (alpha * affinity @ shares, "the zero-shot scores are missing: the cache is added to them"),
         (affinity @ shares + zero, "alpha weighs the cache; multiply by it"),
-        (alpha * affinity @ (positive - negative) + zero, "a rare label is always predicted absent: divide by how many films are "
-                                                          "present, and by how many are absent"),
+        (alpha * affinity @ (positive - negative) + zero,
+         "a rare label is always predicted absent: divide by how many films are present, and by how many are absent"),
         (alpha * affinity @ (positive - negative) / known.sum(0) + zero,
          "divide present by how many are present and absent by how many are absent, not both by all known"),
         (alpha * affinity @ (positive / positive.sum(0)) + zero, "absent films speak against the label; subtract their share"),
@@ -40,21 +38,19 @@ def tip_logits(answer: Answer) -> None:
          "the sign in the exponent is wrong: a film that is alike must weigh more, not less"),
         (alpha * (f @ keys.T) @ shares + zero, "the affinity is exp(-beta (1 - similarity)), not the similarity"),
         (-alpha * affinity @ shares + zero, "the sign of the cache is wrong: present speaks for the label"),
-    ], f"the first logit is {want[0, 0]:.4f}, you give {got[0, 0]:.4f}; affinity is exp(-beta (1 - f keys^T)), values present / "
-       "number present - absent / number absent, 0 where unknown; times alpha, plus zero_shot", atol=1e-4)
+    ], "affinity is exp(-beta (1 - f keys^T)), values present / number present - absent / number absent, 0 where unknown; "
+       f"times alpha, plus zero_shot: the first logit is {want[0, 0]:.4f}", give="logits of shape (5, 3)", atol=1e-4)
     blank = mask & torch.tensor([True, False, False])  # a label with no known positive must not divide by zero
-    if not np.isfinite(ask(answer, f, keys, y, blank, zero, alpha, beta, shape=(5, 3), give=give)).all():
-        raise AnswerError("a label that no film knows gives NaN; divide by at least 1: the cache is silent about it")
+    refuse((not np.isfinite(ask(answer, f, keys, y, blank, zero, alpha, beta, shape=(5, 3))).all(),
+            "a label that no film knows gives NaN; divide by at least 1: the cache is silent about it"))
 
 
 @exercise("8.2")
 def lora_parameters(answer: Answer) -> None:
-    """``answer(shape, rank)``: numbers that LoRA trains beside a weight of this shape, linear or convolution."""
     for shape, rank in (((12, 5), 2), ((768, 768), 8), ((64, 16, 3, 3), 4), ((32, 32, 1, 1), 1)):
-        got = ask(answer, shape, rank, give="one whole number: how many numbers A and B hold together")
         rows, columns = shape[0], math.prod(shape[1:])
         want = rank * (rows + columns)
-        judge(got, want, [
+        judge(answer, (shape, rank), want, [
             (math.prod(shape[2:]) * rank * (rows + shape[1]), "the kernel belongs to A; B after it is 1 x 1"),
             (rank * (rows + shape[1]), "a convolution's A looks at the whole window: channels times height times width"),
             (rank * rank * (rows + columns), "the rank is a side of A and a side of B, once each"),
@@ -63,8 +59,8 @@ def lora_parameters(answer: Answer) -> None:
             (rank * rows, "that is B alone; A is trained too"),
             (rank * rows * columns, "A and B are thin: neither has both sides of W; count each alone and add"),
             (rows * columns, "that is the frozen weight itself, whatever the rank; A and B are what is trained"),
-        ], "A is rank x inputs, B is outputs x rank",
-            f"a weight of shape {shape} at rank {rank}: {want}, you say {got:.10g}", rtol=0)
+        ], "A is rank x inputs, B is outputs x rank", f"a weight of shape {shape} at rank {rank}",
+            "one whole number: how many numbers A and B hold together", rtol=0)
 
 
 _LEAKS = {"B": "epoch by epoch", "D": "before any training", "E": "in a table of results", "G": "by who is on the films"}
@@ -78,29 +74,24 @@ _CLEAN = {
 
 @exercise("8.3")
 def leaks(answer: Iterable[str]) -> None:
-    """The letters of the procedures that let test films into a choice."""
     try:
         letters = sorted({str(letter).strip().upper() for letter in answer})
     except TypeError:
         raise AnswerError("give a set of letters, such as {'A', 'B'}") from None
-    for letter in letters:
-        if letter not in _LEAKS | _CLEAN:
-            raise AnswerError(f"{letter!r} is none of the procedures; give letters from A to H")
-    for letter in letters:
-        if letter in _CLEAN:
-            raise AnswerError(f"{_CLEAN[letter]}; take {letter} out")
-    if missing := [how for letter, how in _LEAKS.items() if letter not in letters]:
-        raise AnswerError(f"{len(missing)} more let test films in; look for one that does it {missing[0]}")
+    missing = [how for letter, how in _LEAKS.items() if letter not in letters]
+    refuse(
+        *((letter not in _LEAKS | _CLEAN, f"{letter!r} is none of the procedures; give letters A to H") for letter in letters),
+        *((letter in _CLEAN, f"{_CLEAN.get(letter)}; take {letter} out") for letter in letters),
+        *((True, f"{len(missing)} more let test films in; look for one that does it {how}") for how in missing),
+    )
 
 
 @exercise("8.4")
 def honest_score(answer: Answer) -> None:
-    """``answer(val, test)``, both (seeds, settings): mean test AUC over seeds, each seed's setting chosen on its validation."""
     val = np.array([[0.70, 0.74, 0.72], [0.69, 0.66, 0.71], [0.73, 0.73, 0.60]])
     test = np.array([[0.68, 0.65, 0.75], [0.71, 0.70, 0.62], [0.64, 0.72, 0.73]])
-    got, seeds = ask(answer, val, test, give="one number, the mean over the seeds"), np.arange(3)
-    want = test[seeds, val.argmax(axis=1)].mean()
-    judge(got, want, [
+    seeds = np.arange(3)
+    judge(answer, (val, test), test[seeds, val.argmax(axis=1)].mean(), [
         (test.max(axis=1).mean(), "that is the best test AUC of each seed: the test films chose the setting"),
         (test.mean(axis=0).max(), "that is the setting of the best mean test AUC: the test films chose it"),
         (test.max(), "that is the best test AUC of all; choose by val"),
@@ -109,5 +100,4 @@ def honest_score(answer: Answer) -> None:
         (val.max(axis=1).mean(), "that is the validation AUC of what was chosen by it, which is too good"),
         (test[seeds, val.argmin(axis=1)].mean(), "you take the worst setting on val"),
         (test[seeds, 2 - val[:, ::-1].argmax(axis=1)].mean(), "where two tie on val, keep the first, whatever test says"),
-    ], f"the answer for the check's table is {want:.4f}, you give {got:.4f}; in each row take the column where val is largest, "
-       "read test there, and average over the rows")
+    ], "in each row take the column where val is largest, read test there, and average over the rows")

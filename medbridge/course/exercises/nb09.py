@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, AnswerError, ask, close, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, AnswerError, ask, close, compare, exercise, judge, refuse
 from medbridge.metrics.bootstrap import bootstrap_aucs
 from medbridge.metrics.evaluate import auc
 
 
 @exercise("9.1")
 def pairs(answer: Answer) -> None:
-    """``answer(train, test, same)``: (train name, test name) of each finding that both name, in the order of train."""
     train, test = ["Mass", "Effusion", "Pneumonia", "Nodule"], ["Pneumonia", "Lung Opacity", "Pleural Effusion", "Fracture"]
     want = [("Effusion", "Pleural Effusion"), ("Pneumonia", "Pneumonia")]
 
@@ -26,7 +25,7 @@ def pairs(answer: Answer) -> None:
             raise AnswerError(f"give a list of pairs (training name, test name); you give {got!r}") from None
 
     got = shared(train, test)
-    refuse([
+    refuse(
         (set(got) == {("Effusion", "Effusion"), ("Pneumonia", "Pneumonia")},
          "the second name of a pair is the one that the test benchmark itself uses, here 'Pleural Effusion'"),
         (got == [("Pneumonia", "Pneumonia")], "Effusion is missing: look both names up in `same` before you compare them"),
@@ -40,17 +39,15 @@ def pairs(answer: Answer) -> None:
         (shared(test, train) != [("Pneumonia", "Pneumonia"), ("Pleural Effusion", "Effusion")],
          "it fails with the two benchmarks exchanged: look names up on the training side too"),
         (shared(["Hernia"], ["Mass"]), "where nothing is shared, return an empty list"),
-    ])
+    )
 
 
 @exercise("9.2")
 def patients_needed(answer: Answer) -> None:
-    """``answer(prevalence, sure)``: fewest patients so that one with the finding is drawn with this probability."""
     for prevalence, sure in ((0.1, 0.8), (0.01, 0.95), (0.5, 0.9), (0.5, 0.75), (0.002, 0.99)):
-        got = ask(answer, prevalence, sure, give="one whole number: how many patients")
         exact = math.log(1 - sure) / math.log(1 - prevalence)
         want = math.ceil(exact - 1e-9)
-        judge(got, want, [
+        judge(answer, (prevalence, sure), want, [
             (exact, "give a whole number"),
             (want + 1, "one patient fewer is already sure enough; 'at least' includes equality"),
             (want - 1, "round up: one patient fewer is not sure enough"),
@@ -58,13 +55,12 @@ def patients_needed(answer: Answer) -> None:
             (math.ceil(1 / prevalence), "1 / p patients hold one positive on average, and often none; ask for a probability"),
             (math.ceil(math.log(sure) / math.log(1 - prevalence)),
              "(1 - p)^n is the probability that nobody has the finding; it must be at most 1 - sure"),
-        ], "solve (1 - p)^n <= 1 - sure for n",
-            f"a finding of {100 * prevalence:g} %, {100 * sure:g} % sure: {want} patients, you say {got:g}", rtol=0)
+        ], "solve (1 - p)^n <= 1 - sure for n", f"a finding of {100 * prevalence:g} %, {100 * sure:g} % sure",
+            "one whole number: how many patients", rtol=0)
 
 
 @exercise("9.3")
 def paired_gap(answer: Answer) -> None:
-    """``answer(y, home, away, patients, n_boot, rng)``: AUC of home minus away, and its 95 % interval, paired by patient."""
     judge_interval(lambda y, scores, *rest: answer(y, *scores, *rest), "gap", 5, np.array([1.2, 0.4]), lambda a: a[0] - a[1],
                    lambda a: [(a[1] - a[0], "the wrong sign: take home minus away, so that a loss by moving is positive")],
                    "the AUC of home minus that of away")
@@ -96,21 +92,19 @@ def judge_interval(
 
     value, lo, hi = interval(y, scores, patients, 250)
     a = np.array([auc(y, s)[0] for s in scores.reshape(-1, 240)]).reshape(gain.shape)
-    judge(value, effect(a), mistakes(a), f"on all films {formula} is {effect(a):.4f}; you give {value:.4f}", rtol=0, atol=1e-9)
-    if not lo < value < hi:
-        raise AnswerError(
-            f"your interval [{lo:.3f}, {hi:.3f}] does not hold the {name} {value:.3f}; take percentiles 2.5 and 97.5")
+    compare(value, effect(a), mistakes(a), case=f"on all films, {formula}", rtol=0, atol=1e-9)
+    refuse((not lo < value < hi,
+            f"your interval [{lo:.3f}, {hi:.3f}] does not hold the {name} {value:.3f}; take percentiles 2.5 and 97.5"))
     equal = interval(y, np.broadcast_to(scores.reshape(-1, 240)[0], scores.shape), patients, 20)
-    if not close(equal[1:], np.zeros(2), atol=1e-9):
-        raise AnswerError(f"between equal models there is no {name} in any resample, but your interval is [{equal[1]:.3f}, "
-                          f"{equal[2]:.3f}]; score all models on the same resample")
     by_patient, by_film = ((hi - lo) / width(groups) for groups in (patients, np.arange(240)))
     few = interval(np.array([1, 1, 0, 0, 0, 0, 0, 0]), np.broadcast_to(np.arange(8.0), (*gain.shape, 8)), np.arange(8), 60, 1)
-    refuse([
+    refuse(
+        (not close(equal[1:], np.zeros(2), atol=1e-9), f"between equal models there is no {name} in any resample, but your "
+         f"interval is [{equal[1]:.3f}, {equal[2]:.3f}]; score all models on the same resample"),
         (abs(by_film - 1) < min(0.25, abs(by_patient - 1)),
          "your interval is as narrow as if every film were a patient; draw patients, with all their films"),
         (not 0.75 < by_patient < 1.35,
          f"your interval is {by_patient:.2f} times as long as it should be, too {'wide' if by_patient > 1 else 'narrow'}; "
          "draw as many patients as there are, with replacement, one drawn twice with its films twice; percentiles 2.5 and 97.5"),
         (not np.isfinite(few).all(), "a resample without a positive film has no AUC; leave such resamples out"),
-    ])
+    )

@@ -9,11 +9,10 @@ from medbridge.course.exercises.register import Answer, AnswerError, ask, close,
 
 @exercise("12.1")
 def cache_gigabytes(answer: Answer) -> None:
-    """``answer(films, views, maps)``: gigabytes of float16 maps, ``maps`` the (tokens, width) of each depth that is kept."""
     for films, views, maps in ((1000, 10, [(197, 768)]), (112_120, 14, [(257, 384), (257, 192)]), (5, 1, [(50, 64), (10, 128)])):
-        got, sizes = ask(answer, films, views, maps, give="one number: gigabytes"), [t * w for t, w in maps]
+        sizes = [t * w for t, w in maps]
         want = 2 * films * views * sum(sizes) / 1e9
-        judge(got, want, [
+        judge(answer, (films, views, maps), want, [
             (2 * want, "it is twice too large; float16 takes two bytes per number, float32 four"),
             (want / 2, "it is half of what it takes; a float16 number takes two bytes"),
             (1e9 * want, "that is bytes; a gigabyte is 10^9 of them"),
@@ -21,28 +20,26 @@ def cache_gigabytes(answer: Answer) -> None:
             (1e9 / 2**30 * want, "that is in GiB (2^30 bytes); here GB is 10^9 bytes"),
             (want / views, "the views are missing: every view of a film has maps of its own"),
             (want * sizes[0] / sum(sizes), "only the first depth is counted; the maps of all depths are kept"),
-        ], f"{films:,} films x {views} views with maps {maps} take {want:.6g} GB, you give {got:.6g}", rtol=1e-6, atol=0)
+        ], case=f"GB of {films:,} films x {views} views with maps {maps}", give="one number: gigabytes", rtol=1e-6, atol=0)
 
 
 @exercise("12.2")
 def part_weights(answer: Answer) -> None:
-    """``answer(mask, parts)``: weight of each part's masked mean, so that the weighted sum is the masked mean of all."""
     rng = np.random.default_rng(0)
     mask = rng.random((7, 5)) < 0.5
     mask[:3] = [[True] * 5, [True] * 5, [False] * 5]
     losses, parts = rng.random((7, 5)), [np.array([0, 1]), np.array([2]), np.array([3, 4, 5, 6])]
-    give = "one weight for each part"
-    got = ask(answer, mask, parts, shape=(3,), give=give)
+    got = ask(answer, mask, parts, shape=(3,), give="one weight for each part")
     means = [losses[p][mask[p]].mean() if mask[p].any() else 0.0 for p in parts]
-    refuse([
+    refuse(
         (close(got, [1 / 3] * 3), "equal weights let a label of a small part count more; parts differ in their known labels"),
         (close(got, [2 / 7, 1 / 7, 4 / 7]), "these are the shares of the films; a mean over known labels asks for theirs"),
         (not close(got.sum(), 1), f"the weights add up to {got.sum():.3f}; divide by the known labels of the whole step"),
         (not close(got @ means, losses[mask].mean()), "the weighted sum of the means is not the mean over all known labels"),
-    ])
-    empty = ask(answer, np.zeros((4, 2), dtype=bool), [np.array([0, 1]), np.array([2, 3])], shape=(2,), give=give)
-    if not np.isfinite(empty).all():
-        raise AnswerError("where no label of the step is known you divide by zero; any finite weights will do, such as zeros")
+    )
+    empty = ask(answer, np.zeros((4, 2), dtype=bool), [np.array([0, 1]), np.array([2, 3])], shape=(2,))
+    refuse((not np.isfinite(empty).all(),
+            "where no label of the step is known you divide by zero; any finite weights will do, such as zeros"))
 
 
 class Walk:
@@ -64,7 +61,6 @@ class Walk:
 
 @exercise("12.3")
 def snapshot(answer: tuple[Callable[[Walk], object], Callable[[Walk, object], None]]) -> None:
-    """``answer = (save, load)``: what save(walk) returns is all that load(new walk, state) needs to go on bit by bit."""
     try:
         save, load = answer
     except (TypeError, ValueError):
@@ -72,20 +68,18 @@ def snapshot(answer: tuple[Callable[[Walk], object], Callable[[Walk, object], No
     for before, after in ((4, 6), (1, 3)):
         saved, killed, resumed, straight = Walk(before), Walk(before), Walk(), Walk(before + after)
         state = save(killed)
-        if state is None:
-            raise AnswerError("save returns nothing; return what load needs")
+        refuse((state is None, "save returns nothing; return what load needs"))
         resumed.rng.random(11)  # a new process has drawn other numbers
         killed.advance(2)  # the run goes on after it was saved, and is killed then
         load(resumed, state)
         moved = " (the state has moved on with the run: copy what changes in place)" if resumed.step == before + 2 else ""
         missing = "not that of the moment of saving: save a copy" if resumed.momentum.any() else "missing"
-        refuse([
+        refuse(
             (resumed.step != before, f"after load the walk is at step {resumed.step}, and it was saved at {before}{moved}"),
             (not np.array_equal(resumed.weights, saved.weights),
              "the weights are not those of the moment of saving; arrays change in place, so save a copy"),
             (not np.array_equal(resumed.momentum, saved.momentum), f"the optimiser's momentum is {missing}"),
-        ])
+        )
         resumed.advance(after)
-        if not np.array_equal(resumed.weights, straight.weights):
-            raise AnswerError("the random numbers after load are others than in the undisturbed run: save "
-                              "rng.bit_generator.state, a copy of its value and not the generator itself")
+        refuse((not np.array_equal(resumed.weights, straight.weights), "the random numbers after load are others than in the "
+                "undisturbed run: save rng.bit_generator.state, a copy of its value and not the generator itself"))
