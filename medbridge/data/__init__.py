@@ -16,8 +16,7 @@ __all__ = ["SPLITS", "Benchmark", "assign_splits", "known_name", "label_names", 
 
 # name -> module with load_<module>, and what root holds. Imported when asked for, so that a loader's needs stay its own.
 _LOADERS = {
-    "phantom": ("phantom.benchmark", ""), "phantom-A": ("phantom.benchmark", ""),
-    "phantom-B": ("phantom.benchmark", ""), "phantom-C": ("phantom.benchmark", ""),
+    **dict.fromkeys(("phantom", "phantom-A", "phantom-B", "phantom-C"), ("phantom.benchmark", "")),
     "folder": ("folder", "labels.csv and images/"),
     "nih": ("nih", "Data_Entry_2017_v2020.csv and images_001/ ... images_012/"),
     "chexpert": ("chexpert", "train.csv, valid.csv, train/ and valid/"),
@@ -25,7 +24,7 @@ _LOADERS = {
     "mimic": ("mimic", "mimic-cxr-2.0.0-*.csv.gz and files/"),
     "rsna": ("rsna", "stage_2_train_labels.csv and stage_2_train_images/"),
     "covidx": ("covidx", "train.txt, val.txt, test.txt, train/, val/ and test/"),
-}  # fmt: skip
+}
 
 
 def list_benchmarks() -> list[str]:
@@ -48,17 +47,12 @@ def label_names() -> dict[str, tuple[str, ...]]:
 
 
 def load_benchmark(name: str, root: str | Path | None = None, **options: Any) -> Benchmark:
-    """Load a benchmark by name.
+    """Load a benchmark by name (:func:`list_benchmarks`, in upper or lower case); ``root`` is the folder that holds it.
 
-    Args:
-        name: one of :func:`list_benchmarks`, in upper or lower case.
-        root: the folder that holds it; the synthetic phantom may do without.
-        options: passed to the loader, e.g. ``n_films=200`` (phantom) or ``split_seed=0`` (folder). Published data sets take
-            files='present' (the films that are on this disk) or 'all' (every row, without a look at the disk), and where they
-            have no validation split ``val_share``, the share of the training patients that is drawn for it, and ``seed`` [ours].
-
-    Raises:
-        BenchmarkError: unknown name (with the nearest known one), no root where one is needed, or a fault in the files.
+    ``options`` go to the loader, e.g. ``n_films=200`` (phantom) or ``split_seed=0`` (folder). Published data sets take
+    files='present' (the films that are on this disk) or 'all' (every row, without a look at the disk), and where they have no
+    validation split ``val_share``, the share of the training patients that is drawn for it, and ``seed`` [ours]. BenchmarkError:
+    unknown name (with the nearest known one), no root where one is needed, or a fault in the files.
     """
     name = known_name(name)
     module, holds = _LOADERS[name]

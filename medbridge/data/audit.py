@@ -1,20 +1,15 @@
-"""What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]
-
-Films are decoded in full, a sample of them by default. Reading goes film by film; memory does not grow with their number.
-"""
+"""What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
-from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
 from medbridge.data.covidx import ALSO_IN
@@ -22,10 +17,9 @@ from medbridge.data.files import first_five
 from medbridge.data.images import check_films
 from medbridge.data.table import SPLITS
 from medbridge.errors import BenchmarkError
+from medbridge.support.text import text_table
 
 __all__ = ["Audit", "audit"]
-
-_CHUNK = 256  # films whose results are held at a time
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,9 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; an unknown number is null, and of what was left out only counts and the first five."""
+        tables = {"sizes": self.sizes, "labels": self.labels}
         return vars(self) | {
-            **{name: table.astype(object).where(table.notna(), None).to_dict("records")
-               for name, table in (("sizes", self.sizes), ("labels", self.labels))},
+            **{name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in tables.items()},
             "left_out": {reason: {"images": len(names), "first": names[:5]} for reason, names in self.left_out.items()},
             "unreadable": [{"image": image, "reason": reason} for image, reason in self.unreadable],
             "faults": self.faults,
@@ -70,10 +64,12 @@ class Audit:
 
     def text(self) -> str:
         """The report as the terminal shows it."""
-        sizes = [(part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
-                 for part, here, published in self.sizes.itertuples(index=False)]
-        labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
-                   "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
+        sizes = [("split", "here", "published"), *(
+            (part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
+            for part, here, published in self.sizes.itertuples(index=False))]
+        labels = [("label", "split", "positive", "negative", "unknown", "prevalence"), *(
+            (row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
+             "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples())]
         which = f"{self.decoded:,} films, " + ("all there are" if self.seed is None else f"drawn with seed {self.seed}")
         patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()]
         groups = [" = ".join(group) for group in self.duplicates]
@@ -81,8 +77,8 @@ class Audit:
         return "\n".join([
             f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}",
             *["SYNTHETIC: no film shows a person"] * self.synthetic, "",
-            _table(["split", "here", "published"], sizes, 1), "",
-            _table(["label", "split", "positive", "negative", "unknown", "prevalence"], labels, 2), "",
+            text_table(sizes, ["left", "right", "right"]), "",
+            text_table(labels, ["left", "left", *["right"] * 4]), "",
             *[f"left out, {reason}: {len(names):,}: {first_five(names)}" for reason, names in self.left_out.items()],
             *["left out: none of the listed images"] * (not self.left_out),
             f"unreadable: {len(self.unreadable):,} of {which}", *(f"  {message}" for _, message in self.unreadable),
@@ -94,10 +90,10 @@ class Audit:
 
 def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers: int | None = None,
           progress: bool = True) -> Audit:
-    """Look at a benchmark's table and at its films.
+    """Look at a benchmark's table and at ``sample`` of its films, drawn with ``seed``, or at all of them (None).
 
-    ``sample`` films, drawn with ``seed``, are decoded in full and compared byte by byte, all of them for None (BenchmarkError
-    below 1), by ``workers`` threads (default: one per core).
+    They are decoded in full and compared byte by byte, by ``workers`` threads (default: one per core). BenchmarkError for a
+    sample below 1.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise BenchmarkError(f"audit: sample={sample!r}; give a number of films >= 1, or None for every film")
@@ -107,12 +103,7 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
         looked = benchmark.take(np.sort(np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)))
     name_of = dict(zip(looked.paths(), looked.image_ids(), strict=True))
     present = [path for path in name_of if path.is_file()]
-    here, unreadable = set(present), []
-    with tqdm(total=len(present), desc="decoding films", unit="film", disable=not progress) as bar:
-        for start in range(0, len(present), _CHUNK):
-            chunk = present[start : start + _CHUNK]
-            unreadable += [(name_of[path], message) for path, message in check_films(chunk, workers, progress=False)]
-            bar.update(len(chunk))
+    here, unreadable = set(present), [(name_of[path], message) for path, message in check_films(present, workers, progress)]
     duplicates = sorted([name_of[path] for path in group] for group in _same_bytes(present))
     split_of = dict(zip(table["image"], table["split"], strict=True))
     splits = table.drop_duplicates(["patient_id", "split"])
@@ -143,17 +134,11 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
 
 def _same_bytes(paths: list[Path]) -> list[list[Path]]:
     """Groups of files with the same bytes; only files of one size are read."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in paths:
-        by_size[path.stat().st_size].append(path)
-    by_bytes: dict[str, list[Path]] = defaultdict(list)
-    for path in (path for same in by_size.values() if len(same) > 1 for path in same):
-        with open(path, "rb") as file:
-            by_bytes[hashlib.file_digest(file, "sha256").hexdigest()].append(path)
-    return [group for group in by_bytes.values() if len(group) > 1]
+    sizes = [path.stat().st_size for path in paths]
+    times, groups = Counter(sizes), defaultdict(list)
+    for path, size in zip(paths, sizes, strict=True):
+        if times[size] > 1:
+            with open(path, "rb") as file:
+                groups[hashlib.file_digest(file, "sha256").digest()].append(path)
+    return [group for group in groups.values() if len(group) > 1]
 
-
-def _table(header: list[str], rows: list[tuple[str, ...]], words: int) -> str:
-    """Columns of text to the left (the first ``words`` of them), numbers to the right."""
-    align = ["left" if i < words else "right" for i in range(len(header))]
-    return tabulate(rows, header, "plain", disable_numparse=True, colalign=align)

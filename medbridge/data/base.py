@@ -1,7 +1,4 @@
-"""The one type that every benchmark becomes: a folder of films, and a table with one row per film (see ``table.py``).
-
-Everything downstream (focal sampling, training, evaluation) reads that table and nothing else. The design is [ours].
-"""
+"""The one type that every benchmark becomes: a folder of films, and a table with one row per film. [ours]"""
 
 from __future__ import annotations
 
@@ -51,23 +48,21 @@ class Benchmark:
         """The films of one split. BenchmarkError for an unknown name, or for a split that holds no film."""
         if name not in SPLITS:
             raise self._error(f"unknown split {name!r}; choose from {', '.join(SPLITS)}")
-        films = np.flatnonzero(self.table["split"].to_numpy() == name)
-        if len(films) == 0:
-            held = self.table["split"].value_counts().to_dict()
-            raise self._error(f"split {name!r} is empty; films by split: {held}")
-        return self.take(films)
+        wanted = (self.table["split"] == name).to_numpy()
+        if not wanted.any():
+            raise self._error(f"split {name!r} is empty; films by split: {self.table['split'].value_counts().to_dict()}")
+        return self.take(wanted)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Benchmark:
         """The films (and their boxes) at these positions, or where a boolean (n,) mask is True."""
         indices = np.asarray(indices)
-        if indices.dtype == bool:
-            if indices.shape != (len(self),):
-                raise self._error(f"the mask has shape {indices.shape}, not ({len(self)},)")
-            indices = np.flatnonzero(indices)
-        table = self.table.iloc[indices.astype(np.int64)].reset_index(drop=True)
+        if indices.dtype == bool and indices.shape != (len(self),):
+            raise self._error(f"the mask has shape {indices.shape}, not ({len(self)},)")
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
+        table = self.table.iloc[indices].reset_index(drop=True)
         boxes = self.boxes
         if boxes is not None:
-            boxes = boxes[boxes["image"].isin(set(table["image"]))].reset_index(drop=True)
+            boxes = boxes[boxes["image"].isin(table["image"])].reset_index(drop=True)
         return replace(self, table=table, boxes=boxes)
 
     def select(self, labels: Sequence[str] | Mapping[str, str]) -> Benchmark:
@@ -93,23 +88,19 @@ class Benchmark:
         """Draw whole patients, split by split: the label budgets of the paper (1 %, 10 %, 100 %) and quick trials.
 
         An int ``n`` is that many patients of each split (all of them where it has fewer), a float in (0, 1] that fraction of its
-        patients, at least one. ``split`` is thinned alone; None thins every split. The same seed draws the same patients, and a
-        smaller budget always lies inside a larger one.
+        patients, at least one. ``split`` is thinned alone; None thins all. A smaller budget of one seed lies inside a larger.
         """
         fraction = isinstance(n, (float, np.floating))
         if isinstance(n, bool) or not (0 < n <= 1 if fraction else n >= 1):
             raise BenchmarkError(f"subset: n={n!r}; give a number of patients (int >= 1) or a fraction (float in (0, 1])")
         if split is not None and split not in SPLITS:
             raise BenchmarkError(f"subset: unknown split {split!r}; choose from {', '.join(SPLITS)}")
-        keep = np.zeros(len(self), dtype=bool)
         splits, patients = self.table["split"].to_numpy(), self.table["patient_id"].to_numpy()
-        for name in SPLITS:
-            here = splits == name
-            if split in (None, name):
-                drawn = shuffled_patients(patients[here], seed)
-                count = max(1, round(float(n) * len(drawn))) if fraction else int(n)
-                here = here & np.isin(patients, drawn[:count])
-            keep |= here
+        keep = np.isin(splits, SPLITS)
+        for name in SPLITS if split is None else (split,):
+            drawn = shuffled_patients(patients[splits == name], seed)
+            count = max(1, round(float(n) * len(drawn))) if fraction else int(n)
+            keep &= (splits != name) | np.isin(patients, drawn[:count])
         return self.take(keep)
 
     def targets(self) -> tuple[np.ndarray, np.ndarray]:

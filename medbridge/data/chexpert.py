@@ -2,9 +2,8 @@
 
 train.csv holds labels by the CheXpert labeler, the others by radiologists. Papers test on the official valid set, so it is the
 test split here and 'val' is drawn from train by patient [ours]. Where the official test set is here (published later with
-CheXlocalize) it is the test split, and the valid set, too small for its rare labels, is set aside. ``Path`` begins with the
-distribution's name, whatever the folder is called now. The full-size download unpacks to four folders side by side: batch 1 with
-the tables and valid/, batches 2 to 4 with patient folders and no train/.
+CheXlocalize) it is the test split, and the valid set, too small for its rare labels, is set aside. The full-size download unpacks
+to four folders side by side: batch 1 with the tables and valid/, batches 2 to 4 with patient folders and no train/.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
     "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
 )  # fmt: skip
-OFFICIAL = {"train": 223_414, "valid": 234, "test": 668}
-"""Images of each official split."""
-
+OFFICIAL = {"train": 223_414, "valid": 234, "test": 668}  # images of each official split
 _BATCH_1 = "CheXpert-v1.0 batch 1 (validate & csv)"
 _PATH = r"^(?:.*/)?(?P<image>(?P<split>train|valid|test)/(?P<patient>patient\d+)/(?P<study>study\d+)/[^/]+)$"
 _METADATA = ("Sex", "Age", "Frontal/Lateral", "AP/PA")

@@ -22,7 +22,6 @@ from medbridge.errors import BenchmarkError
 
 __all__ = ["LABELS", "load_chexpert_plus"]
 
-_HINT = "CheXpert Plus (df_chexpert_plus_240401.csv)"
 _COLUMNS = ("path_to_image", "deid_patient_id", "frontal_lateral", "ap_pa", "age", "sex", "split")
 
 
@@ -37,7 +36,7 @@ def load_chexpert_plus(root: str | Path, section: str = "report", views: str = "
     root = check_root(root, "df_chexpert_plus_240401.csv, chexbert_labels/ and PNG/")
     check_choice("section", section, ("report", "impression", "findings"))
     path = max(root.glob("df_chexpert_plus_*.csv"), default=root / "df_chexpert_plus_240401.csv")
-    raw = read_csv(path, _COLUMNS, _HINT)
+    raw = read_csv(path, _COLUMNS, "CheXpert Plus (df_chexpert_plus_240401.csv)")
     check_cells(path, raw["split"], ~raw["split"].isin(["train", "valid"]),
                 "column {name!r} holds {value!r}; expected train or valid")
     labels = _labels(root, section, uncertain, blank)
@@ -79,7 +78,6 @@ def _labels(root: Path, section: str, uncertain: str | Mapping[str, str], blank:
             raise BenchmarkError(f"{path}: line {number + 2}: no JSON object with path_to_image and the 14 labels "
                                  f"({type(error).__name__}: {error})") from None
     table = pd.DataFrame(rows.values(), list(rows), ["path_to_image", *LABELS])
-    labels = apply_policy(table, LABELS, path, uncertain, blank)
-    images = table["path_to_image"]
+    labels, images = apply_policy(table, LABELS, path, uncertain, blank), table["path_to_image"]
     check_cells(path, images, images.duplicated(), "image {value!r} has two lines; keep one of them")
     return labels.set_axis(images)

@@ -1,9 +1,8 @@
 """COVIDx CXR-4 (Wu et al., arXiv 2311.17677), read as Kaggle distributes it (andyczhao/covidx-cxr2, version 9).
 
-84,818 films of 45,342 patients, gathered from public collections. The split is the owner's. A line of train.txt, val.txt or
-test.txt is ``patient file class source``, parted by blanks; a file name may hold some. The paper states the totals; of the counts
-below only the sum could be checked against it. Negative and positive films come mostly from different sources, so a model can
-score well by telling the hospital: the column ``source`` lets a study look.
+84,818 films of 45,342 patients, gathered from public collections; the paper states these totals, not the counts below. The split
+is the owner's. A file name may hold blanks. Negative and positive films come mostly from different sources, so a model can score
+well by recognising the hospital: the column ``source`` lets a study look.
 """
 
 from __future__ import annotations
@@ -21,11 +20,8 @@ from medbridge.errors import BenchmarkError
 __all__ = ["ALSO_IN", "LABELS", "OFFICIAL", "load_covidx"]
 
 LABELS = ("COVID-19",)
-OFFICIAL = {"train": 67_863, "val": 8_473, "test": 8_482}
-"""Images of each official split."""
-ALSO_IN = "patient also in "
-"""How the reason begins for which a film of a patient in two lists was set aside."""
-
+OFFICIAL = {"train": 67_863, "val": 8_473, "test": 8_482}  # images of each official split
+ALSO_IN = "patient also in "  # how the reason begins for which a film of a patient in two lists was set aside
 _HINT = "COVIDx CXR-4 (train.txt, val.txt, test.txt)"
 _LINE = re.compile(r"(?P<patient>\S+)\s+(?P<file>\S.*?)\s+(?P<label>positive|negative)\s+(?P<source>\S+)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
@@ -19,9 +20,7 @@ __all__ = ["dicom_size", "open_dicom", "read_dicom"]
 # Compressed DICOM that pydicom decodes only with further plugins (one of them GPL); imagecodecs (BSD) reads them.
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (51, 57, 70, 80, 81)}  # 12-bit, lossless, JPEG-LS
 _HTJ2K_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203)}
-
-MAX_DEFLATED = 2**30
-"""Most bytes that a deflated DICOM may unpack to: beyond the largest film in any bit depth."""
+MAX_DEFLATED = 2**30  # bytes that a deflated DICOM may unpack to: beyond the largest film in any bit depth
 
 
 def _check_deflated(path: Path) -> None:
@@ -65,29 +64,26 @@ def _dicom_pixels(dataset: pydicom.Dataset, path: Path) -> np.ndarray:
         implicit, little = dataset.original_encoding
         by_order = pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if little and implicit else by_order
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in _JPEG_SYNTAXES | _HTJ2K_SYNTAXES:
-        stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        if syntax in _HTJ2K_SYNTAXES:
-            siz = stream.find(b"\xff\x51")  # marker, length, capabilities, then width and height
-            width, height = (int.from_bytes(stream[siz + i : siz + i + 4], "big") for i in (6, 10))
-            check_size(path, height, width)
-            pixels = imagecodecs.jpeg2k_decode(stream)
-        else:
-            pixels = decode_jpeg(stream, path)
-        if dataset.PixelRepresentation == 1 and pixels.dtype.kind == "u":
-            # JPEG carries bare bits: the sign bit is the highest of BitsStored.
-            shift = 8 * pixels.itemsize - dataset.BitsStored
-            pixels = (pixels << shift).view(f"i{pixels.itemsize}") >> shift
-        return pixels
-    try:
-        readable = get_decoder(syntax).is_available
-    except NotImplementedError:
-        readable = False
-    if not readable:
+    syntax, readable = dataset.file_meta.TransferSyntaxUID, False
+    if syntax not in _JPEG_SYNTAXES | _HTJ2K_SYNTAXES:
+        with suppress(NotImplementedError):
+            readable = get_decoder(syntax).is_available
+        if readable:
+            return dataset.pixel_array
         raise ImageError(f"{path}: no decoder for transfer syntax {syntax.name}; decompress the file first (e.g. `gdcmconv "
                          "--raw`), or install one of pydicom's decoder plugins that reads it")
-    return dataset.pixel_array
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax in _HTJ2K_SYNTAXES:
+        siz = stream.find(b"\xff\x51")  # marker, length, capabilities, then width and height
+        width, height = (int.from_bytes(stream[siz + i : siz + i + 4], "big") for i in (6, 10))
+        check_size(path, height, width)
+        pixels = imagecodecs.jpeg2k_decode(stream)
+    else:
+        pixels = decode_jpeg(stream, path)
+    if dataset.PixelRepresentation == 1 and pixels.dtype.kind == "u":  # JPEG carries bare bits: the sign is the highest one
+        shift = 8 * pixels.itemsize - dataset.BitsStored
+        pixels = (pixels << shift).view(f"i{pixels.itemsize}") >> shift
+    return pixels
 
 
 def read_dicom(path: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What every loader of a published data set shares: its files, which of its films are on this disk, and the last checks. [ours]
 
-Data sets of this size are seldom whole: one of twelve archives is unpacked, or the small version is here. A loader goes
-on with the films that are present, says once what is missing, and keeps the list of it (:attr:`Benchmark.dropped`).
+Data sets of this size are seldom whole. A loader goes on with the films that are present, says once what is missing, and keeps
+the list of it (:attr:`Benchmark.dropped`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,7 @@ from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 __all__ = ["build", "check_root", "draw_val", "dropped_rows", "first_five", "keep_present", "read_csv", "read_text", "set_aside"]
 
-MAX_UNPACKED = 4 * 2**30
-"""Most bytes that a .csv.gz may unpack to; the largest published table, reports and all, has about a quarter of it."""
+MAX_UNPACKED = 4 * 2**30  # bytes of a .csv.gz; the largest published table, reports and all, has about a quarter of it
 
 
 def first_five(names: Sequence[str]) -> str:
@@ -73,11 +73,11 @@ def read_text(path: Path, hint: str, instead: str = "give the folder that holds 
 
 def read_csv(path: str | Path, columns: Sequence[str], where_hint: str, optional: Sequence[str] = (),
              categories: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns of an official CSV file as text; a blank cell is ''; ``index + 2`` is the row as a spreadsheet counts it.
+    """Columns of an official CSV file, packed or not, as text; a blank cell is ''; ``index + 2`` is the spreadsheet's row.
 
-    'x.csv.gz' is read where only that is here, and the other way round. The ``optional`` columns follow where the file has them;
-    ``categories`` are columns of few values, which come as pandas categories (fast, small). ``where_hint`` is the distribution
-    that the loader expects. BenchmarkError: no such file (and whether it is still packed), missing columns, text that is no CSV.
+    The ``optional`` columns follow where the file has them; ``categories`` are columns of few values, which come as pandas
+    categories (fast, small). ``where_hint`` is the distribution that the loader expects. BenchmarkError: no such file (and
+    whether it is still packed), missing columns, text that is no CSV.
     """
     path = Path(path)
     other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
@@ -126,13 +126,10 @@ def keep_present(table: pd.DataFrame, root: Path, where: str | Path, files: str 
         return table, dropped_rows([], "")
     check_paths(table["image"], where)  # before any folder is listed
     places = [image.rpartition("/") for image in table["image"]]
-    held: dict[str, frozenset[str]] = {}
-    folders = dict.fromkeys(folder for folder, _, _ in places)
-    for folder in tqdm(folders, "listing folders", unit="folder", leave=False, disable=None, delay=2):
-        try:
-            held[folder] = frozenset(os.listdir(root / folder))
-        except (FileNotFoundError, NotADirectoryError):
-            held[folder] = frozenset()
+    held: dict[str, set[str]] = {folder: set() for folder, _, _ in places}
+    for folder in tqdm(held, "listing folders", unit="folder", leave=False, disable=None, delay=2):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            held[folder] = set(os.listdir(root / folder))
     present, absent = set_aside(table, [name in held[folder] for folder, _, name in places], "not on disk")
     if len(absent) == 0:
         return table, dropped_rows([], "")

@@ -1,8 +1,7 @@
 """Bring your own films: a folder with labels.csv, images/ and, where there are boxes, boxes.csv. The layout is [ours].
 
 The header of labels.csv is image,patient_id,split, then one column per label (1 present, 0 absent, blank unknown); ``image`` is
-relative to images/. Nothing is guessed: a fault stops the load with the file, the row as a spreadsheet counts it and the column.
-``medbridge data prepare`` adds prepared.json, which keeps the benchmark's name and whether it is synthetic.
+relative to images/. ``medbridge data prepare`` adds prepared.json: the benchmark's name and whether it is synthetic.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ __all__ = ["BOX_COLUMNS", "PREPARED", "load_folder"]
 
 BOX_COLUMNS = ("image", "label", "x0", "y0", "x1", "y1")
 PREPARED = "prepared.json"
-
 _HEADER = "the header is image,patient_id,split, then one column a label"
 
 
@@ -36,8 +34,7 @@ def load_folder(root: str | Path, labels_csv: str | Path = "labels.csv", images:
     ``labels_csv`` and ``images`` are relative to ``root`` or absolute, '.' where the films lie beside the table. ``labels`` are
     the columns that are labels, None for all beyond image, patient_id and split; others are kept as metadata. ``split_seed``
     draws train, val and test by patient in these ``fractions``, for a table without ``split``. ``name``: by default that in
-    prepared.json, else the folder's. BenchmarkError for everything that :func:`medbridge.data.validate` refuses, and missing or
-    unreadable files.
+    prepared.json, else the folder's. BenchmarkError as :func:`medbridge.data.validate`, and for missing or unreadable files.
     """
     root = Path(root)
     if not root.is_dir():
@@ -68,16 +65,14 @@ def load_folder(root: str | Path, labels_csv: str | Path = "labels.csv", images:
         raise BenchmarkError(f"{path}: {len(absent)} of {len(table)} image files are not in {image_root}: {first_five(absent)}; "
                              f"copy them there, or pass images=")
     table = in_order(table, names)
-    record = _prepared(root / PREPARED)
+    record = _prepared(root / PREPARED) if (root / PREPARED).is_file() else {}
     boxes = _read_boxes(root / "boxes.csv", table, names) if (root / "boxes.csv").is_file() else None
     return Benchmark(name or record.get("benchmark") or root.resolve().name, image_root, names, table,
                      synthetic=record.get("synthetic", False), boxes=boxes)
 
 
 def _prepared(path: Path) -> dict:
-    """The benchmark that the folder was prepared from: ``benchmark`` and ``synthetic``; empty without the file."""
-    if not path.is_file():
-        return {}
+    """The ``benchmark`` that the folder was prepared from, and whether it is ``synthetic``."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {"benchmark": str(record["benchmark"]), "synthetic": bool(record["synthetic"])}
@@ -90,8 +85,7 @@ def _read_boxes(path: Path, films: pd.DataFrame, names: Sequence[str]) -> pd.Dat
     """boxes.csv of the labels ``names``; each row names a film and a column of labels.csv and has 0 <= x0 < x1, 0 <= y0 < y1."""
     boxes = _read_table(path)
     check_columns(boxes, BOX_COLUMNS, path, f"the header is {','.join(BOX_COLUMNS)}")
-    boxes["image"] = [str(PurePosixPath(image)) for image in boxes["image"]]
-    boxes = boxes[list(BOX_COLUMNS)]
+    boxes = boxes[list(BOX_COLUMNS)].assign(image=[str(PurePosixPath(image)) for image in boxes["image"]])
     corners = boxes[["x0", "y0", "x1", "y1"]].apply(pd.to_numeric, errors="coerce").astype(np.float64)
     x0, y0, x1, y1 = corners.to_numpy().T
     rows = pd.Series([", ".join(row) for row in boxes.to_numpy()], boxes.index, dtype=object)

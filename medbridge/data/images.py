@@ -1,9 +1,8 @@
 """One film file -> one array: float32 (H, W) in [0, 1], white = dense.
 
-Reads PNG, JPEG, JPEG 2000, TIFF, BMP and DICOM. The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th
-to 99.5th percentile becomes 0 to 1, since files say how many bits they have, not how many they use; DICOM by its own VOI LUT or
-window. Colour becomes luma; transparency is laid over black; EXIF orientation is applied. A file that is not a whole film is an
-:class:`ImageError`: decoding never guesses pixels that are not there, and dimensions are checked before decoding.
+The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1, since files
+say how many bits they have, not how many they use; DICOM by its own VOI LUT or window. Colour becomes luma; transparency is laid
+over black; EXIF orientation is applied. A file that is not a whole film is an :class:`ImageError`: decoding never guesses pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from medbridge.data.dicom import dicom_size, open_dicom, read_dicom
 from medbridge.data.pixels import check_size, decode_jpeg, jpeg_header, luma, scale
 from medbridge.errors import ImageError
+from medbridge.support.threads import ahead
 
 __all__ = ["check_films", "probe_film", "read_film"]
 
@@ -43,15 +42,11 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def read_film(path: str | Path, max_side: int | None = None) -> np.ndarray:
-    """Decode one film to float32 (H, W) in [0, 1], white = dense.
+    """Decode one film of PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM to float32 (H, W) in [0, 1], white = dense.
 
-    Args:
-        path: the file; its content, not its extension, decides the format.
-        max_side: shrink (antialiased, aspect kept) so that neither side exceeds this; None keeps native resolution.
-
-    Raises:
-        ImageError: missing, empty, truncated, corrupt, not a film format, multi-frame, more than MAX_PIXELS, or compressed in a
-            way that needs a decoder which is not installed. The message names the file and the fix.
+    The content of the file, not its extension, decides the format. A film with a side beyond ``max_side`` is shrunk to it
+    (antialiased, aspect kept). ImageError, with the file and the fix: missing, empty, truncated, corrupt, not a film format,
+    multi-frame, more than MAX_PIXELS, or compressed in a way that needs a decoder which is not installed.
     """
     if max_side is not None and max_side < 1:
         raise ImageError(f"max_side={max_side}: give at least one pixel, or None for native resolution")
@@ -80,31 +75,24 @@ def probe_film(path: str | Path) -> tuple[int, int]:
     kind = _sniff(path)
     with _named(path):
         size = _header_size(path, kind)
-    check_size(path, *size)
+        check_size(path, *size)
     return size
 
 
 def check_films(paths: Iterable[str | Path], workers: int | None = None, progress: bool = True) -> list[tuple[Path, str]]:
-    """Decode every film once, so that a bad file stops a run before training and not in the middle of it.
+    """``(path, message)`` of each film that cannot be decoded, in order; by ``workers`` threads (default: one per core)."""
+    files = [Path(path) for path in paths]
 
-    ``workers`` threads (default: one per core). Returns ``(path, message)`` of each film that cannot be read, in the order given.
-    """
-    files = [Path(p) for p in paths]
-
-    def problem(path: Path) -> str | None:
+    def problem(path: Path) -> str:
         try:
             read_film(path)
         except ImageError as error:
             return str(error)
-        return None
+        return ""
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        try:
-            problems = list(tqdm(pool.map(problem, files), "checking films", len(files), unit="film", disable=not progress))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C answers now, not after every film
-            raise
-    return [(path, message) for path, message in zip(files, problems, strict=True) if message]
+    problems = ahead(problem, files, workers or os.cpu_count() or 1)
+    bar = tqdm(problems, "checking films", len(files), unit="film", disable=not progress)
+    return [(path, message) for path, message in zip(files, bar, strict=True) if message]
 
 
 def _reason(error: Exception) -> str:
@@ -155,8 +143,8 @@ def _open_pillow(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path}: {_reason(error)}; shrink the film first") from error
     except Image.UnidentifiedImageError:
-        kinds = "PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM"
-        raise ImageError(f"{path}: not a {kinds} file, whatever its name says; export it again") from None
+        raise ImageError(f"{path}: not a PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM file, whatever its name says; export it "
+                         "again") from None
 
 
 def _read_pillow(path: Path) -> np.ndarray:

@@ -1,8 +1,7 @@
 """One vocabulary of findings: each benchmark's label is one dictionary away from every other's. [ours]
 
-A loader keeps its owner's names ("Effusion", "Pleural Effusion"). :func:`canonical` maps a name to the finding that it means, and
-:func:`shared_labels` pairs the labels of two benchmarks for the cross-domain task. Only the same finding is paired: "Lung
-Opacity" is wider than "Pneumonia", "Lung Lesion" wider than "Nodule", and neither is mapped to the other.
+A loader keeps its owner's names ("Effusion", "Pleural Effusion"). Only the same finding is paired: "Lung Opacity" is wider than
+"Pneumonia", "Lung Lesion" wider than "Nodule", and neither is mapped to the other.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from medbridge.errors import BenchmarkError
 
 __all__ = ["FINDINGS", "SharedLabel", "canonical", "shared_labels"]
 
-FINDINGS: dict[str, tuple[str, ...]] = {
+FINDINGS: dict[str, tuple[str, ...]] = {  # finding -> other names of the very same finding, lower case
     "Atelectasis": ("atelectases",), "Bacterial Pneumonia": ("bacterial",),
     "COVID-19": ("covid", "covid19", "covid-19 pneumonia", "sars-cov-2"), "Cardiomegaly": ("enlarged heart",),
     "Consolidation": ("airspace consolidation",), "Edema": ("pulmonary edema", "oedema", "pulmonary oedema"),
@@ -25,8 +24,6 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "Pleural Thickening": ("pleural-thickening",), "Pneumonia": (), "Pneumothorax": (), "Support Devices": ("devices",),
     "Viral Pneumonia": ("viral",),
 }  # fmt: skip
-"""Finding -> other names of the very same finding, lower case."""
-
 _NAMES = {alias: finding for finding, aliases in FINDINGS.items() for alias in (finding.lower(), *aliases)}
 
 

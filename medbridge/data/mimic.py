@@ -1,8 +1,7 @@
 """MIMIC-CXR-JPG (Johnson et al., arXiv 1901.07042), read as PhysioNet distributes it (credentialed access).
 
-The tables mimic-cxr-2.0.0-*.csv.gz are read packed or unpacked; release 2.1.0 keeps the names of 2.0.0. Labels belong to the
-study and are joined to each of its films; the few studies without a row are set aside. The split is the owner's, 'validate' is
-'val' here.
+Release 2.1.0 keeps the names of 2.0.0. Labels belong to the study and are joined to each of its films; the few studies without a
+row are set aside. The split is the owner's, 'validate' is 'val' here.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ from medbridge.errors import BenchmarkError
 
 __all__ = ["LABELS", "OFFICIAL", "load_mimic"]
 
-OFFICIAL = {"train": 368_960, "validate": 2_991, "test": 5_159}
-"""Images of each official split, lateral views among them."""
-
+OFFICIAL = {"train": 368_960, "validate": 2_991, "test": 5_159}  # images of each official split, lateral views among them
 _SPLITS = {"train": "train", "validate": "val", "test": "test"}
 
 

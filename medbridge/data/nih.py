@@ -27,9 +27,7 @@ LABELS = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
     "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # fmt: skip
-OFFICIAL = {"train_val": 86_524, "test": 25_596}
-"""Images of each official split."""
-
+OFFICIAL = {"train_val": 86_524, "test": 25_596}  # images of each official split
 _TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 _LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 _CORNERS = ["Bbox [x", "y", "w", "h]"]
@@ -42,9 +40,8 @@ def load_nih(root: str | Path, splits: str = "official", val_share: float = 0.1,
              seed: int = 0, files: str = "present") -> Benchmark:
     """14 labels (a film of 'No Finding' has 0 in all) and the columns official_split, age (years), sex, view, follow_up.
 
-    splits='drawn' draws train, val and test by patient in these ``fractions``, for a copy without the owner's lists; such results
-    cannot be compared with published ones. Boxes are in pixels of the films as they are here, resized or not (with files='all' in
-    those of the owner's 1024 x 1024).
+    splits='drawn' draws train, val and test by patient in these ``fractions``, for a copy without the owner's lists. Boxes are in
+    pixels of the films as they are here, resized or not (with files='all' in those of the owner's 1024 x 1024).
     """
     root = check_root(root, "Data_Entry_2017_v2020.csv and images_001/ ... images_012/")
     check_choice("splits", splits, ("official", "drawn"))
@@ -110,8 +107,7 @@ def _official_splits(root: Path) -> dict[str, str]:
     instead = "pass splits='drawn' to draw train, val and test by patient (not comparable with published results)"
     for split, name in _LISTS.items():
         listed = read_text(root / name, _HINT, instead).split()
-        twice = next((image for image in listed if image in split_of), None)
-        if twice:
+        if twice := next((image for image in listed if image in split_of), None):
             raise BenchmarkError(f"{root / name}: image {twice!r} is listed twice, or in both lists; download the lists again")
         split_of.update(dict.fromkeys(listed, split))
     return split_of
@@ -121,12 +117,11 @@ def _boxes(root: Path, images: pd.Series, files: str) -> pd.DataFrame:
     """The owner's boxes in pixels of the films that are here."""
     path = root / "BBox_List_2017.csv"
     raw = read_csv(path, ["Image Index", "Finding Label", *_CORNERS], "NIH ChestX-ray14 (BBox_List_2017.csv)")
-    numbers = raw[_CORNERS].apply(pd.to_numeric, errors="coerce")
-    for column in _CORNERS:
-        check_cells(path, raw[column], numbers[column].isna(), "column {name!r} holds {value!r}, no number")
+    x, y, w, h = numbers = [pd.to_numeric(raw[column], errors="coerce") for column in _CORNERS]
+    for number in numbers:
+        check_cells(path, raw[number.name], number.isna(), "column {name!r} holds {value!r}, no number")
     label = raw["Finding Label"].replace({"Infiltrate": "Infiltration"})
     check_cells(path, label, ~label.isin(LABELS), f"unknown label {{value!r}}; known are {', '.join(LABELS)}")
-    x, y, w, h = (numbers[column] for column in _CORNERS)
     image = raw["Image Index"].map({image.rpartition("/")[2]: image for image in images})
     boxes = pd.DataFrame({"image": image, "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})[image.notna()]
     if files == "present":  # the boxes were drawn on films of 1024 x 1024, and smaller copies of the films are common

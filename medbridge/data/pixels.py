@@ -11,11 +11,8 @@ from medbridge.errors import ImageError
 
 __all__ = ["MAX_PIXELS", "check_size", "decode_jpeg", "jpeg_header", "luma", "scale"]
 
-MAX_PIXELS = 80_000_000
-"""Largest film that is decoded (H x W): five times a large detector, and below Pillow's own bomb limit."""
-
-MAX_SCANS = 200
-"""Most scans of a progressive JPEG (encoders write about ten): each one passes over the whole film again."""
+MAX_PIXELS = 80_000_000  # of a film that is decoded: five times a large detector, and below Pillow's own bomb limit
+MAX_SCANS = 200  # of a progressive JPEG (encoders write about ten): each one passes over the whole film again
 
 
 def check_size(path: Path, height: int, width: int) -> None:

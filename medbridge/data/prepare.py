@@ -1,22 +1,16 @@
 """A resized copy of any benchmark, in the layout of ``folder.py``: read once, small on disk, fast from then on. [ours]
 
-The copy also holds prepared.json (benchmark, size, synthetic; written first, so that a folder never mixes two sizes) and
-unreadable.csv:
-the films that could not be decoded and are in none of the other files. Every file is whole or not there, and labels.csv comes
-last. A run that is stopped at any moment loses the films in flight, and the same call goes on with the rest. One run at a time
-for a folder.
+prepared.json (benchmark, size, synthetic) is written first, so that a folder never mixes two sizes, and labels.csv last;
+unreadable.csv lists the films that could not be decoded and are in none of the other files. A run that is stopped at any moment
+loses the films in flight, and the same call goes on with the rest. One run at a time for a folder.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -29,9 +23,10 @@ from tqdm import tqdm
 from medbridge.data.base import Benchmark
 from medbridge.data.folder import BOX_COLUMNS, PREPARED
 from medbridge.data.images import probe_film, read_film
-from medbridge.data.table import REQUIRED_COLUMNS
+from medbridge.data.table import REQUIRED_COLUMNS, check_whole_number
 from medbridge.errors import BenchmarkError, BenchmarkWarning, ImageError
 from medbridge.support.files import write_atomic
+from medbridge.support.processes import unordered
 
 __all__ = ["Prepared", "prepare"]
 
@@ -56,9 +51,8 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
     """
     out, images = Path(out), benchmark.image_ids()
     workers = (os.cpu_count() or 1) if workers is None else workers
-    for name, value in (("size", size), ("workers", workers)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise BenchmarkError(f"prepare: {name}={value!r}; give a whole number >= 1")
+    check_whole_number("prepare: size", size, 1)
+    check_whole_number("prepare: workers", workers, 1)
     # two films that differ by their ending alone keep it before .png
     short = [str(PurePosixPath(image).with_suffix(".png")) for image in images]
     times = Counter(name.lower() for name in short)
@@ -67,7 +61,7 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
         _claim(out, {"benchmark": benchmark.name, "size": int(size), "synthetic": benchmark.synthetic})
         jobs = [(i, path, out / "images" / name) for i, (path, name) in enumerate(zip(benchmark.paths(), names, strict=True))]
         jobs = [job for job in jobs if not job[2].exists()]
-        results = _each(partial(_write_film, int(size)), jobs, workers)
+        results = unordered(partial(_write_film, int(size)), jobs, workers, chunk=4)
         bar = tqdm(results, "preparing films", len(jobs), unit="film", disable=not progress)
         failed = {i: reason for i, reason in bar if reason}
         if len(failed) == len(benchmark):
@@ -101,18 +95,6 @@ def _claim(out: Path, record: dict) -> None:
     for leftover in out.rglob(".*.part.*"):
         leftover.unlink()
     write_atomic(path, json.dumps(record, indent=2) + "\n")
-
-
-def _each(work: partial, jobs: Sequence[tuple], workers: int) -> Iterator[tuple[int, str | None]]:
-    # A child started by spawn runs an unguarded script again; there it must not start a pool of its own.
-    if workers == 1 or len(jobs) < 4 or multiprocessing.parent_process() is not None:
-        yield from map(work, jobs)
-        return
-    # Forked workers need no importable __main__ (notebooks, scripts without a guard). Off Linux fork is unsafe.
-    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    # Ctrl-C is for the parent, which ends the workers; they would print a traceback each.
-    with context.Pool(min(workers, len(jobs)), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield from pool.imap_unordered(work, jobs, chunksize=4)
 
 
 def _write_film(size: int, job: tuple[int, Path, Path]) -> tuple[int, str | None]:

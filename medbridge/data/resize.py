@@ -1,7 +1,7 @@
 """Antialiased resizing along the rows of a film as one sparse matrix product. [ours]
 
 PyTorch's antialiased ``F.interpolate`` reads a whole film, column by column, for every view. A matrix of the same weights mixes
-whole rows instead, and all windows that lie side by side share the result. What is left is small, and PyTorch's.
+whole rows instead, and all windows that lie side by side share the result.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """RSNA Pneumonia Detection Challenge 2018 (Shih et al., Radiology: AI 2019), read as Kaggle distributes stage 2.
 
 The label Pneumonia is the column Target: opacities that suggest pneumonia, read from the film alone; 6,012 of 26,684 films have
-it, with 9,555 boxes. The 3,000 films of ``stage_2_test_images`` have no labels in the archive, so all three splits are drawn here
-[ours]. ``patientId`` names an examination, not a person, and the films were chosen from NIH ChestX-ray14. Only the RSNA's mapping
-file says who is who: with it the splits are drawn by person, and ``nih_image`` lets a run across NIH and RSNA leave out what both
-hold.
+it, with 9,555 boxes. The films of ``stage_2_test_images`` have no labels in the archive, so all three splits are drawn here
+[ours]. ``patientId`` names an examination, not a person. Only the RSNA's mapping file says who is who: with it the splits are
+drawn by person, and ``nih_image`` lets a run across NIH ChestX-ray14 and RSNA leave out what both hold.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from medbridge.errors import BenchmarkError, BenchmarkWarning
 __all__ = ["LABELS", "OFFICIAL", "load_rsna"]
 
 LABELS = ("Pneumonia",)
-OFFICIAL = {"stage_2_train": 26_684}
-"""Images of the labelled part; the owner labels no other."""
+OFFICIAL = {"stage_2_train": 26_684}  # images of the labelled part; the owner labels no other
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 
 _HINT = "the RSNA Pneumonia Detection Challenge, stage 2 ({})"
@@ -57,7 +55,7 @@ def load_rsna(root: str | Path, fractions: Sequence[float] = (0.7, 0.1, 0.2), se
         "official_split": "stage_2_train",
         "class": _of_patients(target.index, kinds, class_path, "row", "the files are of different releases, download them again"),
     }, index=raw.index[~raw["patientId"].duplicated()])
-    people = _mapping(map_path)
+    people = _mapping(map_path) if map_path.is_file() else None
     if people is not None:
         table["nih_image"] = _of_patients(target.index, people, map_path, "entry", "download it again, or remove it")
         table["patient_id"] = table["nih_image"].str.partition("_")[0].to_numpy(dtype=object)
@@ -93,10 +91,8 @@ def _of_patients(patients: pd.Index, values: pd.Series, path: Path, entry: str, 
     return values.to_numpy(dtype=object)[at]
 
 
-def _mapping(path: Path) -> pd.Series | None:
-    """patientId -> name of the NIH film; None where the file is not here."""
-    if not path.is_file():
-        return None
+def _mapping(path: Path) -> pd.Series:
+    """patientId -> name of the NIH film."""
     text = read_text(path, _HINT.format(path.name))
     try:
         people = {record["subset_img_id"]: record["img_id"] for record in json.loads(text)}

@@ -1,7 +1,6 @@
-"""The table of a benchmark, one row per film, and the rules that it obeys. [ours]
+"""The table of a benchmark, one row per film (see :class:`medbridge.data.Benchmark`), and the rules that it obeys. [ours]
 
-Columns are ``image`` (path relative to the benchmark's root), ``patient_id``, ``split`` and one float column per label (1.0
-present, 0.0 absent, NaN unknown); metadata may follow. Patients, not films, are split and drawn, as in the paper's label budgets.
+Patients, not films, are split and drawn, as in the paper's label budgets.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import pandas as pd
 from medbridge.errors import BenchmarkError
 
 __all__ = [
-    "REQUIRED_COLUMNS", "SPLITS", "assign_splits", "check_cells", "check_choice", "check_columns", "check_paths", "in_order",
-    "shuffled_patients", "validate",
+    "REQUIRED_COLUMNS", "SPLITS", "assign_splits", "check_cells", "check_choice", "check_columns", "check_paths",
+    "check_whole_number", "in_order", "shuffled_patients", "validate",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
@@ -34,9 +33,8 @@ def shuffled_patients(patients: Iterable[str], seed: int) -> np.ndarray:
 def assign_splits(table: pd.DataFrame, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0) -> pd.DataFrame:
     """A copy of the table with a ``split`` column drawn by ``patient_id``, so that no patient lies in two splits.
 
-    ``fractions`` of the patients are for train, val and test, and every non-zero one gets a patient. The same seed and patients
-    give the same splits, in whatever order the rows come. BenchmarkError where they are no split of 1, or for fewer patients than
-    splits.
+    ``fractions`` of the patients are for train, val and test, and every non-zero one gets a patient. The order of the rows does
+    not matter. BenchmarkError where the fractions are no split of 1, or for fewer patients than splits.
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1):
@@ -57,10 +55,15 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise BenchmarkError(f"{name}={value!r}; choose from {', '.join(choices)}")
 
 
+def check_whole_number(name: str, value: object, least: int) -> None:
+    """BenchmarkError unless an argument is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise BenchmarkError(f"{name}={value!r}; give a whole number >= {least}")
+
+
 def check_columns(table: pd.DataFrame, columns: Iterable[str], where: object, fix: str) -> None:
     """BenchmarkError where the table of the file ``where`` lacks one of these columns."""
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
+    if missing := [column for column in columns if column not in table.columns]:
         held = ", ".join(map(str, table.columns))
         raise BenchmarkError(f"{where}: missing column(s) {', '.join(missing)}; found {held}; {fix}")
 
@@ -117,7 +120,8 @@ def validate(table: pd.DataFrame, labels: Sequence[str], where: str | Path) -> N
                     "column {name!r} holds {value!r}; write 1 (present), 0 (absent) or leave it blank (unknown)")
     patients, names = pd.factorize(table["patient_id"])
     first = np.unique(patients, return_index=True)[1]
-    wrong = np.flatnonzero((splits := table["split"].to_numpy()) != splits[first[patients]])
+    splits = table["split"].to_numpy()
+    wrong = np.flatnonzero(splits != splits[first[patients]])
     if len(wrong):
         patient = patients[wrong[0]]
         held = " and ".join(f"{splits[i]!r} (row {table.index[i] + 2})" for i in (first[patient], wrong[0]))

@@ -1,14 +1,10 @@
 """The adaptation tasks: what a model is trained on, and on which labels of which films it is scored.
 
 The paper adapts on one benchmark and tests on it (in-domain, multi-label or binary) or on others (cross-domain), with 1 %, 10 %
-and 100 % of the training labels. What it leaves open is decided here. [ours]
-
-- A model is trained on the **train** split of its source over *all* of its labels; its epoch, and every setting of a baseline, is
-  chosen on the source's **val** split. No film of a target is seen before the score.
-- A target is the **test** split of a benchmark, scored over the labels that source and target share
-  (:func:`medbridge.data.labels.shared_labels`); where the target is the source, these are all labels.
-- A label budget thins the train split alone, by patient, so that every budget is judged by the same films. A smaller budget lies
-  inside a larger one of the same seed. A patient of whom no label is known is no budget and is not drawn.
+and 100 % of the training labels. What it leaves open is decided here. [ours] A model is trained on the **train** split of its
+source over *all* of its labels, and everything is chosen on the source's **val** split. A target is the **test** split of a
+benchmark, scored over the labels that source and target share. A label budget thins the train split alone, by patient, so that
+every budget is judged by the same films.
 """
 
 from __future__ import annotations
@@ -20,15 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medbridge.data import Benchmark, known_name, load_benchmark
 from medbridge.data.labels import SharedLabel, shared_labels
 from medbridge.errors import BenchmarkError
 
 __all__ = ["BenchmarkRef", "Target", "make_target", "make_targets", "one_label", "same_films", "thin_training"]
 
-_SAME_FILMS: Mapping[frozenset[str], str] = {
+_SAME_FILMS = {
     frozenset({"nih", "rsna"}): "RSNA's films were taken from NIH ChestX-ray14 and carry other names there",
     frozenset({"chexpert", "chexpert-plus"}): "CheXpert Plus holds the films of CheXpert",
     frozenset({"rsna", "covidx"}): "COVIDx took films from the RSNA challenge and carries other names",
@@ -50,11 +44,10 @@ class BenchmarkRef:
 
         BenchmarkError for an unknown name (with the nearest known one), or no folder where one is needed; phantoms need none.
         """
-        given, _, root = text.partition("=")
+        given, _, folder = text.partition("=")
         name = known_name(given.strip())
-        if root:
-            return cls(name, Path(root).expanduser(), options or {})
-        return cls(name, None if name.startswith("phantom") else _data_folder(name), options or {})
+        root = Path(folder).expanduser() if folder else None if name.startswith("phantom") else _data_folder(name)
+        return cls(name, root, options or {})
 
     def load(self) -> Benchmark:
         """The benchmark. BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option it does not have."""
@@ -72,11 +65,9 @@ def _data_folder(name: str) -> Path:
         raise BenchmarkError(f"benchmark {name!r} needs root, its folder: write {name}=FOLDER, or set MEDBRIDGE_DATA to the "
                              f"folder that holds {name}/")
     folders = sorted(p for p in Path(data).expanduser().glob("*") if p.is_dir() and p.name.lower() == name.lower())
-    if not folders:
-        raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds no folder {name}/; put it there, or write {name}=FOLDER")
-    if len(folders) > 1:
-        names = " and ".join(folder.name for folder in folders)
-        raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds {names}; keep one, or write {name}=FOLDER")
+    if len(folders) != 1:
+        held = f"{' and '.join(folder.name for folder in folders)}; keep one" if folders else f"no folder {name}/; put it there"
+        raise BenchmarkError(f"MEDBRIDGE_DATA={data} holds {held}, or write {name}=FOLDER")
     return folders[0]
 
 
@@ -95,10 +86,7 @@ class Target:
 
 
 def make_target(labels: Sequence[str], benchmark: Benchmark, source: str, in_domain: bool = False, split: str = "test") -> Target:
-    """The films of one split as target for a model with these C labels; ``source`` is its name in messages.
-
-    BenchmarkError where no label is shared, or the split is empty.
-    """
+    """A split as target of a model with these C labels. BenchmarkError, naming ``source``: no label is shared, an empty split."""
     try:
         shared = shared_labels(labels, benchmark.labels)
     except BenchmarkError as error:
@@ -117,8 +105,7 @@ def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
     for benchmark in tests:
         in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
         target = make_target(source.labels, benchmark, source.name, in_domain)
-        leaked = sorted(seen & _films(target.test))
-        if leaked:
+        if leaked := sorted(seen & _films(target.test)):
             raise BenchmarkError(f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the "
                                  f"source, such as {leaked[0]}; keep every film in one split")
         targets.append(target)
@@ -147,16 +134,15 @@ def one_label(benchmark: Benchmark, label: str) -> Benchmark:
 def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
     """The benchmark with a label budget: this fraction in (0, 1] of the training patients, at least one; val and test whole.
 
-    BenchmarkError for a fraction out of range, or no training film with a known label. UserWarning: how many labels have one
-    class only among the drawn films and cannot be learned from them.
+    Patients of whom no label is known are not drawn. BenchmarkError for a fraction out of range, or no training film with a known
+    label. UserWarning: how many labels have one class only among the drawn films and cannot be learned from them.
     """
     if fraction == 1:
         return benchmark
     known = benchmark.targets()[1].any(axis=1) | (benchmark.table["split"] != "train").to_numpy()
     thin = benchmark.take(known).subset(float(fraction), "train", seed)
     train = thin.split("train")
-    y, mask = train.targets()
-    lone = [label for c, label in enumerate(train.labels) if len(np.unique(y[mask[:, c], c])) < 2]
+    lone = [label for label in train.labels if train.table[label].nunique() < 2]
     if lone:
         patients = train.table["patient_id"].nunique()
         warnings.warn(f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed})"

@@ -1,9 +1,8 @@
 """Labels of 1 / 0 / -1 / blank, as the CheXpert labeler writes them, made 1 / 0 / unknown by a stated policy.
 
--1 is "uncertain": the report mentions the finding and does not commit itself. Irvin et al. (AAAI 2019, section 3.1) compare
-U-Ignore, U-Zeros and U-Ones; no policy wins for every finding, hence one per label where wanted. Blank is "not mentioned".
-The literature's default, from that paper on, counts blank as negative, and so does this module; a report that is
-silent on a finding is no proof of its absence, so ``blank='unknown'`` leaves such labels out of training and scores.
+-1 is "uncertain": the report does not commit itself. Irvin et al. (AAAI 2019, section 3.1) compare U-Ignore, U-Zeros and U-Ones;
+no policy wins for every finding. Blank is "not mentioned" and counts as negative in the literature, and so it does here; as
+silence is no proof of absence, ``blank='unknown'`` leaves such labels out of training and scores.
 """
 
 from __future__ import annotations
@@ -43,12 +42,11 @@ def apply_policy(table: pd.DataFrame, labels: Sequence[str], where: str | Path, 
         meaning = {"1": 1.0, "0": 0.0, "-1": _UNCERTAIN[of_label.get(label, "ignore")], "": _BLANK[blank]}
         # A column of millions of cells holds four values: each value is judged once, then looked up by code.
         cells = pd.Categorical(table[label])
-        keys = [_key(value) for value in cells.categories]
-        if any(key not in meaning for key in keys):
-            odd = np.array([*(key not in meaning for key in keys), False])[cells.codes]  # the last is code -1: no value
-            check_cells(where, table[label].astype(str), odd,
+        keys = [*map(_key, cells.categories), ""]  # the last is code -1: no value
+        if not meaning.keys() >= set(keys):
+            check_cells(where, table[label].astype(str), np.array([key not in meaning for key in keys])[cells.codes],
                         "column {name!r} holds {value!r}; expected 1 (present), 0 (absent), -1 (uncertain) or blank")
-        columns[label] = np.array([*(meaning.get(key, np.nan) for key in keys), meaning[""]])[cells.codes]
+        columns[label] = np.array([meaning.get(key, np.nan) for key in keys])[cells.codes]
     return pd.DataFrame(columns, index=table.index)
 
 

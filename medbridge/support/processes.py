@@ -7,8 +7,11 @@ out too, and each is then done by one process as if it were alone (:func:`share_
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -19,9 +22,9 @@ from accelerate import PartialState
 from accelerate.utils import gather, gather_object, pad_across_processes, parse_flag_from_env
 from torch import Tensor
 
-__all__ = ["alone", "barrier", "gather_all", "gather_rows", "is_main", "join", "ranks", "share_of_rank"]
+__all__ = ["alone", "barrier", "gather_all", "gather_rows", "is_main", "join", "ranks", "share_of_rank", "unordered"]
 
-Unit = TypeVar("Unit")
+Unit, Result = TypeVar("Unit"), TypeVar("Result")
 
 _PATIENCE = timedelta(hours=6)
 """How long a process waits for the others: reading or filling may take one of them longer than the ten minutes of NCCL."""
@@ -79,6 +82,19 @@ def share_of_rank(units: Sequence[Unit]) -> Iterator[Unit]:
         with alone():
             yield unit
     barrier()
+
+
+def unordered(work: Callable[[Unit], Result], units: Sequence[Unit], workers: int, chunk: int) -> Iterator[Result]:
+    """``map(work, units)`` in any order by a pool of ``workers`` processes, ``chunk`` units at a time; 1: in this process."""
+    # A child started by spawn runs an unguarded script again; there it must not start a pool of its own.
+    if workers == 1 or len(units) < 4 or multiprocessing.parent_process() is not None:
+        yield from map(work, units)
+        return
+    # Forked workers need no importable __main__ (notebooks, scripts without a guard). Off Linux fork is unsafe.
+    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+    # Ctrl-C is for the parent, which ends the workers; they would print a traceback each.
+    with context.Pool(min(workers, len(units)), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        yield from pool.imap_unordered(work, units, chunk)
 
 
 def gather_all(mine: dict) -> dict:

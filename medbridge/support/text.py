@@ -10,9 +10,10 @@ from tabulate import tabulate
 __all__ = ["did_you_mean", "markdown_table", "text_table"]
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: columns aligned to the left, two blanks between them."""
-    return "\n".join(line.rstrip() for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines())
+def text_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> str:
+    """Rows of cells as lines: columns to the left, two blanks apart; or 'left' or 'right' by ``align``, below a header row."""
+    lines = tabulate(rows, "firstrow" if align else (), "plain", disable_numparse=True, colalign=align).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

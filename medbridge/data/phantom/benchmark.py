@@ -2,15 +2,13 @@
 
 No film shows a person. Eight of the NIH ChestX-ray14 labels, exact boxes, and three hospitals that differ in how they take
 pictures and in whom they see. A seed fixes everything. ``film.py`` draws one film, from the normal chest (``anatomy.py``,
-``detail.py``) and its ``findings.py``; ``hospitals.py`` says who comes where and with what.
+``detail.py``) and its ``findings.py``; it also says who comes to which hospital and with what.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import sys
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -25,9 +23,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
-from medbridge.data.phantom.film import HOSPITALS, LABELS, Film, check_whole_number, make_film
+from medbridge.data.folder import BOX_COLUMNS
+from medbridge.data.phantom.film import HOSPITALS, LABELS, Film, make_film
+from medbridge.data.table import REQUIRED_COLUMNS, check_whole_number
 from medbridge.errors import BenchmarkError
 from medbridge.support.files import write_atomic
+from medbridge.support.processes import unordered
 
 __all__ = ["LABELS", "Film", "load_phantom", "make_film"]
 
@@ -59,7 +60,7 @@ def _folder_name(seed: int) -> str:
 
 
 def _record_path(folder: Path, row: dict[str, Any]) -> Path:
-    return folder / "records" / row["image"].removeprefix("images/").replace(".jpg", ".json")
+    return folder / row["image"].replace("images/", "records/").replace(".jpg", ".json")
 
 
 def _read_record(folder: Path, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -80,23 +81,12 @@ def _write_film(folder: Path, row: dict[str, Any]) -> None:
     write_atomic(folder / row["image"], jpeg.getvalue())
 
 
-def _make_missing(folder: Path, rows: list[dict[str, Any]], workers: int) -> None:
-    progress = partial(tqdm, total=len(rows), desc="PhantomCXR (synthetic)", unit="film")
-    # A child started by spawn runs an unguarded script again; there it must not start a pool of its own.
-    if workers == 1 or len(rows) < 4 or multiprocessing.parent_process() is not None:
-        for row in progress(rows):
-            _write_film(folder, row)
-        return
-    # Forked workers need no importable __main__ (notebooks, scripts without a guard). Off Linux fork is unsafe.
-    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    with context.Pool(min(workers, len(rows))) as pool:
-        for _ in progress(pool.imap_unordered(partial(_write_film, folder), rows, chunksize=2)):
-            pass
-
-
 def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films: int = 900, seed: int = 0,
                  workers: int | None = None) -> Benchmark:
-    """PhantomCXR as a benchmark; films that are not there yet are drawn once and kept.
+    """PhantomCXR with boxes and the columns hospital, age (years), sex, view; films that are not there yet are drawn and kept.
+
+    Patients are split about 60 : 12 : 28 into train, val and test. BenchmarkError: unknown or repeated hospital, n_films or
+    workers below 1, or a folder that cannot be written.
 
     Args:
         root: where to keep them, in a folder named after code and seed; None: ``$MEDBRIDGE_CACHE`` or ``~/.cache/medbridge``.
@@ -104,13 +94,6 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
         n_films: how many films; a smaller number is the beginning of a larger one, with the same splits.
         seed: which patients.
         workers: processes that draw; None takes all cores, 1 draws in this process.
-
-    Returns:
-        Benchmark with ``synthetic=True``, 8 labels, boxes, and metadata columns ``hospital``, ``age`` (years), ``sex``,
-        ``view``. Patients are split about 60 : 12 : 28 into train, val and test.
-
-    Raises:
-        BenchmarkError: unknown or repeated hospital, n_films or workers below 1, or a folder that cannot be written.
     """
     if not hospitals or len(set(hospitals)) != len(hospitals) or not set(hospitals) <= set(HOSPITALS):
         raise BenchmarkError(f"load_phantom: hospitals={hospitals!r}; give one or more of {', '.join(HOSPITALS)}, each once")
@@ -123,19 +106,21 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
     rows = [next(lists[i % len(lists)]) for i in range(n_films)]
     if missing := [row for row in rows if _read_record(folder, row) is None]:
         try:
-            _make_missing(folder, missing, workers)
+            drawn = unordered(partial(_write_film, folder), missing, workers, chunk=2)
+            for _ in tqdm(drawn, "PhantomCXR (synthetic)", len(missing), unit="film"):
+                pass
         except OSError as error:
-            message = f"load_phantom: cannot write films to {folder}: {error}; set root= or MEDBRIDGE_CACHE"
-            raise BenchmarkError(message) from error
+            raise BenchmarkError(f"load_phantom: cannot write films to {folder}: {error}; set root= or "
+                                 "MEDBRIDGE_CACHE") from error
     records = [_read_record(folder, row) for row in rows]
     if None in records:
         changed = folder / rows[records.index(None)]["image"]
         raise BenchmarkError(f"load_phantom: {changed} was changed while loading; load again")
-    table = pd.DataFrame(rows)[["image", "patient_id", "split"]]
+    table = pd.DataFrame(rows)[list(REQUIRED_COLUMNS)]
     for label in LABELS:
         table[label] = [float(record["labels"][label]) for record in records]
     for column in ("hospital", "age", "sex", "view"):
         table[column] = [record["meta"][column] for record in records]
     boxes = [(row["image"], *box) for row, record in zip(rows, records, strict=True) for box in record["boxes"]]
-    boxes = pd.DataFrame(boxes, columns=["image", "label", "x0", "y0", "x1", "y1"])
+    boxes = pd.DataFrame(boxes, columns=BOX_COLUMNS)
     return Benchmark("PhantomCXR (synthetic)", folder, LABELS, table, synthetic=True, boxes=boxes)

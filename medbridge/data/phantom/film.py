@@ -18,9 +18,10 @@ from medbridge.data.phantom.anatomy import Thorax
 from medbridge.data.phantom.detail import bones, devices, shadows, vessels
 from medbridge.data.phantom.findings import DRAW, Scene, draw_side
 from medbridge.data.phantom.shapes import SIZE, blur
+from medbridge.data.table import check_whole_number
 from medbridge.errors import BenchmarkError
 
-__all__ = ["HOSPITALS", "LABELS", "Film", "age_and_sex", "check_whole_number", "draw_labels", "make_film"]
+__all__ = ["HOSPITALS", "LABELS", "Film", "make_film"]
 
 # A: a teaching hospital, balanced and well exposed. B: an outpatient clinic, younger, hard contrast, edge enhancement, tight
 # collimation. C: intensive care, portable AP films, noisy and flat, many devices.
@@ -91,12 +92,6 @@ def draw_labels(seed: int, hospital: str, patient_seed: int) -> list[str]:
     return [label for label, present in zip(LABELS, severity > _PRESENT[hospital], strict=True) if present]
 
 
-def check_whole_number(name: str, value: object, least: int) -> None:
-    """Raise BenchmarkError unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise BenchmarkError(f"{name}={value!r}; give a whole number >= {least}")
-
-
 def make_film(seed: int, hospital: str = "A", findings: Sequence[str] | None = None, patient_seed: int | None = None,
               subtlety: float | None = None) -> Film:
     """Draw one synthetic film; the same arguments give the same pixels.
@@ -108,8 +103,7 @@ def make_film(seed: int, hospital: str = "A", findings: Sequence[str] | None = N
         patient_seed: the patient (>= 0): anatomy, and what and where the findings tend to be; None follows ``seed``.
         subtlety: of every finding, 0 = plain to 1 = at the limit of sight; None draws one for each finding.
 
-    Raises:
-        BenchmarkError: unknown hospital or finding, subtlety outside [0, 1], or a seed that is no whole number >= 0.
+    BenchmarkError: unknown hospital or finding, subtlety outside [0, 1], or a seed that is no whole number >= 0.
     """
     patient_seed = seed if patient_seed is None else patient_seed
     check_whole_number("make_film: seed", seed, 0)
