@@ -55,7 +55,7 @@ def prompt_sides(expert: Expert, labels: Sequence[str], prompts: Mapping[str, Cl
 
 
 def film_embeddings(films: CachedFilms, expert: int, views: str) -> Tensor:
-    """One embedding a film in the expert's text space, float32 ``(n, d)``, L2-normalised.
+    """One L2-normalised embedding per film in the expert's text space, float32 ``(n, d)``.
 
     'whole': that of the whole film. 'all': the normalised mean over the whole film and its sliding windows. [ours]
     """
@@ -85,19 +85,18 @@ class TrainedBaseline(Method):
     """A method that trains one module for each expert it can use, with the shared loop.
 
     Args:
-        experts: K experts, the same as in the cached features.
-        labels: C labels.
+        experts: K experts, the same as in the cached features. labels: C labels.
         views: 'whole' (the whole film) or 'all' (whole film and sliding windows).
         prompts: as in :func:`medbridge.prompts.encode_prompts`.
         config: the budget: epochs, patience, batch size, schedule, seed. ``lr`` is not read (each method has rates of its
             own), nor are ``ema``, ``expert_loss`` and ``balance``, which belong to MedBridge.
         tries: how many of :attr:`grid` are tried.
         progress: show a bar for each training.
-        options: values of :attr:`options`; each becomes an attribute of the method.
+        options: values of :attr:`options`.
 
     Attributes:
         grid: settings in order of preference: ``rate`` (of AdamW) and arguments of :meth:`build`.
-        options: the arguments that the class adds.
+        options: the arguments that the class adds; each becomes an attribute.
         used: indices of the experts that the method can use.
         chosen, modules: after fit: the setting that was kept and what was trained, one per expert.
 
@@ -148,6 +147,10 @@ class TrainedBaseline(Method):
     def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
         """A new module for expert k; what requires a gradient is trained."""
 
+    def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, title: str) -> float:
+        """Train a module in place; how good it is on val."""
+        return train_module(module, train, val, self.config, rate, title, self.progress)
+
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Train every setting of the budget on every usable expert; keep the best of each on val."""
         check_known(train, val)
@@ -162,7 +165,7 @@ class TrainedBaseline(Method):
                     torch.manual_seed(self.config.seed)
                     module = self.build(k, train, **own)
                     title = f"{self.title(k)}, rate {setting['rate']:g}"
-                    value = train_module(module, train_inputs, val_inputs, self.config, setting["rate"], title, self.progress)
+                    value = self.train(module, train_inputs, val_inputs, setting["rate"], title)
                 if value > best:
                     best, kept, chosen = value, module, setting
             self.modules.append(kept)
@@ -172,9 +175,8 @@ class TrainedBaseline(Method):
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``: mean over the experts that are used."""
         self._check_fitted()
-        return np.mean([
-            score_module(module, self.inputs(films, k), self.config.batch_size)
-            for k, module in zip(self.used, self.modules, strict=True)], axis=0)
+        each = zip(self.used, self.modules, strict=True)
+        return np.mean([score_module(m, self.inputs(films, k), self.config.batch_size) for k, m in each], axis=0)
 
     @property
     def trainable_parameters(self) -> int:

@@ -8,14 +8,13 @@ the mean over ten augmented copies. alpha is larger than there (0.1 to 30): see 
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TrainedBaseline, check_known, film_embeddings, prompt_sides, temperature
-from medbridge.baselines.inputs import score_module
+from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
+from medbridge.baselines.inputs import FilmInputs, score_module
 from medbridge.features.cache import CachedFilms
 from medbridge.metrics.evaluate import merit
 
@@ -79,15 +78,5 @@ class TipAdapter(TipAdapterF):
     name = "Tip-Adapter"
     seeded = train_keys = False
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
-        """Build the cache; choose alpha and beta on val."""
-        check_known(train, val)
-        y, mask = val.benchmark.targets()
-        self.modules, self.chosen = [], []
-        for k in self.used:
-            inputs, settings = self.inputs(val, k), self.grid[: self.tries]
-            modules = [self.build(k, train, alpha=s["alpha"], beta=s["beta"]) for s in settings]
-            best = int(np.argmax([merit(y, score_module(m, inputs, self.config.batch_size), mask) for m in modules]))
-            self.chosen.append(settings[best])
-            self.modules.append(modules[best])
-        return self
+    def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, title: str) -> float:
+        return merit(val.targets, score_module(module, val, self.config.batch_size), val.mask)

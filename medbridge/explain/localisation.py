@@ -60,7 +60,6 @@ def film_scores(maps: Maps, benchmark: Benchmark, labels: Sequence[str], seed: i
 
 
 def _score(heat: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Hit and IoU of a map with the cells that are in a box of another film."""
     if heat.shape != truth.shape:  # films of another shape: the map is stretched over this one
         heat = F.interpolate(torch.from_numpy(heat)[None, None], truth.shape, mode="bilinear")[0, 0].numpy()
     predicted = heat >= 0.5 * heat.max()
@@ -74,9 +73,8 @@ def localisation_table(
     """Pointing game and IoU of a trained model's query attention, or of maps of any source, on all films that have boxes.
 
     One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean with
-    its interval (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it (hit_gain_lo ...);
-    what other patients' maps score (hit_other) and the interval of the gain over them (hit_other_gain_lo ...), NaN for a label of
-    one patient. Intervals are over patients; other patients' maps are taken as given.
+    its interval over patients (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it
+    (hit_gain_lo ...); the same of other patients' maps (hit_other, hit_other_gain_lo ...), NaN for a label of one patient.
     """
     maps = (lambda film: explain(source, film).heatmap) if isinstance(source, MedBridge) else source
     labels = tuple(source.labels if labels is None else labels)

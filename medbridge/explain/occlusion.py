@@ -91,8 +91,7 @@ def occlusion_table(
         film, hidden, plan = benchmark.read(i), [], []
         for label in chosen[i]:
             own = cells[i, label]
-            pool = [m for (j, other), m in cells.items()
-                    if other == label and patients[j] != patients[i] and m.shape == own.shape]
+            pool = [m for (j, c), m in cells.items() if c == label and patients[j] != patients[i] and m.shape == own.shape]
             elsewhere = [pool[k] for k in rng.permutation(len(pool))[:draws]]
             for kind, masks in (("drop", [own]), ("moved", [move_cells(own, rng) for _ in range(draws)]), ("other", elsewhere)):
                 hidden += [hide_cells(film, mask, fill) for mask in masks]

@@ -1,8 +1,7 @@
 """What changed between two films of a patient? New, resolved or unchanged, for each label, from the films' scores. [ours]
 
-After TemMed-Bench (Zhang et al., arXiv 2509.25143), a benchmark of questions, reports and image pairs about what changed between
-two visits. Theirs: the question, and the finding that most vision-language models are poor at it. Ours: no language; the change
-of a label is read off the difference of its two logits,
+After TemMed-Bench (Zhang et al., arXiv 2509.25143). Theirs: the question what changed between two visits, and the finding that
+most vision-language models are poor at it. Ours: no language; a label's change is read off the difference of its two logits,
 
     d = z(after) - z(before),    new where d > t,  resolved where d < -t,  unchanged between,
 

@@ -50,8 +50,7 @@ def prompt_attention(
 ) -> np.ndarray:
     """Where those queries looked whose tokens resemble the words in the expert's text space: float32, maximum 1.
 
-    ``seen`` is the film's :func:`medbridge.explain.attention.explain`, for any number of prompts; ``side`` is the number of cells
-    on the longer side. Runs with every expert.
+    ``seen`` explains the film, ``side`` is the number of cells on the longer side. Runs with every expert.
     """
     reads = []
     with torch.inference_mode():
@@ -115,7 +114,7 @@ def prompt_boxes(heat: np.ndarray, film: tuple[int, int], share: float = 0.5, le
     """Boxes around the three strongest connected parts of a map ``(rows, columns)`` that reach a share of its maximum.
 
     Columns: x0, y0, x1, y1 in pixels of a film ``(H, W)``, and score: the part's highest value over the map's maximum. A part
-    holds at least a share of ``least`` of the cells.
+    holds at least ``least`` of all cells.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}; give a share of the maximum in (0, 1]")
@@ -126,6 +125,6 @@ def prompt_boxes(heat: np.ndarray, film: tuple[int, int], share: float = 0.5, le
     for number, (down, across) in enumerate(ndimage.find_objects(parts), 1):
         part = heat[parts == number]
         if len(part) >= least * heat.size:
-            rows.append((across.start * scale[1], down.start * scale[0], across.stop * scale[1], down.stop * scale[0],
-                         part.max() / top))
+            x0, y0, x1, y1 = across.start * scale[1], down.start * scale[0], across.stop * scale[1], down.stop * scale[0]
+            rows.append((x0, y0, x1, y1, part.max() / top))
     return pd.DataFrame(sorted(rows, key=lambda row: -row[4])[:3], columns=["x0", "y0", "x1", "y1", "score"], dtype=float)

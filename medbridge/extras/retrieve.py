@@ -1,12 +1,10 @@
 r"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
 
-After MMed-RAG (Xia et al., arXiv 2410.13085). Theirs: reports of similar images are retrieved for a language model, with a
-retriever for each medical domain, a choice of how many to keep, and preference fine-tuning. Ours: the films and their labels
-are the evidence, shown beside a prediction. A patient's own films are left out: they would come first and show nothing new.
+After MMed-RAG (Xia et al., arXiv 2410.13085). Theirs: reports of similar images are retrieved for a language model. Ours: the
+films and their labels are the evidence. A patient's own films are left out: they would come first and show nothing new.
 
-The router is after MedAlign (Chen et al., arXiv 2510.21093), which routes a question to one language model by the similarity of
-its image and text with what each expert has seen. Theirs: that retrieval should choose the expert. Ours: the soft weights, and
-that they follow the experts' losses on the nearest films.
+The router is after MedAlign (Chen et al., arXiv 2510.21093). Theirs: the similarity of a question's image and text with what each
+expert has seen chooses one. Ours: the weights are soft, and follow the experts' losses on the nearest films.
 """
 
 import copy
@@ -99,8 +97,8 @@ class FilmIndex:
 def precision_at_k(index: FilmIndex, near: Neighbours, queries: Benchmark, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Do films with a finding find films with it? Precision at k, one row per label that some query has, and the ``mean``.
 
-    Chance is what k films drawn at random from the index would score, the query's own patient apart: the label's prevalence.
-    Columns: label, queries, precision, chance, gain (precision minus chance), gain_lo, gain_hi (bootstrap over patients).
+    Columns: label, queries, precision, chance (of k films drawn at random from other patients: the label's prevalence), gain
+    (precision minus chance), gain_lo, gain_hi (bootstrap over patients).
     """
     if tuple(queries.labels) != tuple(index.benchmark.labels):
         raise EvaluationError("queries and index have other labels; select the shared ones of both first")
@@ -131,8 +129,8 @@ class RetrievalRouter(nn.Module):
 
     ``base`` gives the weights before the memory is asked; they stand where no neighbour has a known label. The memory of n films
     is ``vectors`` ``(n, sum w)`` of :func:`joint_vectors`, ``losses`` ``(n, K, C)`` (binary cross-entropy of each expert's own
-    prediction) and ``known``, bool ``(n, C)``. Films that the experts were trained on flatter them all; held-out ones are fairer,
-    and fewer. A film is not its own neighbour, but other films of its patient are: never score the patients of the memory.
+    prediction) and ``known``, bool ``(n, C)``. A film is not its own neighbour, but other films of its patient are: never score
+    the patients of the memory.
     """
 
     def __init__(
@@ -161,10 +159,7 @@ class RetrievalRouter(nn.Module):
 
 
 def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
-    """A copy of a trained model whose router asks a memory of films with labels; weights and experts are shared.
-
-    Nothing is trained, and the model is not changed.
-    """
+    """A copy of a trained model, which stays as it is, whose router asks a memory of films; weights and experts are shared."""
     y, known = films.benchmark.targets()
     pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films)]
     vectors, logits = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -172,8 +167,7 @@ def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temp
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # a second memory replaces the first
     base = model.router.base if isinstance(model.router, RetrievalRouter) else model.router
-    new = copy.copy(model)
+    new, known = copy.copy(model), torch.as_tensor(known, device=logits.device)
     new._modules = dict(model._modules)
-    new.router = RetrievalRouter(
-        base, vectors.clone(), losses.clone(), torch.as_tensor(known, device=logits.device), neighbours, temperature)
+    new.router = RetrievalRouter(base, vectors.clone(), losses.clone(), known, neighbours, temperature)
     return new.eval()

@@ -73,16 +73,14 @@ def bootstrap_aucs(
 ) -> np.ndarray:
     """AUCs on common resamples: float64 ``(runs, n_boot, C)``.
 
-    A resample is a set of counts w. With the negatives in order of score, the AUC is the weighted share of (positive, negative)
-    pairs in the right order, ties counting half:  sum_i w_i (below_i + tied_i / 2) / (W_pos W_neg). Sorting happens once per
-    label; each resample then costs one cumulative sum.
+    The AUC is the share of (positive, negative) pairs in the right order, ties counting half, by the counts w of a resample:
+    sum_i w_i (below_i + tied_i / 2) / (W_pos W_neg). Films are sorted once per label; a resample costs one cumulative sum.
     """
     n_labels = y.shape[1]
     plans = []
     for scores in runs:
         for label in range(n_labels):
-            positive = np.flatnonzero(mask[:, label] & (y[:, label] == 1))
-            negative = np.flatnonzero(mask[:, label] & (y[:, label] == 0))
+            positive, negative = (np.flatnonzero(mask[:, label] & (y[:, label] == value)) for value in (1, 0))
             negative = negative[np.argsort(scores[negative, label], kind="stable")]
             # row k of the cumulative counts is the weight of the k lowest negatives
             below, upto = (np.searchsorted(scores[negative, label], scores[positive, label], side) for side in ("left", "right"))
@@ -116,11 +114,11 @@ def bootstrap_means(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: in
 
 
 def mean_intervals(
-    columns: Sequence[np.ndarray], patients: Sequence[Any], n_boot: int, seed: int, level: float = 0.95
+    columns: Sequence[np.ndarray], patients: Sequence[Any], n_boot: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bound ``(k,)`` of the means of k columns ``(n,)``, over resampled patients ``(n,)``."""
+    """Lower and upper bound ``(k,)`` (95 %) of the means of k columns ``(n,)``, over resampled patients ``(n,)``."""
     values = np.stack(columns, axis=1)
-    return percentiles(bootstrap_means(values, group_codes(patients, len(values)), n_boot, seed), level)
+    return percentiles(bootstrap_means(values, group_codes(patients, len(values)), n_boot, seed))
 
 
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

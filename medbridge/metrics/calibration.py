@@ -44,10 +44,8 @@ def ece(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int 
 
 
 def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15) -> pd.DataFrame:
-    """One row per bin of :func:`ece` that holds any known film-label pair.
-
-    Columns: lo, hi (edges), n, predicted (mean p), observed (share of positives), observed_lo, observed_hi (Wilson's 95 %
-    interval, which takes every pair as independent).
+    """One row per bin of :func:`ece` that holds any known film-label pair: lo, hi (edges), n, predicted (mean p), observed (share
+    of positives), observed_lo, observed_hi (Wilson's 95 % interval, which takes every pair as independent).
     """
     y, p = _known_probabilities(y, p, mask)
     if bins < 1:
@@ -67,8 +65,7 @@ def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bi
 def fit_temperature(y: np.ndarray, logits: np.ndarray, mask: np.ndarray | None = None) -> float:
     """The T in 0.01 to 100 for which sigmoid(logits / T) has the least cross-entropy on validation films; one for all labels.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with a sigmoid for each label. T above 1
-    makes probabilities less sure. The order of films, and so every AUC, stays.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. T above 1 makes probabilities less sure.
     """
     y, logits, mask = checked_arrays(y, logits, mask, "logits")
     y, logits = y[mask], logits[mask]

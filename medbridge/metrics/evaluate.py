@@ -2,7 +2,7 @@
 
 ROC AUC (the paper's metric) and average precision, with intervals and a paired comparison [ours] from a bootstrap that draws
 patients, as films of one patient are no independent evidence. A label with one class among its known films has no AUC: it is
-NaN, 'undefined', and left out of the mean. A chance value of 0.5 in its place would be an invented result.
+NaN, 'undefined', and left out of the mean; 0.5 in its place would be an invented result.
 
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
@@ -41,8 +41,7 @@ class Evaluation:
             rows.append((label, n, positives, auc, "" if math.isnan(lo) else f"[{lo:.3f}, {hi:.3f}]", ap))
         lines = [f"{label:<{width}}  {n:>7}  {positives:>8}  {auc:>9}  {interval:<16}  {ap:>9}"
                  for label, n, positives, auc, interval, ap in rows]
-        left_out = len(self.per_label) - m["n_defined"]
-        if left_out:
+        if left_out := len(self.per_label) - m["n_defined"]:
             lines += [f"macro: mean over {m['n_defined']} labels; {left_out} undefined (one class only) left out"]
         return "\n".join(lines)
 
@@ -71,8 +70,7 @@ def bootstrap_auc(
 ) -> np.ndarray:
     """AUC of each label in each resample of the patients: float64 ``(n_boot, C)``, NaN for one class alone."""
     y, scores, mask = checked_arrays(y, scores, mask)
-    _, codes, _ = _plan(y, groups, None, n_boot, seed, 0.95)
-    return bootstrap_aucs(y, [scores], mask, codes, n_boot, seed)[0]
+    return bootstrap_aucs(y, [scores], mask, _plan(y, groups, None, n_boot, seed, 0.95)[1], n_boot, seed)[0]
 
 
 def evaluate(
@@ -82,9 +80,9 @@ def evaluate(
     """AUC and average precision of each label and their mean, with intervals.
 
     Args:
-        y, scores, mask: ``(n, C)``, or ``(n,)`` for one label; see the module's docstring.
+        y, scores, mask: ``(n, C)``, or ``(n,)`` for one label.
         groups: ``(n,)`` patient of each film; None: every film is its own patient.
-        labels: C names. n_boot: resamples (0: no intervals). seed: of the resamples. level: of the intervals.
+        labels: C names. n_boot: resamples (0: no intervals), drawn by ``seed``. level: of the intervals.
 
     Raises:
         EvaluationError: shapes that differ, NaN or infinite scores, targets outside 0 / 1 / NaN, bad level or n_boot.
@@ -110,9 +108,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Is A better than B on these films? Macro AUC of A minus B, both on the same resampled patients.
 
-    ``scores_a`` and ``scores_b`` are one ``(n, C)`` array each, or a list of them (one per training seed): then the mean over the
-    runs of the macro AUC is compared. The interval covers the choice of films, not that of training seeds. The other arguments
-    and errors are those of :func:`evaluate`; an error names the run.
+    Scores are one ``(n, C)`` array, or a list of them (one per training seed), whose mean macro AUC is compared. The interval
+    covers the choice of films, not that of seeds. The rest is as in :func:`evaluate`; an error names the run.
     """
     runs_a, runs_b = _runs(scores_a, "scores_a"), _runs(scores_b, "scores_b")
     checked = [checked_arrays(y, scores, mask, name) for name, scores in (runs_a | runs_b).items()]
@@ -130,7 +127,12 @@ def paired_difference(
     tail = min(int(np.sum(valid <= 0)), int(np.sum(valid >= 0)))
     p_value = min(1.0, 2 * (1 + tail) / (1 + len(valid))) if len(valid) else math.nan
     settings |= {"runs_a": len(runs_a), "runs_b": len(runs_b), "n_defined": int(np.sum(~np.isnan(diffs)))}
-    return PairedDifference(diff, lo, hi, p_value, per_label, _verdict(diff, lo, hi, level), settings)
+    verdict = "undefined: no label has both classes"
+    if not math.isnan(diff) and not math.isnan(lo):
+        sure = "A is better than B on these films" if lo > 0 else "B is better than A on these films"
+        verdict = (f"macro AUC of A minus B: {diff:+.4f}, {100 * level:g} % interval [{lo:+.4f}, {hi:+.4f}]: "
+                   f"{'interval holds zero, no difference is shown' if lo <= 0 <= hi else sure}")
+    return PairedDifference(diff, lo, hi, p_value, per_label, verdict, settings)
 
 
 def _plan(
@@ -156,15 +158,6 @@ def _runs(scores: np.ndarray | Sequence[np.ndarray], name: str) -> dict[str, np.
     if not len(scores):
         raise EvaluationError(f"{name} is an empty list; give one (n, C) array per training run")
     return {f"{name}[{i}]": run for i, run in enumerate(scores)}
-
-
-def _verdict(diff: float, lo: float, hi: float, level: float) -> str:
-    if math.isnan(diff) or math.isnan(lo):
-        return "undefined: no label has both classes"
-    text = f"macro AUC of A minus B: {diff:+.4f}, {100 * level:g} % interval [{lo:+.4f}, {hi:+.4f}]"
-    if lo <= 0 <= hi:
-        return f"{text}: interval holds zero, no difference is shown"
-    return f"{text}: {'A is better than B' if lo > 0 else 'B is better than A'} on these films"
 
 
 def auc_and_loss(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> tuple[float, float]:

@@ -1,9 +1,8 @@
 """Does a map point at the finding? Pointing game and IoU of one map against boxes, beside chance. [ours]
 
 Pointing game (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, section 4.2): a hit where the maximum
-of the map lies in a box. IoU: of the boxes' union with the cells of at least a share of the maximum. Chance is the same map's
-score when it is laid over the film at random, all shifts being equally likely and what leaves at one edge coming in at the
-other: for the pointing game that is the boxes' share of the film, for IoU the mean over all shifts.
+of the map lies in a box. IoU: of the boxes' union with the cells of at least a share of the maximum. Chance is the mean over all
+circular shifts of the same map; for the pointing game that is the boxes' share of the film.
 """
 
 import numpy as np
@@ -14,17 +13,14 @@ __all__ = ["box_mask", "localise_film"]
 
 
 def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-    """Cells ``(rows, columns)`` of a map whose centre lies in any of the boxes ``(M, 4)``, pixels of a film ``(H, W)``: bool.
-
-    A box smaller than a cell takes the cell that holds its centre.
-    """
+    """Cells ``(rows, columns)`` of a map whose centre lies in any of the boxes ``(M, 4)``, pixels of a film ``(H, W)``: bool."""
     out = np.zeros(cells, dtype=bool)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         inside = []
         for low, high, size, count in ((y0, y1, film[0], cells[0]), (x0, x1, film[1], cells[1])):
             centre = (np.arange(count) + 0.5) * size / count
             held = (centre >= low) & (centre < high)
-            if not held.any():
+            if not held.any():  # a box smaller than a cell takes the cell that holds its centre
                 held[min(max(int((low + high) / 2 * count / size), 0), count - 1)] = True
             inside.append(held)
         out |= inside[0][:, None] & inside[1][None, :]
@@ -32,10 +28,9 @@ def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -
 
 
 def localise_film(heat: np.ndarray, boxes: np.ndarray, film: tuple[int, int], share: float = 0.5) -> dict[str, float]:
-    """One map ``(rows, columns)`` against the boxes ``(M, 4)`` of one label on a film ``(H, W)``.
+    """Hit, hit_chance, iou and iou_chance of one map ``(rows, columns)`` for a label's boxes ``(M, 4)`` on a film ``(H, W)``.
 
-    A cell is predicted positive where the map is at least ``share`` of its maximum. Gives hit (0 or 1; several maxima share it),
-    hit_chance, iou and iou_chance.
+    A cell is predicted positive where the map is at least ``share`` of its maximum; several maxima share a hit.
     """
     if not 0 < share <= 1:
         raise EvaluationError(f"share={share}; give a share of the maximum in (0, 1]")
@@ -46,5 +41,5 @@ def localise_film(heat: np.ndarray, boxes: np.ndarray, film: tuple[int, int], sh
     # intersections for all shifts at once: a circular correlation
     both = np.fft.irfft2(np.fft.rfft2(truth) * np.conj(np.fft.rfft2(predicted)), s=heat.shape).round()
     ious = both / (truth.sum() + predicted.sum() - both)
-    return {"hit": float(truth[heat == heat.max()].mean()), "hit_chance": float(truth.mean()), "iou": float(ious[0, 0]),
-            "iou_chance": float(ious.mean())}
+    return {"hit": float(truth[heat == heat.max()].mean()), "hit_chance": float(truth.mean()),
+            "iou": float(ious[0, 0]), "iou_chance": float(ious.mean())}

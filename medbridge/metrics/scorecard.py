@@ -1,8 +1,7 @@
 """What a report says beside AUC: decisions at a threshold, and how far probabilities can be believed. [ours]
 
-AUC judges the order of films alone; whoever acts on a score needs a threshold, and whoever reads it as a probability needs
-calibration. The threshold of F1 comes from the validation split. Sensitivity at a fixed specificity is read off the test films'
-own ROC curve, as is usual: it is a point of that curve, not a decision that was made beforehand.
+The threshold of F1 comes from the validation split. Sensitivity at a fixed specificity is read off the test films' own ROC
+curve, as is usual: it is a point of that curve, not a decision that was made beforehand.
 """
 
 from dataclasses import dataclass

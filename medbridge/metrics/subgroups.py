@@ -39,14 +39,12 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """Macro AUC of each group by scores ``(n, C)``, and the gap to the other films; films whose column is blank are left out.
 
-    ``columns`` are by default those of :data:`SUBGROUP_COLUMNS` that the benchmark's table has. One row per group: column, group,
-    films, patients, labels (how many have both classes in the group), auc, lo, hi (95 %); then gap, gap_lo, gap_hi: group minus
-    others, the mean over the labels that are defined in both; NaN where there is none.
+    One row per group of ``columns`` (default: :data:`SUBGROUP_COLUMNS`): column, group, films, patients, labels (that have both
+    classes in the group), auc, lo, hi (95 %); gap, gap_lo, gap_hi: group minus others, over the labels that are defined in both.
     """
     table = benchmark.table
     names = [c for c in SUBGROUP_COLUMNS if c in table.columns] if columns is None else list(columns)
-    missing = [c for c in names if c not in table.columns]
-    if missing or not names:
+    if (missing := [c for c in names if c not in table.columns]) or not names:
         raise EvaluationError(
             f"benchmark {benchmark.name!r} has no column {', '.join(missing) or ' or '.join(SUBGROUP_COLUMNS)}; "
             f"its columns are {', '.join(map(str, table.columns))}")

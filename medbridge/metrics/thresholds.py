@@ -1,8 +1,7 @@
 """From scores to decisions: sensitivity at a fixed specificity, and F1 at a threshold that was chosen on other films. [ours]
 
-A score of at least the threshold counts as positive. A threshold is chosen on the validation split and applied to the test
-split: chosen on the test split, its F1 would be too good. What films of one class alone cannot show is NaN. Arrays and errors are
-those of :mod:`medbridge.metrics.evaluate`.
+A score of at least the threshold counts as positive. Chosen on the test split, a threshold's F1 would be too good. What films of
+one class alone cannot show is NaN. Arrays and errors are those of :mod:`medbridge.metrics.evaluate`.
 """
 
 import numpy as np
