@@ -15,6 +15,7 @@ from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.metrics.scorecard import SPECIFICITY, make_scorecard
 from medbridge.metrics.thresholds import f1_thresholds
 from medbridge.model import AdapterConfig
+from medbridge.predict import predict
 from medbridge.studies.adapt import adapt
 from medbridge.studies.cells import MethodSettings
 from medbridge.train import TrainConfig
@@ -70,7 +71,9 @@ def run(tmp_path_factory, squares, vit):
 
 def test_thresholds_are_those_of_the_validation_films(run, squares):
     out, result = run
-    val, test = (result.model.predict_proba(squares.split(s), cache=out / "cache", progress=False) for s in ("val", "test"))
+    cache = FeatureCache(out / "cache", progress=False)
+    val, test = (predict(result.model, cache.of(result.model, squares.split(s)), progress=False).probabilities
+                 for s in ("val", "test"))
     chosen = f1_thresholds(*_arrays(squares.split("val"), val))
     assert result.tested[0].scorecards["MedBridge"].per_label["threshold"].to_numpy() == pytest.approx(chosen)
     assert not np.allclose(chosen, f1_thresholds(*_arrays(squares.split("test"), test)))
