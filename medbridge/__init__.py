@@ -3,8 +3,6 @@
 For research and education, not for clinical use.
 """
 
-from __future__ import annotations
-
 from medbridge.adapter import load_adapter, save_adapter
 from medbridge.baselines import create_method, list_methods
 from medbridge.data import Benchmark, list_benchmarks, load_benchmark

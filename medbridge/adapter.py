@@ -1,16 +1,15 @@
-"""Adapters: what was trained, saved and loaded; experts added to a trained mixture, or dropped. [ours]
+"""Adapters: what was trained, saved and loaded. [ours]
 
 An adapter may come from anybody. It holds settings and numbers, never code: JSON and safetensors. What is checked here keeps a
 damaged or hostile file from more than an error: every value has its type, and no setting asks for more memory than the weights
 beside it account for. The experts themselves are named, not stored.
 """
 
-from __future__ import annotations
-
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,7 +18,6 @@ from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
@@ -30,8 +28,6 @@ from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts
 from medbridge.support.files import write_atomic
 from medbridge.support.settings import Listed, Settings, as_settings, check_settings
-
-__all__ = ["AdapterFile", "load_adapter", "read_adapter", "save_adapter", "with_expert", "without_expert"]
 
 FORMAT = "medbridge-adapter/1"
 
@@ -75,15 +71,10 @@ def save_adapter(model: MedBridge, folder: str | Path) -> Path:
         raise AdapterError("a memory of films is not stored in an adapter; save the model that with_memory was given, and "
                            "build the memory again after loading")
     folder = Path(folder)
-    config = {
-        "format": FORMAT,
-        "labels": list(model.labels),
-        "experts": [{"name": e.name, "fingerprint": e.fingerprint(), "precision": e.precision} for e in model.experts],
-        "config": asdict(model.config),
-        "sampler": model.sampler.to_dict(),
-        "prompts": {label: asdict(p) for label, p in model.prompts.items()},
-        "card": model.card,
-    }
+    experts = [{"name": e.name, "fingerprint": e.fingerprint(), "precision": e.precision} for e in model.experts]
+    config = {"format": FORMAT, "labels": list(model.labels), "experts": experts, "config": asdict(model.config),
+              "sampler": asdict(model.sampler), "prompts": {label: asdict(p) for label, p in model.prompts.items()},
+              "card": model.card}
     # as bytes, since save_file makes a file that its owner alone may read
     tensors = to_bytes({name: p.detach().cpu().contiguous() for name, p in model.trainable().items()})
     write_atomic(folder / "adapter.safetensors", tensors)
@@ -91,14 +82,11 @@ def save_adapter(model: MedBridge, folder: str | Path) -> Path:
     return folder
 
 
-def load_adapter(
-    folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None
-) -> MedBridge:
+def load_adapter(folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None) -> MedBridge:
     """Rebuild a saved model.
 
     Args:
-        folder: what :func:`save_adapter` wrote.
-        experts: the experts that it was trained with; created by their names when not given.
+        folder: what :func:`save_adapter` wrote. experts: those of its training; created by their names when not given.
         precision: of the frozen towers, where it shall be another than that of training: scores differ by rounding.
 
     Raises:
@@ -111,11 +99,9 @@ def load_adapter(
     wanted = [precision or e.precision for e in saved.experts]
     given = [e if isinstance(e, str) else e.name for e in experts or names]
     if given != names:
-        raise AdapterError(
-            f"{folder}: this adapter was made for the experts {', '.join(names)}, "
-            f"not for {', '.join(given)}; pass those, in that order")
-    built = [create_expert(e, precision=p) if isinstance(e, str) else e
-             for e, p in zip(experts or names, wanted, strict=True)]
+        raise AdapterError(f"{folder}: this adapter was made for the experts {', '.join(names)}, not for {', '.join(given)}; "
+                           "pass those, in that order")
+    built = [create_expert(e, precision=p) if isinstance(e, str) else e for e, p in zip(experts or names, wanted, strict=True)]
     for expert, entry, kind in zip(built, saved.experts, wanted, strict=True):
         if expert.precision != kind:
             raise AdapterError(
@@ -131,24 +117,27 @@ def load_adapter(
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
     model.card = saved.card
-    _load_weights(model, folder / "adapter.safetensors")
-    return model.eval()
-
-
-def _load_weights(model: MedBridge, path: Path) -> None:
-    try:
+    path, own = folder / "adapter.safetensors", model.trainable()
+    with _explained(path):
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
-    except SafetensorError as error:
-        raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
-    own = model.trainable()
     if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
         odd = sorted(set(tensors) ^ set(own)) or [k for k in own if own[k].shape != tensors[k].shape]
         raise AdapterError(f"{path}: does not fit adapter.json beside it (first difference: {odd[0]}); copy both again")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
+    return model.eval()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """AdapterError for weights that are missing or damaged."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
 
 
 def read_adapter(folder: str | Path) -> AdapterFile:
@@ -178,98 +167,11 @@ def read_adapter(folder: str | Path) -> AdapterFile:
 
 def _check_size(config: AdapterConfig, path: Path) -> None:
     """ValueError for a size in the settings that the weights cannot account for: building it would only fill the memory."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-    except FileNotFoundError:
-        raise AdapterError(f"{path}: missing; an adapter is adapter.json and adapter.safetensors together") from None
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path}: damaged ({error}); copy it again, or train again") from error
+    with _explained(path), safe_open(path, framework="pt") as file:
+        held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
     size = {name: max(getattr(config, name), 1) for name in ("queries", "query_layers", "width", "heads", "rank")}
     size["width"] = size["width"] if config.query_kind == "cross" else 1
     size["rank"] = size["rank"] if config.query_kind == "lora" else 1
     for names in (("queries", "width"), ("query_layers", "width", "width"), ("query_layers", "rank"), ("heads",)):
         if math.prod(size[name] for name in names) > held:
             raise ValueError(f"{' x '.join(names)} is more than the {held:,} numbers of adapter.safetensors")
-
-
-def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
-    """A copy of ``model`` with one expert more, at the end; the frozen experts are shared.
-
-    Args:
-        model: K trained experts; it is not changed.
-        expert: the newcomer, or its name.
-        seed: of its branch.
-
-    Returns:
-        A model of K + 1 experts, whose ``card["edited"]`` says what was done.
-
-    Raises:
-        AdapterError: the model has an expert of that name. ExpertError: it cannot be created.
-    """
-    names, name = [e.name for e in model.experts], expert if isinstance(expert, str) else expert.name
-    if name in names:
-        raise AdapterError(f"expert {name!r} is in this mixture already: it has {', '.join(names)}")
-    expert = create_expert(expert) if isinstance(expert, str) else expert
-    kept = list(range(len(names)))
-    return _rebuilt(
-        model, [*model.experts, expert], kept, seed,
-        f"added {expert.name} to {', '.join(names)}: its branch is untrained, and the router gives it about "
-        f"1/{len(names) + 1}; train again before use")
-
-
-def without_expert(model: MedBridge, name: str) -> MedBridge:
-    """A copy of ``model`` without the expert ``name``; the frozen experts are shared.
-
-    Raises:
-        AdapterError: no such expert, or it is the only one.
-    """
-    names = [e.name for e in model.experts]
-    if name not in names:
-        raise AdapterError(f"no expert {name!r} in this mixture: it has {', '.join(names)}")
-    if len(names) == 1:
-        raise AdapterError(f"{name!r} is the only expert of this model; add another before it is dropped")
-    kept = [k for k, n in enumerate(names) if n != name]
-    return _rebuilt(
-        model, [model.experts[k] for k in kept], kept, 0,
-        f"dropped {name} from {', '.join(names)}: the other branches are as they were; the router was trained with it, "
-        f"train again to set its weights right")
-
-
-def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, note: str) -> MedBridge:
-    """The model of ``experts``, the first of which are those numbered ``kept`` of ``model``."""
-    config = model.config
-    if config.shared_expert not in [e.name for e in experts]:
-        config = replace(config, shared_expert=None)
-    if config.top_k is not None:
-        config = replace(config, top_k=min(config.top_k, len(experts) - (config.shared_expert is not None)) or None)
-    new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
-    for k, old in enumerate(kept):
-        new.branches[k].load_state_dict(model.branches[old].state_dict())
-    for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
-        branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
-    _carry_over(model, new, kept)
-    new.card = {**model.card, "edited": [*model.card.get("edited", []), note]}
-    return new.eval()
-
-
-def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
-    """Copy the router's weights of the kept experts; a router without weights on either side starts afresh, uniform."""
-    router = getattr(model.router, "base", model.router)  # a memory of films belongs to the mixture as it was: it is left behind
-    old_net, net = getattr(router, "net", None), getattr(new.router, "net", None)
-    if old_net is None or net is None:
-        return
-    columns = old_net[0].weight.data.split([b.encoder.width for b in model.branches], dim=1)
-    blocks = [columns[k] for k in kept]
-    blocks += [torch.zeros_like(net[0].weight.data[:, : b.encoder.width]) for b in new.branches[len(kept):]]
-    net[0].weight.data.copy_(torch.cat(blocks, dim=1))
-    net[0].bias.data.copy_(old_net[0].bias.data)
-    for part in ("weight", "bias"):
-        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, router, kept, len(new.branches)))
-
-
-def _rows(values: Tensor, router: Router, kept: list[int], count: int) -> Tensor:
-    """Output rows by expert: those of the kept ones, and their mean for each newcomer."""
-    by_expert = values.unflatten(0, (router.experts, -1))[kept]
-    newcomers = by_expert.mean(dim=0, keepdim=True).expand(count - len(kept), *by_expert.shape[1:])
-    return torch.cat([by_expert, newcomers]).flatten(0, 1)

@@ -1,7 +1,7 @@
 r"""Across views: self-attention relates the N views of a film, pooling makes one of them.
 
-Paper, section 3: "self-attention over the N views relates them, then max-pooling over views gives for each expert frozen
-tokens m_k and query tokens q_k".
+Paper: self-attention over the N views relates them, then max-pooling over views gives frozen tokens m_k and query tokens q_k for
+each expert.
 
 [ours] Attention runs over the views for each token index apart: query j of one view sees query j of the other views, so the
 cost is N^2 per query, not (N Q)^2. Each view's token also carries where its box lies and how large it is; a view that is only
@@ -13,13 +13,9 @@ the tokens themselves, a = softmax_n(v . tanh(V x_n)) (Ilse et al., "Attention-b
 equation 8).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-__all__ = ["POOLS", "CrossView", "view_share"]
 
 POOLS = ("max", "mean", "lse", "attention")
 
@@ -28,9 +24,8 @@ class CrossView(nn.Module):
     """Relate and pool the views of a film, for one expert.
 
     Args:
-        width: query width w.
+        width: query width w. heads: attention heads; divides ``width``.
         image_dim: length of the expert's frozen view summary, projected to one further token (the paper's m).
-        heads: attention heads; divides ``width``.
         attend: ``False`` leaves out the self-attention and pools the views as they are (an ablation).
         dropout: on the attention output, the MLP output and the frozen summary.
         pool: 'max', 'mean', 'lse' or 'attention'.
@@ -75,19 +70,17 @@ class CrossView(nn.Module):
             view_mask: bool ``(B, N)``, False for padding; every film has at least one view.
 
         Returns:
-            tokens ``(B, Q + 1, w)``, the frozen token m last; and what each view gave to them (:func:`view_share` sums it up):
-            for 'max' int64 ``(B, Q + 1, w)``, the view that each number came from; for the others float ``(B, N, Q + 1, w)``,
-            each view's weight in each number, sums over N to 1, 0 for padding.
+            tokens ``(B, Q + 1, w)``, the frozen token m last; and what each view gave to them, summed up by ``view_share`` of
+            :mod:`medbridge.explain.attention`: for 'max' int64 ``(B, Q + 1, w)``, the view that each number came from; else
+            float ``(B, N, Q + 1, w)``, each view's weight in each number, sums over N to 1, 0 for padding.
         """
         tokens = torch.cat([queries, self.project(summary).unsqueeze(2)], dim=2)  # (B, N, Q + 1, w)
         if self.attend:
             tokens = tokens + self.place(boxes).unsqueeze(2)
             batch, views, count, width = tokens.shape
             x = tokens.transpose(1, 2).reshape(batch * count, views, width)
-            q, k, v = (
-                t.view(-1, views, self.heads, width // self.heads).transpose(1, 2)
-                for t in self.qkv(self.norm1(x)).chunk(3, dim=-1)
-            )
+            q, k, v = (t.view(-1, views, self.heads, width // self.heads).transpose(1, 2)
+                       for t in self.qkv(self.norm1(x)).chunk(3, dim=-1))
             mask = view_mask.repeat_interleave(count, dim=0)[:, None, None, :]
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
             x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(-1, views, width)))
@@ -106,17 +99,3 @@ class CrossView(nn.Module):
         score = self.gate(tokens) if self.pool == "attention" else tokens.new_zeros(*tokens.shape[:3], 1)
         weight = score.masked_fill(~real, float("-inf")).softmax(dim=1)
         return (weight * tokens).sum(dim=1), weight.detach().expand_as(tokens)
-
-
-def view_share(views_of: Tensor, views: int) -> Tensor:
-    """Share of the pooled numbers that each of N views gave: float32 ``(B, N)``, sums over N to 1.
-
-    Args:
-        views_of: second result of :class:`CrossView`, of any pool.
-        views: N.
-    """
-    if views_of.is_floating_point():
-        return views_of.float().mean(dim=(2, 3))
-    won = views_of.flatten(1)
-    share = torch.zeros(len(won), views, device=won.device)
-    return share.scatter_add_(1, won, torch.full_like(won, 1 / won.shape[1], dtype=share.dtype))

@@ -1,15 +1,7 @@
 """Every error that MedBridge raises on purpose.
 
-Each message names the file, row or argument at fault and says how to mend it. Catch
-:class:`MedBridgeError` to catch them all; the command line prints the message alone, without a traceback.
+Each message names the file, row or argument at fault and how to mend it; the command line prints it without a traceback.
 """
-
-from __future__ import annotations
-
-__all__ = [
-    "AdapterError", "BenchmarkError", "BenchmarkWarning", "CacheError", "EvaluationError", "ExpertError", "ImageError",
-    "MedBridgeError",
-]
 
 
 class MedBridgeError(Exception):

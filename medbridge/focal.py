@@ -1,30 +1,25 @@
 r"""Focal Sampling: one high-resolution film becomes N views at the expert's input size.
 
-Paper, section 3 ("Focal Sampling"): from one high-resolution image take N - 1 local regions, plus the whole image
-resized. Regions are drawn at random in training and by a sliding window with overlap at inference.
+Paper, section 3 ("Focal Sampling"): from one high-resolution image take N - 1 local regions, plus the whole image resized.
+Regions are drawn at random in training and by a sliding window with overlap at inference. Why: a 20-pixel nodule in a 1024 x
+1024 film is 2 to 4 pixels wide once the film is resized to what a frozen encoder accepts. A window of half the short side keeps
+twice the detail.
 
-Why: a 20-pixel nodule in a 1024 x 1024 film is 2 to 4 pixels wide once the film is resized to what a frozen
-encoder accepts. A window of half the short side keeps twice the detail.
-
-[ours] Every view is an axis-aligned *square* box ``x0, y0, x1, y1`` in pixels of the original film, so nothing is ever
-stretched; the whole view is the smallest centred square that holds the film and may reach past it (filled with
-zeros, as in letterboxing). Windows are measured against the film's short side; the grid covers every pixel; random
-windows are deterministic under a seed; there are no flips, because in a chest film left and right mean something.
+[ours] Every view is an axis-aligned *square* box ``x0, y0, x1, y1`` in pixels of the film, so nothing is ever stretched; the
+whole view is the smallest centred square that holds the film and may reach past it (filled with zeros). Windows are measured
+against the film's short side; the grid covers every pixel; random windows are deterministic under a seed; there are no flips,
+because in a chest film left and right mean something.
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from medbridge.data.resize import resize_rows
-
-__all__ = ["FocalSampler", "extract_views", "grid_boxes", "random_boxes", "relative_boxes", "whole_box"]
 
 MAX_WINDOWS = 10_000
 """Most windows that a film is cut into: a slip in ``crop`` or ``overlap`` is an error, not a full memory. [ours]"""
@@ -78,12 +73,10 @@ def grid_boxes(height: int, width: int, crop: float = 0.5, overlap: float = 0.25
     return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
 
 
-def random_boxes(
-    height: int, width: int, n: int, crop: float = 0.5, generator: np.random.Generator | None = None
-) -> np.ndarray:
+def random_boxes(height: int, width: int, n: int, crop: float = 0.5, generator: np.random.Generator | None = None) -> np.ndarray:
     """``n`` windows at uniformly random places, float32 ``(n, 4)``; same arguments as :func:`grid_boxes`. [paper: training]"""
     _check_crop(crop)
-    rng = generator if generator is not None else np.random.default_rng()
+    rng = generator or np.random.default_rng()
     side = crop * min(height, width)
     corner = np.stack([rng.uniform(0, max(width - side, 0), n), rng.uniform(0, max(height - side, 0), n)], axis=1)
     return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
@@ -92,8 +85,7 @@ def random_boxes(
 def relative_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Boxes in units of the whole view, so that films of any size compare: the whole view is ``0, 0, 1, 1``. [ours]"""
     whole = whole_box(height, width)
-    side = whole[2] - whole[0]
-    return ((boxes - whole[[0, 1, 0, 1]]) / side).astype(np.float32)
+    return ((boxes - whole[[0, 1, 0, 1]]) / (whole[2] - whole[0])).astype(np.float32)
 
 
 def extract_views(film: np.ndarray, boxes: np.ndarray, size: int, interpolation: str = "bilinear") -> torch.Tensor:
@@ -156,12 +148,10 @@ class FocalSampler:
     """Which boxes are looked at, in training and at inference.
 
     Attributes:
-        crop: side of a local view relative to the film's short side; 1.0 together with ``local=False`` is plain resizing.
-        overlap: least overlap of the sliding windows.
+        crop: side of a local view relative to the film's short side. overlap: least overlap of the sliding windows.
         extra: random windows that a training film's pool holds beside the grid. [ours] Training draws as many
             local views as inference uses from this pool, so that the frozen maps of the pool can be cached.
-        local: ``False`` keeps the whole view alone (the ablation "no Focal Sampling").
-        seed: seeds the random windows, together with the film's name.
+        local: ``False`` keeps the whole view alone. seed: of the random windows, together with the film's name.
     """
 
     crop: float = 0.5
@@ -178,9 +168,7 @@ class FocalSampler:
     def inference_boxes(self, height: int, width: int) -> np.ndarray:
         """``(1 + G, 4)`` boxes: the whole film, then the sliding windows."""
         whole = whole_box(height, width)[None]
-        if not self.local:
-            return whole
-        return np.concatenate([whole, grid_boxes(height, width, self.crop, self.overlap)])
+        return np.concatenate([whole, grid_boxes(height, width, self.crop, self.overlap)]) if self.local else whole
 
     def training_boxes(self, height: int, width: int, name: str) -> np.ndarray:
         """``(1 + G + extra, 4)`` boxes: the inference boxes, then random windows fixed by ``seed`` and ``name``."""
@@ -190,7 +178,3 @@ class FocalSampler:
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
         return np.concatenate([boxes, random_boxes(height, width, self.extra, self.crop, rng)])
-
-    def to_dict(self) -> dict:
-        """JSON-safe settings."""
-        return asdict(self)

@@ -3,13 +3,9 @@
 A label that is blank or uncertain under the 'ignore' policy contributes nothing: neither to the loss, nor to its mean.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-__all__ = ["LOSSES", "asymmetric_loss", "label_overlap", "masked_bce", "triplet_loss"]
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -22,10 +18,8 @@ def masked_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return _masked_mean(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), mask)
 
 
-def asymmetric_loss(
-    logits: Tensor, targets: Tensor, mask: Tensor, gamma_negative: float = 4.0, gamma_positive: float = 0.0,
-    margin: float = 0.05,
-) -> Tensor:
+def asymmetric_loss(logits: Tensor, targets: Tensor, mask: Tensor, gamma_negative: float = 4.0, gamma_positive: float = 0.0,
+                    margin: float = 0.05) -> Tensor:
     """Asymmetric loss (Ridnik et al., ICCV 2021, equations 4 to 7): easy negatives count less. [ours: option]
 
     With both gammas and the margin at zero it is :func:`masked_bce`.
@@ -58,14 +52,11 @@ def triplet_loss(vectors: Tensor, targets: Tensor, mask: Tensor, margin: float =
         mean over (a, p, n) with s_ap > s_an of  max(0, margin (s_ap - s_an) + cos(v_a, v_n) - cos(v_a, v_p))
 
     Only triplets that still cost something enter the mean. After MedTrim ("Meta-Entity Driven Triplet Mining for Aligning Medical
-    Vision-Language Models", arXiv 2504.15929). Theirs: triplets chosen by a score of how much two studies share, in disease
-    classes and in the adjectives and directions that an entity recogniser finds in the reports, within and across images and
-    texts. Ours: labels alone (no benchmark here brings reports), images alone, all triplets of a batch, and a margin that grows
-    with the difference in overlap.
+    Vision-Language Models", arXiv 2504.15929), which scores what two studies share by classes and by entities of the reports,
+    across images and texts. Ours: labels and images alone, all triplets of a batch, a margin that grows with the overlap.
 
     Args:
-        vectors: ``(B, w)``, one a film.
-        targets, mask: ``(B, C)``, as for :func:`masked_bce`.
+        vectors: ``(B, w)``, one per film. targets, mask: ``(B, C)``, as for :func:`masked_bce`.
         margin: by how much cosines must differ between a film of the same and one of quite other findings.
     """
     v = F.normalize(vectors, dim=1)

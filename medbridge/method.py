@@ -1,7 +1,5 @@
 """One interface for MedBridge and all that it is compared with: ``fit``, ``predict_proba``, and how much was trained. [ours]"""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +15,6 @@ from medbridge.model import AdapterConfig, MedBridge
 from medbridge.predict import predict
 from medbridge.prompts import ClassPrompts
 from medbridge.train import History, TrainConfig, fit
-
-__all__ = ["TRIES", "MedBridgeMethod", "Method"]
 
 TRIES = 3
 """Settings that each method may try on the validation split: the tuning budget that all share."""
@@ -55,19 +51,13 @@ class MedBridgeMethod(Method):
     """MedBridge among the methods: the network trained at ``tries`` learning rates, of which the best on val is kept.
 
     Args:
-        experts: K frozen experts. labels: C labels.
+        experts, labels, prompts, adapter, sampler: as :class:`medbridge.model.MedBridge`.
         views: here so that all methods are built alike; MedBridge sees what the sampler cuts.
-        prompts: as in :func:`medbridge.prompts.encode_prompts`.
         config: of training. Its ``lr`` is read where ``tries`` is 1; else the first of :attr:`rates` are tried.
-        tries: learning rates that are tried.
-        progress: show progress bars.
-        adapter, sampler: shape of the trainable part; the views.
         out: folder of checkpoints: the same call goes on where it stopped. More than one rate: a folder each in it.
-        tensorboard: as in :func:`medbridge.train.fit`.
+        tensorboard, progress: as in :func:`medbridge.train.fit`.
 
-    Attributes:
-        model: the network; before ``fit`` an untrained one, which says what features it reads.
-        history: of its training, after ``fit``.
+    Attributes: ``model``, the network, before ``fit`` an untrained one that says what features it reads; ``history``.
     """
 
     name = "MedBridge"
@@ -88,13 +78,13 @@ class MedBridgeMethod(Method):
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Train at every rate of the budget; keep the best on val."""
-        start, best = self.model, None
+        start, self.history = self.model, History()
         for rate in [self.config.lr] if self.tries == 1 else self.rates[: self.tries]:
             model = MedBridge(start.experts, start.labels, start.config, start.sampler, start.prompts, self.config.seed)
             folder = self.out if self.out is None or self.tries == 1 else Path(self.out) / f"rate{rate:g}"
             history = fit(model, train, val, replace(self.config, lr=rate), folder, self.progress, tensorboard=self.tensorboard)
-            if best is None or history.best_auc > best.best_auc:
-                self.model, self.history, best = model, history, history
+            if not self.history.rows or history.best_auc > self.history.best_auc:
+                self.model, self.history = model, history
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:

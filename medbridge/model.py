@@ -3,8 +3,6 @@
 Paper, section 3, whole. What it fixes and what is ours is said where each part is built; this module only joins them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -22,28 +20,22 @@ from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.scores import PromptScores
 
-__all__ = ["AdapterConfig", "MedBridge", "Output", "pooled_queries"]
-
 
 @dataclass(frozen=True)
 class AdapterConfig:
     """Every choice that shapes the trainable part; the paper leaves all of these open. [ours]
 
     Attributes:
-        queries: learnable queries Q of each expert.
-        query_layers: T2, query layers of each expert.
+        queries, query_layers: learnable queries Q, and T2 query layers, of each expert.
         query_kind: 'cross', 'copy' or 'lora' (:mod:`medbridge.qencoder`).
-        width: query width w for 'cross'.
-        heads: attention heads.
-        rank: rank for 'lora'.
+        width, heads: query width w and attention heads, for 'cross'. rank: for 'lora'.
         cross_view: self-attention over the views before they are pooled.
         pool: 'max', 'mean', 'lse' or 'attention' (:mod:`medbridge.crossview`).
         router: 'class', 'image' or 'uniform' (:mod:`medbridge.moe`).
         top_k: experts kept for each film; ``None`` keeps all.
         shared_expert: name of an expert that is kept for every film, beside the top k of the others.
         router_noise: standard deviation of the noise on the router's logits in training.
-        adapt_prompts: learn a correction of each class prompt.
-        dropout: everywhere in the trainable part.
+        adapt_prompts: learn a correction of each class prompt. dropout: everywhere in the trainable part.
     """
 
     queries: int = 8
@@ -72,7 +64,7 @@ class Output:
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
         view_weights: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
-            ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.crossview.view_share` sums up both).
+            ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.explain.attention.view_share` sums up).
         tokens: per expert ``(B, Q + 1, w)``: the pooled queries, the frozen token last.
     """
 
@@ -99,39 +91,35 @@ class _Branch(nn.Module):
 
     def __init__(self, expert: Expert, config: AdapterConfig, text: tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        self.encoder = QueryEncoder(
-            expert, config.queries, config.query_layers, config.query_kind, config.width, config.heads,
-            config.dropout, config.rank)
+        c = config
+        self.encoder = QueryEncoder(expert, c.queries, c.query_layers, c.query_kind, c.width, c.heads, c.dropout, c.rank)
         width = self.encoder.width
-        self.views = CrossView(width, expert.image_dim, config.heads, config.cross_view, config.dropout, config.pool)
-        self.scores = PromptScores(
-            width, config.queries + 1, *text, dropout=config.dropout, adapt_prompts=config.adapt_prompts)
+        self.views = CrossView(width, expert.image_dim, c.heads, c.cross_view, c.dropout, c.pool)
+        self.scores = PromptScores(width, c.queries + 1, *text, dropout=c.dropout, adapt_prompts=c.adapt_prompts)
 
     def forward(self, maps: list[Tensor], batch: Batch, summary: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         films, views = batch.view_mask.shape
         real = batch.view_mask.flatten()
+
+        def padded(of_real: Tensor) -> Tensor:
+            """Rows of the real views -> ``(B, N, ...)``, zero for padding."""
+            rows = of_real.new_zeros(films * views, *of_real.shape[1:])
+            rows[real] = of_real
+            return rows.unflatten(0, (films, views))
+
         # padding is not worth a pass through the query layers
-        flat = [m.flatten(0, 1)[real].float() for m in maps]
-        queries, looks = self.encoder(flat)
-        q = queries.new_zeros(films * views, *queries.shape[1:])
-        q[real] = queries
-        attention = looks.new_zeros(films * views, *looks.shape[1:])
-        attention[real] = looks.detach()
-        tokens, view_weights = self.views(
-            q.unflatten(0, (films, views)), summary.float(), batch.boxes, batch.view_mask)
-        return self.scores(tokens), tokens, attention.unflatten(0, (films, views)), view_weights
+        queries, attention = self.encoder([m.flatten(0, 1)[real].float() for m in maps])
+        tokens, view_weights = self.views(padded(queries), summary.float(), batch.boxes, batch.view_mask)
+        return self.scores(tokens), tokens, padded(attention.detach()), view_weights
 
 
 class MedBridge(nn.Module):
     """Frozen experts, and the part that adapts them.
 
     Args:
-        experts: K experts, or their names for :func:`medbridge.create_expert`.
-        labels: C label names.
+        experts: K experts, or their names for :func:`medbridge.create_expert`. labels: C label names.
         config: shape of the trainable part; or give its fields as keywords: ``MedBridge(e, labels, queries=4)``.
-        sampler: Focal Sampling.
-        prompts: label -> prompts, where the defaults of :mod:`medbridge.prompts` do not fit.
-        seed: of the initial weights.
+        prompts: label -> prompts, where the defaults of :mod:`medbridge.prompts` do not fit. seed: of the initial weights.
 
     Raises:
         ExpertError: an unknown expert, or weights that are not here.
@@ -152,13 +140,15 @@ class MedBridge(nn.Module):
         self.sampler = sampler or FocalSampler()
         self.prompts = {label: (prompts or {}).get(label) or class_prompts(label) for label in self.labels}
         self.experts = nn.ModuleList(create_expert(e) if isinstance(e, str) else e for e in experts)
+        names, shared = [e.name for e in self.experts], self.config.shared_expert
+        if shared not in (None, *names):
+            raise ValueError(f"shared_expert={shared!r} is none of the experts {', '.join(names)}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.branches = nn.ModuleList(
-                _Branch(e, self.config, encode_prompts(e, self.labels, prompts)) for e in self.experts)
+            self.branches = nn.ModuleList(_Branch(e, self.config, encode_prompts(e, self.labels, prompts)) for e in self.experts)
             self.router: nn.Module = Router(
                 [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k,
-                shared=_position(self.config.shared_expert, [e.name for e in self.experts]), noise=self.config.router_noise)
+                shared=None if shared is None else names.index(shared), noise=self.config.router_noise)
         self.card: dict[str, Any] = {}
         self.to(self.experts[0].mean.device)  # experts may have been moved before
 
@@ -188,12 +178,6 @@ class MedBridge(nn.Module):
         p = torch.as_tensor(prevalence, dtype=torch.float32).clamp(0.001, 0.999)
         for branch in self.branches:
             branch.scores.bias.data.copy_(torch.logit(p))
-
-
-def _position(name: str | None, names: Sequence[str]) -> int | None:
-    if name is not None and name not in names:
-        raise ValueError(f"shared_expert={name!r} is none of the experts {', '.join(names)}")
-    return None if name is None else names.index(name)
 
 
 def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[list[Expert | str], tuple[str, ...]]:

@@ -8,18 +8,13 @@ prediction is the weighted sum of the experts' predictions. The experts need no 
 [ours] Weights are per class as well as per film; the router starts uniform (its last layer is zero); ``top_k`` keeps the
 strongest experts only; a balance term keeps every expert alive.
 
-``shared`` and ``noise`` are after Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237), which keeps a meta expert
-active beside the top k of its domain experts, and whose code can disturb the router in training. Theirs: those two ideas, inside
-the layers of a language model. Ours: whole frozen VLMs as experts, one softmax over the shared expert and the kept ones,
-Gaussian noise.
+``shared`` and ``noise`` are after Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237), whose layers keep a meta
+expert beside the top k and can disturb the router in training. Ours: whole VLMs, one softmax over all that are kept, Gaussian
+noise.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-
-__all__ = ["ROUTERS", "Router", "balance_loss"]
 
 ROUTERS = ("class", "image", "uniform")
 
@@ -28,12 +23,10 @@ class Router(nn.Module):
     """Weights of K experts from their pooled queries.
 
     Args:
-        widths: query width of each expert.
-        classes: number of labels C.
+        widths: query width of each expert. classes: number of labels C.
         kind: 'class' (a weight per expert and class), 'image' (per expert) or 'uniform' (1/K, nothing learned).
         top_k: keep the k strongest experts and renormalise; ``None`` keeps all.
-        hidden: hidden width.
-        shared: index of an expert that ``top_k`` never drops; k then counts the others.
+        hidden: hidden width. shared: index of an expert that ``top_k`` never drops; k then counts the others.
         noise: standard deviation of Gaussian noise on the logits in training, so that an expert that is just below the k
             strongest is tried too.
 

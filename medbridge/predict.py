@@ -1,24 +1,21 @@
 """Scores of films, of a benchmark through the cache, or of one film without it. Files: :mod:`medbridge.cli.predict`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medbridge.features.batch import collate, draw_views
+from medbridge.features.batch import collate, draw_views, encode_films
 from medbridge.features.cache import CachedFilms, FilmFeatures
-from medbridge.features.encode import encode_views, film_views
+from medbridge.features.encode import film_views
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
 from medbridge.support.processes import gather_rows, ranks
 from medbridge.support.threads import prefetch
-
-__all__ = ["Prediction", "encode_films", "film_features", "outputs", "predict", "predict_film"]
 
 
 @dataclass
@@ -27,15 +24,14 @@ class Prediction:
 
     Attributes:
         probabilities: float64 ``(n, C)``, the sigmoid of the mixture's logits.
-        expert_logits: float64 ``(n, K, C)``.
-        weights: float64 ``(n, K, C)``, the router's.
+        expert_logits, weights: float64 ``(n, K, C)``, the experts' own and the router's.
     """
 
     probabilities: np.ndarray
     expert_logits: np.ndarray
     weights: np.ndarray
 
-    def select(self, columns: Sequence[int]) -> Prediction:
+    def select(self, columns: Sequence[int]) -> Self:
         """The scores of these labels alone, in this order."""
         at = list(columns)
         return Prediction(self.probabilities[:, at], self.expert_logits[:, :, at], self.weights[:, :, at])
@@ -82,21 +78,6 @@ def film_features(model: MedBridge, film: np.ndarray) -> tuple[FilmFeatures, np.
     boxes = model.sampler.inference_boxes(*film.shape)
     views = film_views(lambda: film, boxes, {e.view_kind for e in model.experts})
     return encode_films(model, [(relative_boxes(boxes, *film.shape), views)])[0], boxes
-
-
-def encode_films(
-    model: MedBridge, films: Sequence[tuple[np.ndarray, dict[tuple[int, str], Tensor]]], keep_device: bool = False,
-) -> list[FilmFeatures]:
-    """Frozen features of films, each given by its boxes ``(N, 4)`` in units of the film and its views by kind."""
-    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=keep_device)
-            for e, depths in zip(model.experts, model.depths, strict=True)]
-    features, start = [], 0
-    for boxes, _ in films:
-        rows = slice(start, start + len(boxes))
-        start = rows.stop
-        maps = [[o.maps[d][rows] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
-        features.append(FilmFeatures(maps, [o.summary[rows] for o in outs], torch.from_numpy(boxes), len(boxes)))
-    return features
 
 
 def predict_film(model: MedBridge, film: np.ndarray) -> np.ndarray:

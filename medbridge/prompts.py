@@ -6,11 +6,8 @@ each label needs a positive and a negative side,
     t_c = normalise(t_c^+ - t_c^-),
 
 where t^+ and t^- are means over an ensemble of prompts (Radford et al., CLIP, 2021, section 3.1.4). [ours] The ensemble crosses
-templates with synonyms and adds a plain description of what is seen, because a general-domain expert has
-never read the word "pneumothorax" but may know "a thin bright line".
+templates with synonyms and adds plain descriptions: a general-domain expert may know "a thin bright line", not "pneumothorax".
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +20,6 @@ from medbridge.data.descriptions import DESCRIPTIONS, Description
 from medbridge.data.labels import canonical
 from medbridge.experts import Expert
 from medbridge.features.text import TextCache
-
-__all__ = ["TEMPLATES", "ClassPrompts", "class_prompts", "encode_prompts"]
 
 TEMPLATES: tuple[tuple[str, str], ...] = (
     ("a chest x-ray showing {}", "a chest x-ray without {}"),
@@ -46,8 +41,7 @@ class ClassPrompts:
             texts = getattr(self, side)
             if isinstance(texts, str) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
                 raise ValueError(f"{side} prompts are {texts!r}; give at least one non-empty sentence")
-        object.__setattr__(self, "positive", tuple(self.positive))
-        object.__setattr__(self, "negative", tuple(self.negative))
+            object.__setattr__(self, side, tuple(texts))
 
 
 def class_prompts(label: str) -> ClassPrompts:
@@ -63,14 +57,11 @@ def class_prompts(label: str) -> ClassPrompts:
 
 
 def encode_prompts(
-    expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None
-) -> tuple[Tensor, Tensor]:
+    expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None = None) -> tuple[Tensor, Tensor]:
     """Mean text embeddings of both sides; what was encoded before is read from the cache (:mod:`medbridge.features.text`).
 
     Args:
-        expert: whose text space.
-        labels: C labels.
-        prompts: label -> prompts; labels that are not in it get :func:`class_prompts`.
+        expert: whose text space. prompts: label -> prompts; labels that are not in it get :func:`class_prompts`.
 
     Returns:
         positive and negative, float32 ``(C, text_dim)`` each, L2-normalised.
@@ -79,8 +70,7 @@ def encode_prompts(
         ValueError: ``prompts`` names a label that is not in ``labels``.
     """
     prompts = prompts or {}
-    unknown = sorted(set(prompts) - set(labels))
-    if unknown:
+    if unknown := sorted(set(prompts) - set(labels)):
         raise ValueError(f"prompts name {', '.join(unknown)}, which no label is; labels are {', '.join(labels)}")
     cache = TextCache(expert)
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])

@@ -17,9 +17,8 @@ Since Q is small, keys and values of the frozen tokens are never formed: Q K_x^T
 same numbers come out, at a fraction of the cost, and X needs no gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +26,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from medbridge.experts import BlockWeights, Expert
-
-__all__ = ["KINDS", "QueryEncoder", "QueryLayer", "query_depths"]
 
 KINDS = ("cross", "copy", "lora")
 
@@ -41,10 +38,9 @@ def query_depths(depth: int, layers: int, kind: str) -> list[int]:
     """
     if kind not in KINDS:
         raise ValueError(f"query_kind={kind!r} is unknown; use one of {', '.join(KINDS)}")
-    most = depth if kind == "cross" else depth - 1
-    if not 1 <= layers <= most:
-        raise ValueError(f"query_layers={layers} does not fit a tower of {depth} blocks; use 1 to {most} for {kind!r}")
     last = depth if kind == "cross" else depth - 1
+    if not 1 <= layers <= last:
+        raise ValueError(f"query_layers={layers} does not fit a tower of {depth} blocks; use 1 to {last} for {kind!r}")
     return list(range(last - layers + 1, last + 1))
 
 
@@ -64,11 +60,8 @@ class QueryLayer(nn.Module):
     """One pre-norm block whose queries attend to themselves and to frozen tokens.
 
     Args:
-        width: width w of the queries.
-        map_dim: width d of the frozen tokens.
-        heads: attention heads; divides ``width``.
-        mlp_ratio: hidden width of the MLP relative to ``width``.
-        dropout: on the attention and MLP outputs.
+        width, map_dim: width w of the queries, d of the frozen tokens. heads: attention heads; divides ``width``.
+        mlp_ratio: hidden width of the MLP relative to ``width``. dropout: on the attention and MLP outputs.
     """
 
     def __init__(self, width: int, map_dim: int, heads: int = 4, mlp_ratio: float = 2.0, dropout: float = 0.0) -> None:
@@ -115,7 +108,7 @@ class QueryLayer(nn.Module):
         return q, a_map
 
     @classmethod
-    def from_block(cls, block: BlockWeights, dropout: float = 0.0, rank: int | None = None) -> QueryLayer:
+    def from_block(cls, block: BlockWeights, dropout: float = 0.0, rank: int | None = None) -> Self:
         """A layer that computes what the frozen block computes; trainable, or with ``rank`` frozen plus low-rank updates."""
         w = block.tensors
         width = w["norm1.weight"].numel()
@@ -125,19 +118,16 @@ class QueryLayer(nn.Module):
         layer.activation = block.activation
         scale, shift = w["norm1.weight"], w["norm1.bias"]
         with torch.no_grad():
-            for own, mapped, weight, bias in zip(
-                (layer.q, layer.k, layer.v), (None, layer.k_map, layer.v_map),
-                w["qkv.weight"].chunk(3), w["qkv.bias"].chunk(3), strict=True,
-            ):
+            parts = ((layer.q, None), (layer.k, layer.k_map), (layer.v, layer.v_map))
+            for (own, mapped), weight, bias in zip(parts, w["qkv.weight"].chunk(3), w["qkv.bias"].chunk(3), strict=True):
                 own.weight.copy_(weight)
                 own.bias.copy_(bias)
                 if mapped is not None:  # W (scale * x + shift) + b, folded, as the tokens come without an affine
                     mapped.weight.copy_(weight * scale)
                     mapped.bias.copy_(bias + weight @ shift)
-            for name, target in (("norm1", layer.norm1), ("proj", layer.out), ("norm2", layer.norm2),
-                                 ("fc1", layer.fc1), ("fc2", layer.fc2)):
-                target.weight.copy_(w[f"{name}.weight"])
-                target.bias.copy_(w[f"{name}.bias"])
+            for name, own in {"norm1": "norm1", "proj": "out", "norm2": "norm2", "fc1": "fc1", "fc2": "fc2"}.items():
+                getattr(layer, own).weight.copy_(w[f"{name}.weight"])
+                getattr(layer, own).bias.copy_(w[f"{name}.bias"])
             layer.scale1.copy_(w["scale1"])
             layer.scale2.copy_(w["scale2"])
         if rank is not None:
@@ -153,13 +143,9 @@ class QueryEncoder(nn.Module):
 
     Args:
         expert: the frozen expert (read for its shapes, and its blocks where ``kind`` asks; not kept).
-        queries: number Q of queries.
-        layers: T2, the number of query layers.
-        kind: 'cross', 'copy' or 'lora'.
-        width: query width w for 'cross'; the other kinds use the expert's own.
-        heads: heads for 'cross'.
-        dropout: in the query layers.
-        rank: rank of the updates for 'lora'.
+        queries, layers: numbers Q and T2. dropout: in the query layers.
+        kind: 'cross', 'copy' or 'lora'. rank: of the updates for 'lora'.
+        width, heads: for 'cross'; the other kinds use the expert's own.
     """
 
     def __init__(
@@ -172,11 +158,8 @@ class QueryEncoder(nn.Module):
         if kind == "cross":
             self.layers = nn.ModuleList(QueryLayer(width, d, heads, dropout=dropout) for d in dims)
         else:
-            self.layers = nn.ModuleList(
-                # the map after d blocks is the input of block number d (0-based)
-                QueryLayer.from_block(expert.block_weights(d), dropout, rank if kind == "lora" else None)
-                for d in self.depths
-            )
+            rank = rank if kind == "lora" else None  # the map after d blocks is the input of block number d (0-based)
+            self.layers = nn.ModuleList(QueryLayer.from_block(expert.block_weights(d), dropout, rank) for d in self.depths)
         self.width = self.layers[0].norm1.normalized_shape[0]
         self.queries = nn.Parameter(torch.randn(queries, self.width) * (1.0 if kind == "cross" else 0.02))
         self.norm = nn.LayerNorm(self.width)

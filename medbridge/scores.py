@@ -10,27 +10,20 @@ delta_c (zero at the start) lets a class move away from prompts that the text en
 the training prevalence's log-odds.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PromptScores"]
-
 
 class PromptScores(nn.Module):
     """Scores of C classes from Q + 1 tokens, for one expert.
 
     Args:
-        width: token width w.
-        tokens: number of tokens, Q + 1.
+        width, tokens: token width w, and number of tokens Q + 1.
         positive, negative: prompt embeddings ``(C, text_dim)`` of :func:`medbridge.prompts.encode_prompts`; frozen.
-        scale: initial value of exp(tau).
-        dropout: on the mixed token.
-        adapt_prompts: ``False`` holds delta at zero.
+        scale: initial value of exp(tau). dropout: on the mixed token. adapt_prompts: ``False`` holds delta at zero.
     """
 
     text: Tensor

@@ -1,13 +1,11 @@
 """One training loop, for MedBridge and for every baseline that learns by gradient.
 
-[ours] AdamW, a cosine schedule with warm-up, an exponential moving average of the weights, the epoch with the best validation
-mean AUC kept, the run ended when patience is spent. What is trained, on which batches and by which loss, a :class:`Trainee`
-says. Under ``accelerate launch`` each process takes its films of every batch, and the loss is that of the whole batch, so that
-the result is that of one process (up to dropout, which each process draws for itself). Checkpoints are written at the end of
-every epoch and within long ones; the same call with the same folder goes on where it stopped, to the same result bit by bit.
+[ours] AdamW, a cosine schedule with warm-up, a moving average of the weights, the epoch with the best validation mean AUC kept,
+the run ended when patience is spent. A :class:`Trainee` says what is trained, on which batches, by which loss. Under
+``accelerate launch`` each process takes its films of every batch, and the loss is that of the whole batch: the result is that
+of one process (up to dropout, which each draws for itself). The same call with the same folder goes on where it stopped, to the
+same result bit by bit.
 """
-
-from __future__ import annotations
 
 import copy
 import hashlib
@@ -50,17 +48,14 @@ class TrainConfig:
 
     Attributes:
         epochs: most epochs; ``patience`` epochs without a better validation AUC end the run earlier.
-        batch_size: films a step, over all processes.
+        batch_size: films per step, over all processes.
         accumulate: passes that a step is divided into, where its films do not fit in memory at once.
         lr, weight_decay: of AdamW; matrices of weights alone are decayed, not biases, norms, queries, prompts or scales.
-        warmup: share of the steps over which the learning rate rises.
-        ema: decay of the moving average of the weights, per step; 0 keeps none.
-        loss: 'bce' or 'asymmetric'.
+        warmup: share of the steps over which the learning rate rises. ema: of the average, per step; 0 keeps none.
+        loss: 'bce' or 'asymmetric'. mixed_precision: 'no', 'fp16' or 'bf16'.
         expert_loss: weight of the mean of the experts' own losses: an expert that the router ignores would never learn.
-        balance: weight of the router's balance term.
-        triplet: weight of the triplet term on each expert's pooled queries (:func:`medbridge.losses.triplet_loss`).
+        balance, triplet: weights of the router's balance term, and of :func:`medbridge.losses.triplet_loss` on pooled queries.
         seed: of the order of films, the views drawn and dropout.
-        mixed_precision: 'no', 'fp16' or 'bf16'.
     """
 
     epochs: int = 30
@@ -106,17 +101,13 @@ class Trainee(Protocol):
     known: tuple[np.ndarray, np.ndarray]  # targets float32 and mask bool (n, C) of the training films
     held_out: tuple[np.ndarray, np.ndarray]  # and of the validation films
 
-    def batch(self, epoch: int, rows: list[int]) -> Any:
-        """These training films as they look in this epoch, on the CPU."""
+    def batch(self, epoch: int, rows: list[int]) -> Any: ...  # these training films as they look in this epoch, on the CPU
 
-    def loss(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Tensor:
-        """The loss of a pass, by its share in the step's; ``forward`` calls the module."""
+    def loss(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Tensor: ...  # by its share in the step's
 
-    def scores(self) -> np.ndarray:
-        """Probabilities ``(n, C)`` of the validation films."""
+    def scores(self) -> np.ndarray: ...  # probabilities (n, C) of the validation films
 
-    def state(self) -> dict[str, Tensor]:
-        """All that training changes: the best epoch's is kept."""
+    def state(self) -> dict[str, Tensor]: ...  # all that training changes: the best epoch's is kept
 
 
 def fit(
@@ -126,42 +117,33 @@ def fit(
     """Train ``model`` in place; it ends with the weights of its best epoch on ``val``.
 
     Args:
-        model: what to train.
         train, val: frozen features, of :meth:`medbridge.features.cache.FeatureCache.of`; ``train`` with ``training=True``.
-        config: settings.
-        run_dir: where checkpoints go; without it an interrupted run starts again.
-        progress: show a progress bar.
-        save_steps: steps between checkpoints within an epoch.
+        run_dir: where checkpoints go, each epoch and every ``save_steps`` steps; without it an interrupted run starts again.
         tensorboard: log loss, validation AUC and learning rate to ``run_dir / 'tensorboard'``; needs ``medbridge[log]``.
 
     Raises:
         BenchmarkError: labels that differ from the model's, or nothing known to learn or to choose by.
         AdapterError: ``run_dir`` holds a checkpoint of another run.
         FloatingPointError: the loss is no longer finite.
-        ValueError: ``tensorboard`` without a ``run_dir`` or without the package; features of other depths than the model reads.
+        ValueError: ``tensorboard`` without a ``run_dir`` or its package; features of other depths than the model reads.
     """
     config = config or TrainConfig()
     if tensorboard and (run_dir is None or importlib.util.find_spec("tensorboard") is None):
         raise ValueError('tensorboard=True needs a run_dir, and `pip install "medbridge[log]"`')
     for films, split in ((train, "train"), (val, "val")):
-        _check(model, films, split)
+        benchmark = films.benchmark
+        if tuple(benchmark.labels) != tuple(model.labels):
+            raise BenchmarkError(f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, the model "
+                                 f"{', '.join(model.labels)}; build the model with labels=benchmark.labels")
+        if films.depths != model.depths:
+            raise ValueError(f"the features of {split} hold maps at the depths {films.depths}, and the model reads "
+                             f"{model.depths}; get them from FeatureCache(...).of(model, benchmark)")
+        if not benchmark.targets()[1].any():
+            raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
     y, mask = train.benchmark.targets()
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
     signature = "" if run_dir is None else _signature(model, train, config)
     return Loop(Network(model, train, val, config), config, run_dir, signature, progress, save_steps, tensorboard).run()
-
-
-def _check(model: MedBridge, films: CachedFilms, split: str) -> None:
-    benchmark = films.benchmark
-    if tuple(benchmark.labels) != tuple(model.labels):
-        raise BenchmarkError(
-            f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, "
-            f"the model {', '.join(model.labels)}; build the model with labels=benchmark.labels")
-    if films.depths != model.depths:
-        raise ValueError(f"the features of {split} hold maps at the depths {films.depths}, and the model reads {model.depths}; "
-                         "get them from FeatureCache(...).of(model, benchmark)")
-    if not benchmark.targets()[1].any():
-        raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
 
 
 class Network:
@@ -221,8 +203,7 @@ class Loop:
         self.path = None if run_dir is None else Path(run_dir) / "checkpoint.pt"
         self.progress = is_main() and progress  # asked before Accelerator starts, so that its processes wait as long as ours
         # precision is ours: Accelerate knows one for the whole program, and trainings differ
-        self.accelerator = Accelerator(
-            mixed_precision="no", log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
+        self.accelerator = Accelerator(mixed_precision="no", log_with="tensorboard" if tensorboard else None, project_dir=run_dir)
         if tensorboard:
             self.accelerator.init_trackers("tensorboard", asdict(config))
         self.device, self.module = self.accelerator.device, trainee.module.to(self.accelerator.device)
@@ -230,10 +211,10 @@ class Loop:
         self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind != torch.float32)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
         self.trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
-        decayed = {name for name, p in self.trained.items() if p.dim() > 1 and "weight" in name}
-        self.optimizer = torch.optim.AdamW([
-            {"params": [p for name, p in self.trained.items() if name in decayed], "weight_decay": config.weight_decay},
-            {"params": [p for name, p in self.trained.items() if name not in decayed], "weight_decay": 0.0}], lr=config.lr)
+        groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
+        for name, p in self.trained.items():
+            groups[config.weight_decay if p.dim() > 1 and "weight" in name else 0.0].append(p)
+        self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
         self.wrapped = self.accelerator.prepare(self.module) if together else self.module
@@ -307,8 +288,8 @@ class Loop:
         """Forward and backward; the loss of the films of all processes, by its share in the step's."""
         loss = self.trainee.loss(self._forward, part, self.device)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"{self.trainee.title}: the loss is {loss.item()} in epoch {epoch}; lower the learning rate {self.config.lr:g}")
+            raise FloatingPointError(f"{self.trainee.title}: the loss is {loss.item()} in epoch {epoch}; lower the learning rate "
+                                     f"{self.config.lr:g}")
         # processes average their gradients, where the whole batch's is their sum
         self.scaler.scale(loss * ranks()[1]).backward()
         return loss.item()

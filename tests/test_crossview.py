@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from medbridge.crossview import POOLS, CrossView, view_share
+from medbridge.crossview import POOLS, CrossView
+from medbridge.explain.attention import view_share
 
 
 def _inputs(batch=2, views=4, queries=3, width=16, image_dim=10):

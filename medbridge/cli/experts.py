@@ -2,11 +2,12 @@
 
 import argparse
 
-from medbridge.adapter import save_adapter, with_expert, without_expert
+from medbridge.adapter import save_adapter
 from medbridge.cli.options import add_options, build_experts, load_model
 from medbridge.experts import ALIASES
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
+from medbridge.extras.mixture_edit import with_expert, without_expert
 from medbridge.features.cost import cost_table, expert_cost
 from medbridge.model import MedBridge
 from medbridge.support.text import text_table

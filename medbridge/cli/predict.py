@@ -11,11 +11,10 @@ import torch
 from medbridge.cli.options import add_options, load_model
 from medbridge.data.images import probe_film, read_film
 from medbridge.errors import ImageError, MedBridgeError
-from medbridge.features.batch import collate
+from medbridge.features.batch import collate, encode_films
 from medbridge.features.encode import film_views, view_groups
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge
-from medbridge.predict import encode_films
 from medbridge.support.processes import ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medbridge.crossview import view_share
 from medbridge.features.batch import collate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features
 
-__all__ = ["Explanation", "explain", "lay_over"]
+__all__ = ["Explanation", "explain", "lay_over", "view_share"]
 
 
 @dataclass
@@ -99,3 +98,17 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
     return Explanation(
         film, boxes, model.labels, [e.name for e in model.experts], chances, expert_chances,
         output.weights[0].double().cpu().numpy(), layers, mix, share, [t[0].float().cpu().numpy() for t in output.tokens])
+
+
+def view_share(views_of: Tensor, views: int) -> Tensor:
+    """Share of the pooled numbers that each of N views gave: float32 ``(B, N)``, sums over N to 1.
+
+    Args:
+        views_of: second result of :class:`CrossView`, of any pool.
+        views: N.
+    """
+    if views_of.is_floating_point():
+        return views_of.float().mean(dim=(2, 3))
+    won = views_of.flatten(1)
+    share = torch.zeros(len(won), views, device=won.device)
+    return share.scatter_add_(1, won, torch.full_like(won, 1 / won.shape[1], dtype=share.dtype))

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medbridge.features.cache import FilmFeatures
+from medbridge.features.cache import FilmFeatures, Reader
+from medbridge.features.encode import encode_views
 from medbridge.support.processes import ranks
 
-__all__ = ["Batch", "Pass", "collate", "draw_views", "passes"]
+__all__ = ["Batch", "Pass", "collate", "draw_views", "encode_films", "passes"]
 
 
 @dataclass
@@ -87,6 +88,21 @@ def collate(
         None if targets is None else torch.as_tensor(targets, dtype=torch.float32),
         None if mask is None else torch.as_tensor(mask, dtype=torch.bool),
     )
+
+
+def encode_films(
+    model: Reader, films: Sequence[tuple[np.ndarray, dict[tuple[int, str], Tensor]]], keep_device: bool = False,
+) -> list[FilmFeatures]:
+    """Frozen features of films for a model, each given by its boxes ``(N, 4)`` in units of the film and its views by kind."""
+    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=keep_device)
+            for e, depths in zip(model.experts, model.depths, strict=True)]
+    features, start = [], 0
+    for boxes, _ in films:
+        rows = slice(start, start + len(boxes))
+        start = rows.stop
+        maps = [[o.maps[d][rows] for d in depths] for o, depths in zip(outs, model.depths, strict=True)]
+        features.append(FilmFeatures(maps, [o.summary[rows] for o in outs], torch.from_numpy(boxes), len(boxes)))
+    return features
 
 
 @dataclass

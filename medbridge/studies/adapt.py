@@ -171,7 +171,7 @@ def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings, fi
         "precision": [e.precision for e in settings.experts],
         "trainable_parameters": sum(p.numel() for p in result.model.trainable().values()),
         "config": asdict(settings.adapter),
-        "sampler": settings.sampler.to_dict(),
+        "sampler": asdict(settings.sampler),
         "train": asdict(settings.config),
         **first,
         "further_targets": further,

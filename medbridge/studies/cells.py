@@ -46,7 +46,7 @@ class MethodSettings:
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, without the experts and the seed."""
         return {"config": asdict(replace(self.config, seed=0)), "adapter": asdict(self.adapter),
-                "sampler": self.sampler.to_dict(), "views": self.views, "tries": self.tries}
+                "sampler": asdict(self.sampler), "views": self.views, "tries": self.tries}
 
 
 @dataclass(frozen=True, eq=False)

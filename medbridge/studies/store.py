@@ -101,7 +101,7 @@ class ResultStore:
     def _address(self, cell: Cell) -> dict[str, Any]:
         s, kind = cell.settings, method_class(cell.method)
         address = {"method": kind.name, "labels": cell.source.labels, "views": s.views, "tries": s.tries,
-                   "sampler": s.sampler.to_dict(), "experts": [[e.name, self._once(e, lambda e: e.made_by())] for e in s.experts]}
+                   "sampler": asdict(s.sampler), "experts": [[e.name, self._once(e, lambda e: e.made_by())] for e in s.experts]}
         if kind.learns:
             address["films"] = self._once(cell.source, _training_films)
         if kind.seeded:

@@ -34,8 +34,8 @@ from scipy.stats import norm
 from torch import nn
 
 from medbridge import FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, fit, load_benchmark, paired_difference
-from medbridge.adapter import with_expert, without_expert
 from medbridge.course import check, full_profile, seed_everything
+from medbridge.extras.mixture_edit import with_expert, without_expert
 from medbridge.features.batch import collate
 from medbridge.losses import masked_bce
 from medbridge.metrics.evaluate import auc

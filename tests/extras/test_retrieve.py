@@ -5,8 +5,9 @@ import pytest
 import torch
 from samples import toy
 
-from medbridge.adapter import save_adapter, without_expert
+from medbridge.adapter import save_adapter
 from medbridge.errors import AdapterError, EvaluationError
+from medbridge.extras.mixture_edit import without_expert
 from medbridge.extras.retrieve import (
     FilmIndex,
     RetrievalRouter,

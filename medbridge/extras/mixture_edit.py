@@ -1,0 +1,82 @@
+"""Experts added to a trained mixture, or dropped: they share no space, so that the others stay as they are. [ours]"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from medbridge.errors import AdapterError
+from medbridge.experts import Expert, create_expert
+from medbridge.model import MedBridge
+from medbridge.moe import Router
+
+
+def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
+    """A copy of ``model`` with one expert more, at the end, whose branch starts by ``seed``; ``card["edited"]`` says so.
+
+    Raises:
+        AdapterError: the model has an expert of that name. ExpertError: it cannot be created.
+    """
+    names, name = [e.name for e in model.experts], expert if isinstance(expert, str) else expert.name
+    if name in names:
+        raise AdapterError(f"expert {name!r} is in this mixture already: it has {', '.join(names)}")
+    expert = create_expert(expert) if isinstance(expert, str) else expert
+    note = (f"added {expert.name} to {', '.join(names)}: its branch is untrained, and the router gives it about "
+            f"1/{len(names) + 1}; train again before use")
+    return _rebuilt(model, [*model.experts, expert], list(range(len(names))), seed, note)
+
+
+def without_expert(model: MedBridge, name: str) -> MedBridge:
+    """A copy of ``model`` without the expert ``name``.
+
+    Raises:
+        AdapterError: no such expert, or it is the only one.
+    """
+    names = [e.name for e in model.experts]
+    if name not in names:
+        raise AdapterError(f"no expert {name!r} in this mixture: it has {', '.join(names)}")
+    if len(names) == 1:
+        raise AdapterError(f"{name!r} is the only expert of this model; add another before it is dropped")
+    kept = [k for k, n in enumerate(names) if n != name]
+    note = (f"dropped {name} from {', '.join(names)}: the other branches are as they were; the router was trained with it, "
+            f"train again to set its weights right")
+    return _rebuilt(model, [model.experts[k] for k in kept], kept, 0, note)
+
+
+def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int, note: str) -> MedBridge:
+    """The model of ``experts``, the first of which are those numbered ``kept`` of ``model``; frozen experts are shared."""
+    config = model.config
+    if config.shared_expert not in [e.name for e in experts]:
+        config = replace(config, shared_expert=None)
+    if config.top_k is not None:
+        config = replace(config, top_k=min(config.top_k, len(experts) - (config.shared_expert is not None)) or None)
+    new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
+    for k, old in enumerate(kept):
+        new.branches[k].load_state_dict(model.branches[old].state_dict())
+    for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
+        branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
+    _carry_over(model, new, kept)
+    new.card = {**model.card, "edited": [*model.card.get("edited", []), note]}
+    return new.eval()
+
+
+def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
+    """Copy the router's weights of the kept experts; a router without weights on either side starts afresh, uniform."""
+    router = getattr(model.router, "base", model.router)  # a memory of films belongs to the mixture as it was: it is left behind
+    old_net, net = getattr(router, "net", None), getattr(new.router, "net", None)
+    if old_net is None or net is None:
+        return
+    columns = old_net[0].weight.data.split([b.encoder.width for b in model.branches], dim=1)
+    blocks = [columns[k] for k in kept]
+    blocks += [torch.zeros_like(net[0].weight.data[:, : b.encoder.width]) for b in new.branches[len(kept):]]
+    net[0].weight.data.copy_(torch.cat(blocks, dim=1))
+    net[0].bias.data.copy_(old_net[0].bias.data)
+    for part in ("weight", "bias"):
+        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, router, kept, len(new.branches)))
+
+
+def _rows(values: Tensor, router: Router, kept: list[int], count: int) -> Tensor:
+    """Output rows by expert: those of the kept ones, and their mean for each newcomer."""
+    by_expert = values.unflatten(0, (router.experts, -1))[kept]
+    newcomers = by_expert.mean(dim=0, keepdim=True).expand(count - len(kept), *by_expert.shape[1:])
+    return torch.cat([by_expert, newcomers]).flatten(0, 1)
