@@ -16,8 +16,7 @@ from medbridge.predict import predict
 from medbridge.prompts import ClassPrompts
 from medbridge.train import History, TrainConfig, fit
 
-TRIES = 3
-"""Settings that each method may try on the validation split: the tuning budget that all share."""
+TRIES = 3  # settings that each method may try on the validation split: the tuning budget that all share
 
 
 class Method(ABC):
