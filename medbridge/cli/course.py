@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import asdict
 
 from medbridge.cli.options import add_options
 from medbridge.course.progress import progress_file, summary
@@ -18,20 +17,18 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def _progress(args: argparse.Namespace) -> None:
     notebooks = summary()
-    marks = [{**dict.fromkeys(n.solved, "solved"), **dict.fromkeys(n.tried, "tried"), **dict.fromkeys(n.open, "open")}
-             for n in notebooks]
-    solved, total = sum(len(n.solved) for n in notebooks), sum(map(len, marks))
-    ahead = next((number for of in marks for number in sorted(of, key=_order) if of[number] != "solved"), None)
+    states = {number: state for exercises in notebooks.values() for number, state in exercises.items()}
+    solved = [number for number, state in states.items() if state == "solved"]
+    ahead = next((number for number in states if number not in solved), None)
     if args.json:
-        print(json.dumps({"solved": solved, "exercises": total, "next": ahead, "file": str(progress_file()),
-                          "notebooks": [asdict(n) for n in notebooks]}, indent=2))
+        groups = [{"notebook": notebook} | {state: [number for number in exercises if states[number] == state]
+                                            for state in ("solved", "tried", "open")}
+                  for notebook, exercises in notebooks.items()]
+        print(json.dumps({"solved": len(solved), "exercises": len(states), "next": ahead, "file": str(progress_file()),
+                          "notebooks": groups}, indent=2))
         return
-    rows = [[n.notebook, f"{len(n.solved)}/{len(of)}", ", ".join(f"{number} {of[number]}" for number in sorted(of, key=_order))]
-            for n, of in zip(notebooks, marks, strict=True)]
+    rows = [[notebook, f"{len(of.keys() & solved)}/{len(of)}", ", ".join(f"{number} {state}" for number, state in of.items())]
+            for notebook, of in notebooks.items()]
     print(text_table([["notebook", "solved", "exercises"], *rows]))
-    print(f"\n{solved} of {total} exercises solved; " + (f"next: exercise {ahead}" if ahead else "the course is done"))
+    print(f"\n{len(solved)} of {len(states)} exercises solved; " + (f"next: exercise {ahead}" if ahead else "the course is done"))
     print(f"kept on this machine alone, in {progress_file()}")
-
-
-def _order(number: str) -> list[int]:
-    return [int(part) for part in number.split(".")]

@@ -21,11 +21,7 @@ NOT_BEGUN = "not begun yet"
 
 
 def full_profile() -> bool:
-    """Whether ``MEDBRIDGE_PROFILE=full`` asks for the real sizes; the default runs in two minutes on two cores.
-
-    Raises:
-        ValueError: the variable holds anything but 'full' or 'default'.
-    """
+    """Whether ``MEDBRIDGE_PROFILE=full`` asks for the real sizes; "default" takes two minutes. ValueError: another value."""
     value = os.environ.get("MEDBRIDGE_PROFILE", "default")
     if value not in ("default", "full"):
         raise ValueError(f"MEDBRIDGE_PROFILE={value!r} is unknown; use 'default' or 'full'")
@@ -39,11 +35,7 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
 
 
 def check(exercise: str, answer: Any) -> None:
-    """Check the answer to an exercise, such as '3.1', print the verdict, and keep it for ``medbridge course progress``.
-
-    Raises:
-        ValueError: there is no such exercise.
-    """
+    """Check the answer to an exercise, such as '3.1', print the verdict, and keep it for ``medbridge course progress``."""
     if exercise not in CHECKS:
         raise ValueError(f"there is no exercise {exercise!r}; the exercises are {', '.join(CHECKS)}")
     verdict = _verdict(CHECKS[exercise], answer)

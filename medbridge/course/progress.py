@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,9 @@ from medbridge.errors import MedBridgeError
 from medbridge.features.cache import cache_folder
 from medbridge.support.files import write_atomic
 
-__all__ = ["NotebookProgress", "progress_file", "read", "record", "summary"]
+__all__ = ["progress_file", "read", "record", "summary"]
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class NotebookProgress:
-    """How far one notebook, such as '03', is: exercises, such as '3.1', that were right once, were tried, were not begun."""
-
-    notebook: str
-    solved: tuple[str, ...]
-    tried: tuple[str, ...]
-    open: tuple[str, ...]
 
 
 def progress_file() -> Path:
@@ -41,11 +29,7 @@ def progress_file() -> Path:
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Exercise number -> ``{"tries": int, "solved": ISO time or None}``; empty where nothing was kept.
-
-    Raises:
-        MedBridgeError: the file is there and is no progress file of this version.
-    """
+    """Exercise number -> ``{"tries": int, "solved": ISO time or None}``; MedBridgeError where the file is of no such kind."""
     path = progress_file()
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
@@ -75,13 +59,13 @@ def record(exercise: str, solved: bool) -> None:
         return
 
 
-def summary() -> list[NotebookProgress]:
-    """One entry per notebook that has exercises, in order. MedBridgeError as :func:`read`."""
-    entries, rows = read(), []
-    numbers = sorted(CHECKS, key=lambda number: [int(part) for part in number.split(".")])
-    for notebook, group in groupby(numbers, lambda number: number.split(".")[0]):
-        groups: dict[str, list[str]] = {"solved": [], "tried": [], "open": []}
-        for number in group:
-            groups["open" if number not in entries else "solved" if entries[number]["solved"] else "tried"].append(number)
-        rows.append(NotebookProgress(f"{int(notebook):02d}", *map(tuple, groups.values())))
-    return rows
+def summary() -> dict[str, dict[str, str]]:
+    """Notebook, such as '03' -> exercise, such as '3.1' -> 'solved' (right once), 'tried' or 'open', all in order.
+
+    MedBridgeError as :func:`read`.
+    """
+    entries, notebooks = read(), {}
+    for number in sorted(CHECKS, key=lambda number: [int(part) for part in number.split(".")]):
+        state = "open" if number not in entries else "solved" if entries[number]["solved"] else "tried"
+        notebooks.setdefault(f"{int(number.split('.')[0]):02d}", {})[number] = state
+    return notebooks

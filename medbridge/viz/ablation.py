@@ -15,10 +15,8 @@ __all__ = ["cost_plot", "forest_plot"]
 def forest_plot(table: pd.DataFrame, text: str) -> Figure:
     """Every variant's difference from the default with its interval, by factor: validation (left) and test (right).
 
-    A filled point: the interval leaves zero out. A star: so it does after Holm's correction for all variants.
-
-    Args:
-        table: of :class:`medbridge.studies.ablation.Ablation`. text: what was measured.
+    A filled point: the interval leaves zero out. A star: so it does after Holm's correction for all variants. ``table`` is
+    that of :class:`medbridge.studies.ablation.Ablation`; ``text`` says what was measured.
     """
     rows = table[table["val_diff"].notna()].reset_index(drop=True)
     new = (rows["factor"] != rows["factor"].shift()).cumsum() - 1
@@ -48,11 +46,8 @@ def forest_plot(table: pd.DataFrame, text: str) -> Figure:
 def cost_plot(table: pd.DataFrame, text: str, split: str = "val") -> Figure:
     """What a variant costs against what it brings: mean AUC over training seconds (left) and over trained parameters (right).
 
-    One marker per factor; the default is the black ring with the lines through it. Right below and left above the lines: dearer
-    and worse, cheaper and better.
-
-    Args:
-        table: of :class:`medbridge.studies.ablation.Ablation`. text: what was measured. split: 'val' or 'test'.
+    One marker per factor; the default is the black ring with the lines through it. Right below the lines is dearer and worse,
+    left above them cheaper and better. ``table`` and ``text`` as for :func:`forest_plot`; ``split`` is 'val' or 'test'.
     """
     fig, axes = chart(9.5, 4.6, ncols=2, sharey=True)
     default, auc = table.iloc[0], f"{split}_auc"

@@ -65,14 +65,12 @@ def show_film(ax: Axes, film: np.ndarray, title: str = "", size: int = 8, **opti
     ax.set_axis_off()
 
 
-def draw_boxes(
-    ax: Axes, boxes: np.ndarray, names: Sequence[str] | None = None, colour: str = "tab:orange", **options: Any
-) -> None:
+def draw_boxes(ax: Axes, boxes: np.ndarray, names: Sequence[str] = (), colour: str = "tab:orange", **options: Any) -> None:
     """Outline boxes ``(N, 4)`` in pixels on a film that ``ax`` shows, with a name above each."""
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
+    for x0, y0, x1, y1 in boxes:
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, **{"linewidth": 1.2, **options}))
-        if names is not None:
-            ax.text(x0, y0 - 4, names[i], color=colour, fontsize=7, va="bottom")
+    for name, (x0, y0, *_) in zip(names, boxes, strict=False):
+        ax.text(x0, y0 - 4, name, color=colour, fontsize=7, va="bottom")
 
 
 def true_boxes(films: Benchmark, i: int, label: str | None = None) -> np.ndarray | None:

@@ -23,15 +23,13 @@ def _marked(title: str, rows: pd.DataFrame) -> str:
 def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Figure:
     """AUC against the share of training labels: one panel per source and target, one line per method, with 95 % intervals.
 
-    Args:
-        averages: of :class:`medbridge.studies.experiment.Results`.
-        task: which task. label: a finding, or 'mean'.
+    ``averages`` is that of :class:`medbridge.studies.experiment.Results`; ``label`` is a finding, or 'mean'.
     """
     rows = averages[(averages["task"] == task) & (averages["label"] == label)]
     methods = list(dict.fromkeys(rows["method"]))
     pairs = list(dict.fromkeys(zip(rows["train"], rows["test"], strict=True)))
-    tests = len({test for _, test in pairs})
-    columns = tests if tests > 1 and tests * len({train for train, _ in pairs}) == len(pairs) else min(3, len(pairs))
+    tests = rows["test"].nunique()
+    columns = tests if tests > 1 and tests * rows["train"].nunique() == len(pairs) else min(3, len(pairs))
     lines = -(-len(pairs) // columns)
     fig, axes = chart(max(4.5, 3.3 * columns), 0.9 + 2.6 * lines, nrows=lines, ncols=columns, squeeze=False, sharey=True)
     axes = axes.ravel()
@@ -54,8 +52,8 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
         ax.set_axis_off()
     fig.supxlabel("training patients whose labels are used", fontsize=9)
     fig.supylabel(f"test AUC, {label} (95 % interval)", fontsize=9)
-    handles, names = axes[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=9, title=_marked(task, rows))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False, fontsize=9,
+               title=_marked(task, rows))
     return fig
 
 

@@ -22,18 +22,12 @@ def attention_view(
 ) -> Figure:
     """One query of one layer on one view: the film with the view outlined, the view, and the attention over its patches.
 
-    Args:
-        expert, layer, view, query: which, from 0; ``boxes`` ``(M, 4)`` are the true findings.
-
-    Raises:
-        ValueError: an index that the explanation does not have.
+    Expert, layer, view and query count from 0 (ValueError where there is none); ``boxes`` ``(M, 4)`` are the true findings.
     """
-    sizes = {"expert": len(e.experts), "view": len(e.boxes)}
-    if 0 <= expert < sizes["expert"]:
-        sizes |= {"layer": len(e.layers[expert]), "query": e.layers[expert][0].shape[1]}
-    for name, value in (("expert", expert), ("layer", layer), ("view", view), ("query", query)):
-        if not 0 <= value < sizes[name]:
-            raise ValueError(f"{name}={value} is not there; choose 0 to {sizes[name] - 1}")
+    for name, value, of in (("expert", expert, e.experts), ("layer", layer, e.layers[min(expert, len(e.layers) - 1)]),
+                            ("view", view, e.boxes), ("query", query, e.layers[0][0][0])):
+        if not 0 <= value < len(of):
+            raise ValueError(f"{name}={value} is not there; choose 0 to {len(of) - 1}")
     box, attention = e.boxes[view], e.layers[expert][layer][view, query]
     picture, true = extract_views(e.film, box[None], _VIEW_SIDE)[0].numpy(), [] if boxes is None else boxes
     fig, (film, plain, seen) = chart(10.4, 3.9, title, ncols=3)
@@ -54,14 +48,13 @@ def attention_view(
 def router_film(e: Explanation, truth: np.ndarray | None = None, title: str | None = None) -> Figure:
     """One film: the router's weight of each expert for each label, over what each expert and the mixture say.
 
-    Args:
-        truth: ``(C,)`` of 0, 1, NaN; a star marks a label that is present.
+    A star marks a label that is present in ``truth``, ``(C,)`` of 0, 1, NaN.
     """
     fig, (top, bottom) = chart(1.6 + 0.95 * len(e.labels), 4.6, nrows=2, sharex=True, height_ratios=(1.6, 1))
     groups = dict(zip([*e.experts, "mixture"], [*e.expert_probabilities, e.probabilities], strict=True))
     bars(top, groups, e.labels, {name: {"edgecolor": "white", "hatch": "//" if name == "mixture" else None} for name in groups})
-    if truth is not None and (np.asarray(truth) == 1).any():
-        here = np.flatnonzero(np.asarray(truth) == 1)
+    here = np.flatnonzero([] if truth is None else np.asarray(truth) == 1)
+    if len(here):
         top.plot(here, np.full(len(here), 1.05), "*", color="black", markersize=10, linestyle="none", label="present")
     at, base = np.arange(len(e.labels)), np.zeros(len(e.labels))
     for i, weights in enumerate(e.weights):
@@ -100,10 +93,8 @@ def prompt_similarity(
 ) -> Figure:
     """How a prompt lies to films and to labels.
 
-    Args:
-        scores: ``(n,)`` cosine similarity of the prompt (or of the difference of two) with n films.
-        truth: ``(n,)`` of 0, 1, NaN: whether ``label`` is present.
-        to_labels: ``(C,)`` cosine similarity of the prompt with the prompt ensemble of each of ``labels``.
+    ``scores`` ``(n,)`` are its cosine similarities with n films (or the difference of two prompts'), ``truth`` ``(n,)`` of 0, 1,
+    NaN says where ``label`` is present, ``to_labels`` ``(C,)`` are its similarities with the prompt ensembles of ``labels``.
     """
     fig, (films, words) = chart(10.4, 3.6, title, ncols=2, width_ratios=(1.3, 1))
     rng = np.random.default_rng(0)  # moves the dots apart; their height means nothing within a row

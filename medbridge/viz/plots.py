@@ -29,15 +29,15 @@ __all__ = [
 
 
 def film_grid(
-    films: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, boxes: Sequence[np.ndarray] | None = None,
-    names: Sequence[Sequence[str]] | None = None, title: str | None = None,
+    films: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, boxes: Sequence[np.ndarray] = (),
+    names: Sequence[Sequence[str]] = (), title: str | None = None,
 ) -> Figure:
     """Films ``(H, W)`` in [0, 1] side by side, each with its title and, where given, its boxes ``(N, 4)`` and their names."""
     fig, axes = panels(len(films), columns, (2.6, 2.8), title)
     for i, (film, text) in enumerate(zip(films, titles, strict=True)):
         show_film(axes[i], film, text)
-        if boxes is not None:
-            draw_boxes(axes[i], boxes[i], None if names is None else names[i])
+        if len(boxes):
+            draw_boxes(axes[i], boxes[i], names[i] if names else ())
     return fig
 
 

@@ -40,50 +40,39 @@ def _beyond_auc(tested: Tested) -> dict[str, Any]:
     test = tested.target.test
     y, mask = test.targets()
     mark = "SYNTHETIC films" if test.synthetic else None
-    groups = [] if tested.subgroups.empty else list(tested.subgroups.itertuples())
-    return {"name": test.name, "cards": tested.scorecards, "groups": groups,
+    return {"name": test.name, "cards": tested.scorecards, "groups": list(tested.subgroups.itertuples()),
             "specificity": next(iter(tested.scorecards.values())).specificity,
             "reliability": _embed(plots.reliability_plot(y, tested.scores, mask, title=mark))}
 
 
 def write_report(result: Adapted, path: str | Path, examples: int = 3) -> Path:
-    """Write the report of a run.
-
-    Args:
-        result: of :func:`medbridge.studies.adapt.adapt`.
-        path: HTML file to write.
-        examples: films that are shown, each for another label.
-    """
+    """Write the HTML report of a run of :func:`medbridge.studies.adapt.adapt`, with ``examples`` films, each of another label."""
     first = result.tested[0]
     test = first.target.test
     y, mask = test.targets()
-    mark = "SYNTHETIC films" if test.synthetic else ""
+    mark, names = "SYNTHETIC films" if test.synthetic else "", [e.name for e in result.model.experts]
     films = []
     for i, label in _examples(first, examples):
         seen = explain(result.model, test.read(i))
-        present = [name for name, value in zip(test.labels, y[i], strict=True) if value == 1]
-        expert = result.model.experts[0]
+        views = extract_views(seen.film, seen.boxes, *result.model.experts[0].view_kind).numpy()
         films.append({
-            "name": test.image_ids()[i], "label": label, "findings": ", ".join(present),
+            "name": test.image_ids()[i], "label": label, "size": result.model.experts[0].size,
+            "findings": ", ".join(name for name, value in zip(test.labels, y[i], strict=True) if value == 1),
             "attention": _embed(plots.query_attention(seen, label, true_boxes(test, i, label), mark)),
-            "views": _embed(plots.view_strip(
-                extract_views(seen.film, seen.boxes, *expert.view_kind).numpy(), title=mark or None)),
-            "size": expert.size,
+            "views": _embed(plots.view_strip(views, title=mark)),
         })
     page = Environment(
         loader=PackageLoader("medbridge.viz"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
     ).get_template("report.html").render(
         result=result, test=test, table=comparison_table(result), films=films, mark=mark,
-        experts=[e.name for e in result.model.experts],
-        trainable=sum(p.numel() for p in result.model.trainable().values()),
-        targets=[_beyond_auc(tested) for tested in result.tested], nothing=np.isnan,
-        bars=_embed(plots.auc_bars(first.evaluations, mark or None)),
-        roc=_embed(plots.roc_curves(y, first.scores, mask, test.labels, mark or None)),
+        experts=names, trainable=sum(p.numel() for p in result.model.trainable().values()), nothing=np.isnan,
+        targets=[_beyond_auc(tested) for tested in result.tested],
+        bars=_embed(plots.auc_bars(first.evaluations, mark)),
+        roc=_embed(plots.roc_curves(y, first.scores, mask, test.labels, mark)),
         router=_embed(plots.router_weights(
-            first.prediction.weights, [e.name for e in result.model.experts], test.labels,
+            first.prediction.weights, names, test.labels,
             f"router weights{', ' + mark if mark else ''}: mean over films ± standard deviation")),
-        curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch, mark or None)),
+        curves=_embed(plots.training_curves(result.history.rows, result.history.best_epoch, mark)),
     )
-    path = Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    Path(path).write_text(page, encoding="utf-8")
+    return Path(path)

@@ -57,12 +57,12 @@ def _number(description: str, count: int) -> w.IntSlider:
     return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
 
 
-def _pick(description: str, options: Sequence, **value: Any) -> w.Dropdown:
-    return w.Dropdown(options=list(options), description=description, **value)
-
-
 def _text(description: str, value: str) -> w.Text:
     return w.Text(value, description=description, continuous_update=False)
+
+
+def _pick(description: str, options: Sequence, **value: Any) -> w.Dropdown:
+    return w.Dropdown(options=list(options), description=description, **value)
 
 
 def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
@@ -76,10 +76,7 @@ def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
 
 
 def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -> w.VBox:
-    """Place views on one film ``(H, W)`` by hand: move one, resize it, add more, and see what an encoder of ``size`` pixels gets.
-
-    The picture is :func:`medbridge.viz.explore.placed_views`; at most six views.
-    """
+    """Place up to six views on one film ``(H, W)`` by hand, and see what an encoder of ``size`` pixels gets."""
     kept: list[list[float]] = []
     across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
     side = _dial("side", 0.3, 0.05, 1.0, 0.05)
@@ -114,11 +111,9 @@ def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
 
 def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
     """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
-    return explore(
-        draw,
-        alpha=w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False),
-        beta=w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False),
-    )
+    alpha = w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False)
+    beta = w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False)
+    return explore(draw, alpha=alpha, beta=beta)
 
 
 def _explained(model: MedBridge, films: Benchmark) -> Callable[[int], Explanation]:
@@ -139,10 +134,9 @@ def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
 
 
 def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
-    """Attention of every query: choose film, expert, query layer, view and query.
+    """Attention of every query (:func:`medbridge.viz.explore.attention_view`): choose film, expert, query layer, view and query.
 
-    A film with fewer views than the first shows its last view instead. The picture is
-    :func:`medbridge.viz.explore.attention_view`.
+    A film with fewer views than the first shows its last view instead.
     """
     seen, layers = _explained(model, films), model.config.query_layers
 
@@ -151,14 +145,10 @@ def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
         return plots_explore.attention_view(e, expert, layer, min(view, len(e.boxes) - 1), query, true_boxes(films, film),
                                             f"{films.name}, {films.image_ids()[film]}")
 
-    return explore(
-        draw,
-        film=_number("film", len(films)),
-        expert=_pick("expert", [(e.name, k) for k, e in enumerate(model.experts)]),
-        layer=_pick("layer", [(f"{i + 1} of {layers}", i) for i in range(layers)], value=layers - 1),
-        view=_number("view", len(seen(0).boxes)),
-        query=_number("query", model.config.queries),
-    )
+    return explore(draw, film=_number("film", len(films)),
+                   expert=_pick("expert", [(e.name, k) for k, e in enumerate(model.experts)]),
+                   layer=_pick("layer", [(f"{i + 1} of {layers}", i) for i in range(layers)], value=layers - 1),
+                   view=_number("view", len(seen(0).boxes)), query=_number("query", model.config.queries))
 
 
 def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
@@ -178,11 +168,8 @@ def explore_shift(
 ) -> w.VBox:
     """Turn exposure, contrast and grain of one film ``(H, W)`` and see the scores move (:mod:`medbridge.extras.shift`).
 
-    Args:
-        model: a MedBridge, or any function of a film that gives ``(C,)`` scores in [0, 1]; the latter with its ``labels``.
-
-    Raises:
-        ValueError: a function without ``labels``.
+    ``model`` is a MedBridge, or any function of a film that gives ``(C,)`` scores in [0, 1]. ValueError: the latter without its
+    ``labels``.
     """
     score = model
     if isinstance(model, MedBridge):
@@ -202,11 +189,8 @@ def explore_shift(
 def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
     """Type a prompt, and see how alike it is to films with and without a label, and to the labels' own prompts.
 
-    A second prompt may be typed against the first: then films are placed by the difference of the two similarities.
-
-    Args:
-        experts: with a shared space of images and texts, in the order of ``films``.
-        films: their frozen features, with the embedding of the whole view. Not the test split, if you choose by what you see.
+    A second prompt may be typed against the first: then films are placed by the difference of the two similarities. ``experts``
+    share a space of images and texts; ``films`` are their frozen features: not the test split, if you choose by what you see.
     """
     embedded = [films.pooled("embed", k) for k in range(len(experts))]
     labels, name = films.benchmark.labels, films.benchmark.name
@@ -230,15 +214,8 @@ def explore_threshold(
 ) -> w.VBox:
     """Move the threshold of a label and see who is predicted positive, on the histogram, the ROC curve and in numbers.
 
-    The same picture without a kernel is :func:`medbridge.viz.plots.threshold_view`.
-
-    Args:
-        y, p, mask: ``(n, C)``: targets, probabilities, what is known.
-        labels: C names; those with one class alone are left out.
-        title: of the figure; says where the films are synthetic.
-
-    Raises:
-        ValueError: no label has both classes.
+    The picture is :func:`medbridge.viz.plots.threshold_view`. ``y``, ``p`` and ``mask`` are ``(n, C)``: targets, probabilities,
+    what is known. Labels with one class alone are left out; ValueError: no label has both.
     """
     known = np.ones(y.shape, dtype=bool) if mask is None else mask
     both = [c for c in range(y.shape[1]) if len(np.unique(y[known[:, c], c])) == 2]

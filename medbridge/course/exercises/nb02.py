@@ -3,20 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from medbridge.course.exercises.register import Answer, AnswerError, ask, compare, exercise, judge, refuse
+from medbridge.course.exercises.register import Answer, ask, compare, exercise, judge, refuse
 from medbridge.metrics.evaluate import auc
 
 
 @exercise("2.1")
 def masked_prevalence(answer: Answer) -> None:
-    nan = np.nan
-    values = np.array([[1, 0, nan], [nan, 0, nan], [0, 1, nan], [1, 0, nan]], dtype=np.float32)
+    values = np.array([[1, 0, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan], [1, 0, np.nan]], dtype=np.float32)
     got = ask(answer, values, shape=(3,), give="one share per label: here (3,) for 4 films and 3 labels")
     compare(got[:2], [2 / 3, 1 / 4], [
         (np.isnan(got[0]), "a label with one unknown film came out as NaN; leave unknown films out of the sum"),
         (np.isclose(got[0], 2 / 4), "unknown films were counted as negative; divide by the number of known films of the label"),
     ], "divide the positives of each label by its own known films", "labels with 2 of 3 and 1 of 4 known films positive")
-    compare(got[2], nan, [], "nothing is known: return NaN", "a label of which nothing is known")
+    compare(got[2], np.nan, [], "nothing is known: return NaN", "a label of which nothing is known")
 
 
 @exercise("2.2")
@@ -26,8 +25,7 @@ def patients_in_two_splits(answer: Answer) -> None:
             ("Di", "val"), ("Bo", "val"), ("Cem", "train")]  # fmt: skip
     table = pd.DataFrame(rows, columns=["patient_id", "split"])
     got = answer(table.copy())
-    if got is None:
-        raise AnswerError("your function returns nothing; give a list of patients")
+    refuse((got is None, "your function returns nothing; give a list of patients"))
     got = list(got)
     refuse(
         ("Eve" in got, "Eve has two films, but both in one split; count different splits, not films"),
@@ -36,8 +34,7 @@ def patients_in_two_splits(answer: Answer) -> None:
         (got != ["Bo", "Di"], f"{got} is not sorted; return the patients in order"),
     )
     clean = answer(table[table["patient_id"].isin(["Ann", "Eve"])].copy())
-    if clean is None or len(clean) != 0:
-        raise AnswerError(f"for a table without such a patient you return {clean!r}; return an empty list")
+    refuse((clean is None or len(clean), f"for a table without such a patient you return {clean!r}; return an empty list"))
 
 
 @exercise("2.3")

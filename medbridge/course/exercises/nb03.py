@@ -39,8 +39,7 @@ def relative(answer: Answer) -> None:
         got = ask(answer, boxes, height, width, shape=boxes.shape, give=f"(N, 4), here {boxes.shape}")
         want = relative_boxes(boxes, height, width)
         compare(got, want, [
-            (boxes / np.array([width, height, width, height]),
-             "x was divided by the width and y by the height, which stretches; divide both by the same side"),
+            (boxes / np.array([width, height] * 2), "x by the width and y by the height stretches; divide both by the same side"),
             (boxes / max(height, width), "the whole view of a film that is not square begins outside it; subtract its corner"),
             (got.max() > 1.001, "nothing can exceed the whole view, but your largest value is above 1; divide by the long side"),
         ], "subtract the whole view's corner, then divide by its side",

@@ -77,8 +77,7 @@ def stopping(answer: Answer) -> None:
         compare((kept, run), (want_kept, want_run), [
             (kept == int(np.argmax(aucs)) != want_kept, "you look at epochs that are never trained: training had stopped before"),
             (run == want_run and kept == run - 1, "you keep the last epoch; keep the best"),
-            (run == want_run and kept > want_kept and aucs[kept] == aucs[want_kept],
-             "of equal AUCs the first is kept; only a strictly larger one is better"),
+            (run == want_run and kept > want_kept and aucs[kept] == aucs[want_kept], "of equal AUCs the first is kept"),
             (kept == want_kept and run == want_run + 1, "it runs one epoch too long: stop `patience` epochs after the best"),
             (kept == want_kept and run == want_run - 1, "one epoch is missing: return how many were run, the last one included"),
             (run == len(aucs), "it never stops; compare the epoch with the best one so far"),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, AnswerError, ask, close, compare, exercise, judge, shaped
+from medbridge.course.exercises.register import Answer, ask, close, compare, exercise, judge, refuse, shaped
 from medbridge.metrics.bootstrap import defined_mean
 from medbridge.metrics.evaluate import auc
 from medbridge.studies.tables import holm
@@ -84,9 +84,8 @@ def miss_rates(answer: Answer) -> None:
     mask = np.array([1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0], dtype=bool)
     group = np.array(["F"] * 8 + ["M"] * 7 + ["unknown"] * 3)
     got = answer(y.copy(), p.copy(), mask.copy(), group.copy(), 0.5)
-    if not isinstance(got, dict) or {str(k) for k in got} != {"F", "M", "unknown"}:
-        raise AnswerError("give a dictionary with one rate for each group: F, M, unknown")
-    got = {str(k): v for k, v in got.items()}
+    got = {str(k): v for k, v in got.items()} if isinstance(got, dict) else {}
+    refuse((got.keys() != {"F", "M", "unknown"}, "give a dictionary with one rate for each group: F, M, unknown"))
     *rates, unknown = shaped([got[g] for g in ("F", "M", "unknown")], (3,), "three rates")
 
     def share(of_films: np.ndarray, among: np.ndarray) -> list[float]:
@@ -97,8 +96,7 @@ def miss_rates(answer: Answer) -> None:
         (share(~missed, positive), "these are the positives that are found; the miss rate is one minus that"),
         (share(missed, y == 1), "unknown films were counted; take those where the mask is True"),
         (share(p <= 0.5, positive), "a score that equals the threshold is predicted positive: it is no miss"),
-        (share(~missed, mask & (y == 0)),
-         "these are false alarms among healthy films; a miss is a film with the finding that is predicted negative"),
+        (share(~missed, mask & (y == 0)), "these are false alarms; a miss is a film with the finding that is predicted negative"),
         (share(missed & (y == 1), mask), "the misses were divided by all films of the group; divide by its positive ones"),
     ], "of a group's known films with y == 1, which share has p < threshold?", "F misses 1 of 4 and M 3 of 4")
     compare(unknown, np.nan, [], "no film of 'unknown' is known to be positive; a number looks as if nobody had been missed")

@@ -34,8 +34,7 @@ def tip_logits(answer: Answer) -> None:
          "divide present by how many are present and absent by how many are absent, not both by all known"),
         (alpha * affinity @ (positive / positive.sum(0)) + zero, "absent films speak against the label; subtract their share"),
         (alpha * affinity @ ignoring + zero, "an unknown label counts as absent; use `mask`, so that it counts as nothing"),
-        (alpha * torch.exp(beta * (1 - f @ keys.T)) @ shares + zero,
-         "the sign in the exponent is wrong: a film that is alike must weigh more, not less"),
+        (alpha / affinity @ shares + zero, "the sign in the exponent is wrong: a film that is alike must weigh more, not less"),
         (alpha * (f @ keys.T) @ shares + zero, "the affinity is exp(-beta (1 - similarity)), not the similarity"),
         (-alpha * affinity @ shares + zero, "the sign of the cache is wrong: present speaks for the label"),
     ], "affinity is exp(-beta (1 - f keys^T)), values present / number present - absent / number absent, 0 where unknown; "

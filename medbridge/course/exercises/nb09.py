@@ -17,8 +17,7 @@ def pairs(answer: Answer) -> None:
 
     def shared(train: list[str], test: list[str]) -> list[tuple[str, str]]:
         got = answer(list(train), list(test), {"Pleural Effusion": "Effusion", "Pleural_Thickening": "Pleural Thickening"})
-        if got is None:
-            raise AnswerError("your function returns nothing; give a list of pairs of names")
+        refuse((got is None, "your function returns nothing; give a list of pairs of names"))
         try:
             return [(str(a), str(b)) for a, b in got]
         except (TypeError, ValueError):
@@ -71,9 +70,7 @@ def judge_interval(
 ) -> None:
     """Check ``answer(y, scores, patients, n_boot, rng) -> (value, lo, hi)``, an effect on AUC with a paired bootstrap by patient.
 
-    Args:
-        name: of the effect. gain: ``(...)``, how well each model sees the finding. effect: AUCs ``(..., k)`` -> ``(k,)``.
-        mistakes: AUCs -> what :func:`judge` takes. formula: of the effect.
+    ``gain`` ``(...)``: how well each model sees the finding; ``effect``: AUCs ``(..., k)`` -> ``(k,)``, ``formula`` in words.
     """
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(60), 4)

@@ -8,9 +8,8 @@ from medbridge.extras.change import balanced_accuracy, tell_change
 
 @exercise("13.1")
 def overlap(answer: Answer) -> None:
-    nan = np.nan
     for a, b, want in (([1, 1, 0], [1, 0, 0], 1 / 2), ([1, 0, 0], [0, 1, 0], 0.0), ([0, 0, 0], [0, 0, 0], 1.0),
-                       ([1, 1, nan], [1, 0, 1], 1 / 2), ([1, nan, 0, 1], [1, 1, nan, 1], 1.0)):
+                       ([1, 1, np.nan], [1, 0, 1], 1 / 2), ([1, np.nan, 0, 1], [1, 1, np.nan, 1], 1.0)):
         a, b = np.array(a, dtype=float), np.array(b, dtype=float)
         got = ask(answer, a, b, give="one number between 0 and 1")
         known, shared = ~np.isnan(a) & ~np.isnan(b), np.nansum(a * b)

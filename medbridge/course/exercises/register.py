@@ -53,11 +53,7 @@ def ask(answer: Answer, *inputs: Any, shape: tuple[int, ...] = (), give: str = "
 
 
 def shaped(got: Any, shape: tuple[int, ...], give: str, kind: type = object) -> Any:
-    """``got`` as float64 of ``shape``, a number where that is ``()``.
-
-    Raises:
-        AnswerError: nothing came, or another shape or kind; it ends in "give ``give``".
-    """
+    """``got`` as float64 of ``shape``, a number where that is ``()``; else AnswerError, which asks to give ``give``."""
     if got is None:
         raise AnswerError(f"your function returns nothing; give {give}")
     if not isinstance(got, kind):
