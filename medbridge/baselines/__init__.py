@@ -42,11 +42,7 @@ def list_methods() -> list[str]:
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method, whatever the case, blanks or hyphens of its name.
-
-    Raises:
-        ValueError: an unknown name; the nearest known one is named.
-    """
+    """The class of a method, whatever the case, blanks or hyphens of its name; ValueError for an unknown one."""
     by_letters = {_letters(known): cls for known, cls in _METHODS.items()} | {"mvfa": MVFA, "finetune": FineTune}
     if _letters(name) not in by_letters:
         raise ValueError(f"unknown method {name!r}; {did_you_mean(name, _METHODS)}known: {', '.join(_METHODS)}")
@@ -54,13 +50,10 @@ def method_class(name: str) -> type[Method]:
 
 
 def create_method(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Method:
-    """A method by name.
+    """One of :func:`list_methods`, for K experts, the same as in the cached features, and C labels.
 
-    Args:
-        name: one of :func:`list_methods`.
-        experts: K experts, the same as in the cached features. labels: C labels.
-        options: ``views``, ``prompts``, ``config``, ``tries`` (default :data:`TRIES`), ``progress``, which every method takes
-            (and leaves aside where they mean nothing to it), and what the class of the method adds.
+    Options are ``views``, ``prompts``, ``config``, ``tries`` (default :data:`TRIES`) and ``progress``, which every method takes
+    (and leaves aside where they mean nothing to it), and what the class of the method adds.
 
     Raises:
         ValueError: an unknown name. ExpertError: no expert that the method can use.

@@ -1,8 +1,7 @@
 """What the baselines share (:class:`medbridge.method.Method` is their interface). [ours]
 
-Every method gets the same films, experts, views, epochs (:class:`medbridge.train.TrainConfig`) and number of settings,
-:data:`medbridge.method.TRIES`, of which the best mean AUC on the validation split is kept. With K experts a method runs on each
-of them that it can use, and the experts' probabilities are averaged.
+Every method gets the same films, experts, views, epochs and number of settings (:data:`medbridge.method.TRIES`), of which the
+best on the validation split is kept. It runs on each expert that it can use; the experts' probabilities are averaged.
 
 Multi-label form: CLIP-style methods score a label by the scaled difference of two cosines, image with positive and image with
 negative prompt, under a sigmoid. That is the softmax of the published single-label methods over the two prompts of a label.
@@ -88,11 +87,9 @@ class TrainedBaseline(Method):
         experts: K experts, the same as in the cached features. labels: C labels.
         views: 'whole' (the whole film) or 'all' (whole film and sliding windows).
         prompts: as in :func:`medbridge.prompts.encode_prompts`.
-        config: the budget: epochs, patience, batch size, schedule, seed. ``lr`` is not read (each method has rates of its
-            own), nor are ``ema``, ``expert_loss`` and ``balance``, which belong to MedBridge.
-        tries: how many of :attr:`grid` are tried.
-        progress: show a bar for each training.
-        options: values of :attr:`options`.
+        config: epochs, patience, batch size, schedule, seed. ``lr`` is not read (each method has rates of its own), nor are
+            ``ema``, ``expert_loss`` and ``balance``, which belong to MedBridge.
+        tries: how many of :attr:`grid` are tried. progress: show a bar for each training. options: values of :attr:`options`.
 
     Attributes:
         grid: settings in order of preference: ``rate`` (of AdamW) and arguments of :meth:`build`.
@@ -101,8 +98,8 @@ class TrainedBaseline(Method):
         chosen, modules: after fit: the setting that was kept and what was trained, one per expert.
 
     Raises:
-        ExpertError: no expert that the method can use. ValueError: an option out of its range.
-        ``fit``: BenchmarkError where nothing is known.
+        ExpertError: no expert that the method can use. ValueError: an option out of its range. ``fit``: BenchmarkError where
+            nothing is known.
     """
 
     grid: ClassVar[tuple[Mapping[str, Any], ...]]

@@ -42,9 +42,7 @@ class CoOp(TrainedBaseline):
     need = "an expert with CLIP's text transformer, into which learned vectors can be fed"
     grid = ({"rate": 2e-3}, {"rate": 1e-2}, {"rate": 5e-4})
     options = (Option("context", 4),)
-
-    def usable(self, expert: Expert) -> bool:
-        return has_clip_text(expert)
+    usable = staticmethod(has_clip_text)
 
     def build(self, k: int, train: CachedFilms) -> LearnedContext:
         return LearnedContext(self.experts[k], self.labels, temperature(self.experts[k]), self.context)

@@ -25,13 +25,10 @@ _TARGETS = r"(transformer\.res|trunk\.)?blocks\.\d+\.attn\.(qkv|proj)|layer\d+\.
 
 
 class LinearAttention(nn.Module):
-    """The self-attention of an ``nn.MultiheadAttention`` without dropout, its parameters in two linear layers, qkv and proj.
+    """The self-attention of an ``nn.MultiheadAttention``, its parameters in two linear layers, qkv and proj.
 
-    It is called in the same way: query, key and value are the same ``(B, L, d)`` (``(L, B, d)`` where the original is not
-    batch-first); it returns the same shape, and None for the weights.
-
-    Raises:
-        ExpertError: the original is more than plain self-attention.
+    Query, key and value are the same ``(B, L, d)`` (``(L, B, d)`` where the original is not batch-first). It returns that shape,
+    and None for the weights. An :class:`ExpertError` refuses what is more than plain self-attention.
     """
 
     def __init__(self, packed: nn.MultiheadAttention) -> None:
@@ -56,11 +53,7 @@ class LinearAttention(nn.Module):
 
 
 def add_lora(tower: Tower, rank: int, alpha: float) -> None:
-    """Low-rank updates in the tower, in place; they alone require gradients.
-
-    Raises:
-        ExpertError: the tower holds nothing that is adapted.
-    """
+    """Low-rank updates in the tower, in place; they alone require gradients. ExpertError: it has no layer for them."""
     from peft import LoraConfig, inject_adapter_in_model  # seconds of import, which nothing else here needs
 
     # on nn.MultiheadAttention peft 0.21 adds B A of the output projection twice (its pull request 3774)

@@ -194,9 +194,7 @@ class TowerBaseline(TrainedBaseline):
     """A method that changes the tower: it needs the films' views as pictures."""
 
     need: ClassVar[str] = "an open_clip or timm tower"
-
-    def usable(self, expert: Expert) -> bool:
-        return has_tower(expert)
+    usable = staticmethod(has_tower)
 
     def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.experts[k].size, self.views, self.progress)

@@ -1,8 +1,8 @@
 """Do the queries look where the finding is? The scores of :mod:`medbridge.metrics.localise` over all films with boxes. [ours]
 
 A map is only worth looking at where it beats chance; and it says where information was read, not why. A heart is always in the
-same place, and a map that points there on every film beats the chance of random shifts without having looked at any. So there is
-a stricter comparison: what the maps of the same label on other patients' films score on this film's boxes.
+same place, and a map that always points there beats random shifts without having looked. So there is a stricter comparison: what
+the maps of the same label on other patients' films score on this film's boxes.
 """
 
 from collections.abc import Callable, Sequence

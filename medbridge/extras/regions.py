@@ -1,11 +1,9 @@
 """Regions for a free text: where on the film is what the words say? A map, and boxes around its peaks. [ours]
 
-After MedROV (Sheikh et al., WACV 2026, arXiv 2511.20650), a detector for free words trained on 600,000 detection samples, and
-MedDAM (Xiao et al., arXiv 2505.05804), which describes a region that is pointed at. Theirs: models trained for regions. Ours: no
-box is ever trained on, and no sentence is written; a map is read off what a model without boxes has.
-
-Either map may be no better than chance: measure it (:mod:`medbridge.explain.localisation`), also against maps of *wrong* words.
-The shipped adapter's queries look at the same places whatever is asked.
+After MedROV (Sheikh et al., WACV 2026, arXiv 2511.20650), a detector for free words, and MedDAM (Xiao et al., arXiv 2505.05804),
+which describes a region that is pointed at. Theirs: models trained for regions. Ours: no box is ever trained on; a map is read
+off what a model without boxes has. It may be no better than chance: measure it (:mod:`medbridge.explain.localisation`), also
+against maps of *wrong* words. The shipped adapter's queries look at the same places whatever is asked.
 """
 
 from collections.abc import Sequence

@@ -52,10 +52,7 @@ class Neighbours:
 
 
 class FilmIndex:
-    """n films to look up, each by a vector ``(n, d)``; search is one matrix product.
-
-    Vectors are centred by their mean, as what all films share would drown what tells them apart, and normalised; so are queries.
-    """
+    """n films to look up by vectors ``(n, d)``, which are centred (what all films share tells none apart) and normalised."""
 
     def __init__(self, benchmark: Benchmark, vectors: np.ndarray) -> None:
         vectors = np.asarray(vectors, dtype=np.float32)
