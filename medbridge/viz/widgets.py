@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import ipywidgets as w
@@ -19,7 +19,6 @@ from medbridge.extras.shift import shift_film
 from medbridge.features.cache import CachedFilms
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
-from medbridge.predict import predict_film
 from medbridge.prompts import encode_prompts
 from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
@@ -163,19 +162,12 @@ def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
 
 
 def explore_shift(
-    model: MedBridge | Callable[[np.ndarray], np.ndarray], film: np.ndarray, labels: Sequence[str] | None = None,
-    title: str | None = None,
+    score: Callable[[np.ndarray], np.ndarray], film: np.ndarray, labels: Sequence[str], title: str | None = None
 ) -> w.VBox:
     """Turn exposure, contrast and grain of one film ``(H, W)`` and see the scores move (:mod:`medbridge.extras.shift`).
 
-    ``model`` is a MedBridge, or any function of a film that gives ``(C,)`` scores in [0, 1]. ValueError: the latter without its
-    ``labels``.
+    ``score`` is any function of a film that gives ``(C,)`` scores in [0, 1], such as ``partial(predict_film, model)``.
     """
-    score = model
-    if isinstance(model, MedBridge):
-        score, labels = partial(predict_film, model), model.labels
-    elif labels is None:
-        raise ValueError("labels is None; name the scores of the function, one label each")
     before = score(film)
 
     def draw(**dials: float) -> Figure:

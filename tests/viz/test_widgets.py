@@ -1,6 +1,7 @@
 """Widgets without a browser: a control that moves changes the picture; and the pictures show the numbers that they are given."""
 
 import io
+from functools import partial
 
 import ipywidgets as w
 import numpy as np
@@ -13,6 +14,7 @@ from medbridge.explain.attention import explain
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 from medbridge.model import MedBridge
+from medbridge.predict import predict_film
 from medbridge.viz import drawing, widgets
 from medbridge.viz.explore import attention_view, placed_views, prompt_similarity, router_film, shifted_film
 
@@ -119,11 +121,8 @@ def test_cache_and_ablation(sketch):
 
 def test_shift(model, few, sketch):
     film = few.read(0)
-    _moves(widgets.explore_shift(model, film), {"exposure": 0.8, "contrast": 0.6, "noise": 0.3})
-    _moves(widgets.explore_shift(lambda f: f.mean(keepdims=True)[0], film, ["mean"]),
-           {"exposure": 0.8, "contrast": 0.6, "noise": 0.3})
-    with pytest.raises(ValueError, match="labels is None"):
-        widgets.explore_shift(lambda f: f.mean(keepdims=True)[0], film)
+    for score, labels in ((partial(predict_film, model), model.labels), (lambda f: f.mean(keepdims=True)[0], ["mean"])):
+        _moves(widgets.explore_shift(score, film, labels), {"exposure": 0.8, "contrast": 0.6, "noise": 0.3})
 
 
 def test_prompts(tiny, squares, tmp_path, sketch):
