@@ -7,16 +7,14 @@ from contextlib import redirect_stdout
 from types import SimpleNamespace
 
 import numpy as np
-import open_clip
 import pandas as pd
 import pytest
-import torch
-from open_clip.model import CLIP
 from PIL import Image
+from samples import small_expert
 
 from medbridge import cli
 from medbridge.data import Benchmark
-from medbridge.experts import OpenClipExpert, create_expert
+from medbridge.experts import create_expert
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.studies.adapt import adapt
@@ -31,25 +29,17 @@ def _shared(expert):
     assert (expert.fingerprint(), expert.text_fingerprint()) == before, f"a test has changed the shared expert {expert.name}"
 
 
-def _small_expert(name, layers, width=32, embed=24, vision=None):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(len(name) + layers)
-        vision = vision or {"image_size": 32, "layers": layers, "width": width, "head_width": 16, "patch_size": 8}
-        model = CLIP(embed, vision, {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1})
-    return OpenClipExpert(name, model, open_clip.get_tokenizer("ViT-B-32", context_length=16))
-
-
 @pytest.fixture(scope="session")
 def vit():
     """A ViT expert: 32 px, 4 x 4 patches, 3 blocks, width 32."""
-    yield from _shared(_small_expert("small-vit", 3))
+    yield from _shared(small_expert("small-vit", 3))
 
 
 @pytest.fixture(scope="session")
 def resnet():
     """A ModifiedResNet expert: 64 px, four stages."""
     vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
-    yield from _shared(_small_expert("small-resnet", 2, vision=vision))
+    yield from _shared(small_expert("small-resnet", 2, vision=vision))
 
 
 @pytest.fixture(scope="session")
@@ -147,10 +137,3 @@ def films(squares, tiny, tmp_path_factory):
     cache = FeatureCache(tmp_path_factory.mktemp("cache"), progress=False)
     return {s: cache.films(squares.split(s), [tiny], [[]], FocalSampler(local=False), s == "train")
             for s in ("train", "val", "test")}
-
-
-def edit(path, old, new):
-    """Replace the first ``old`` in a text file, which must be there."""
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))

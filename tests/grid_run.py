@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import _small_expert
+from samples import small_expert
 
 from medbridge.data import load_benchmark
 from medbridge.features.cache import FeatureCache
@@ -27,7 +27,7 @@ SAMPLER = {"crop": 0.9, "overlap": 0.0, "extra": 1}
 def main(films, cache, out):
     torch.set_num_threads(1)
     benchmark, out = load_benchmark("folder", films), Path(out)
-    experts = [_small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})]
+    experts = [small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})]
     shared = FeatureCache(cache, progress=False)
     adapter, sampler, config = AdapterConfig(**ADAPTER), FocalSampler(**SAMPLER), TrainConfig(epochs=2)
     methods = ["maple", "zero-shot", "linear-probe", "coop", "medbridge"]  # MaPLe cannot use a ResNet, whichever process tries

@@ -1,10 +1,13 @@
-"""Random targets and scores, films that exist in a table alone, and features of random views."""
+"""Small experts of random weights, random targets and scores, films that exist in a table alone, features of random views."""
 
 import numpy as np
+import open_clip
 import pandas as pd
 import torch
+from open_clip.model import CLIP
 
 from medbridge.data import Benchmark
+from medbridge.experts import OpenClipExpert
 from medbridge.features.batch import Batch
 
 
@@ -44,3 +47,18 @@ def perturbed(model, size=0.1):
         for p in model.trainable().values():
             p.add_(size * torch.randn_like(p))
     return model.eval()
+
+
+def small_expert(name, layers, width=32, embed=24, vision=None):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(len(name) + layers)
+        vision = vision or {"image_size": 32, "layers": layers, "width": width, "head_width": 16, "patch_size": 8}
+        model = CLIP(embed, vision, {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1})
+    return OpenClipExpert(name, model, open_clip.get_tokenizer("ViT-B-32", context_length=16))
+
+
+def edit(path, old, new):
+    """Replace the first ``old`` in a text file, which must be there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from conftest import _small_expert
+from samples import small_expert
 
 from medbridge.data import Benchmark
 from medbridge.features.cache import FeatureCache
@@ -31,8 +31,8 @@ def main(images, cache, run, out, dropout):
         "bright": rng.integers(0, 2, 60).astype(float), "wide": rng.integers(0, 2, 60).astype(float)})
     table.loc[[2, 11, 40], "wide"] = np.nan
     films = Benchmark("squares (synthetic)", images, ("bright", "wide"), table, synthetic=True)
-    experts = [_small_expert("small-vit", 3),
-               _small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})]
+    experts = [small_expert("small-vit", 3),
+               small_expert("small-resnet", 2, vision={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16})]
     model = MedBridge(experts, films.labels, sampler=FocalSampler(crop=0.6, overlap=0.0, extra=2), width=32, queries=4,
                       dropout=float(dropout))
     print("go", flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import edit
+from samples import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.chexpert import LABELS, load_chexpert

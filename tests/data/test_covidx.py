@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import edit
+from samples import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.covidx import load_covidx

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import edit
+from samples import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.images import check_films

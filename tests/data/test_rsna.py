@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conftest import edit
 from PIL import Image
+from samples import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.images import check_films

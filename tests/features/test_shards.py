@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import _small_expert
+from samples import small_expert
 
 from medbridge.errors import CacheError
 from medbridge.features import shards
@@ -26,7 +26,7 @@ DEPTHS = [[2, 3], [4, 5]]
 FILL = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from conftest import _small_expert
+from samples import small_expert
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
@@ -41,7 +41,7 @@ names = sorted(p.name for p in Path({root!r}).glob("*.png"))
 table = pd.DataFrame([dict(image=n, patient_id=n, split="train", bright=0.0, wide=1.0) for n in names])
 films = Benchmark("squares (synthetic)", {root!r}, ("bright", "wide"), table, synthetic=True)
 print("go", flush=True)
-FeatureCache({folder!r}, progress=False).films(films, [_small_expert("small-vit", 3)], [[2, 3]], FocalSampler())
+FeatureCache({folder!r}, progress=False).films(films, [small_expert("small-vit", 3)], [[2, 3]], FocalSampler())
 print("done", flush=True)
 """
 
@@ -49,7 +49,7 @@ print("done", flush=True)
 @pytest.fixture(scope="module")
 def vit():
     """The expert that the processes of this module build, bit by bit, whatever other tests did to the shared one."""
-    return _small_expert("small-vit", 3)
+    return small_expert("small-vit", 3)
 
 
 @pytest.fixture(scope="module")
