@@ -52,18 +52,18 @@ class KNN(Method):
     Args:
         experts, labels, prompts, config, progress: here so that all methods are built alike.
         views: 'whole' or 'all' (whole film, mean and maximum over all views, as the linear probe).
-        tries: how many of ``counts``, values of k in order of preference, are tried.
+        tries: how many of :attr:`counts`, values of k in order of preference, are tried.
     """
 
     name = "k-NN"
     seeded = False
     trainable_parameters = 0
+    counts = (20, 5, 50, 10, 100)
 
     def __init__(self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
-                 config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True,
-                 counts: Sequence[int] = (20, 5, 50, 10, 100)) -> None:
+                 config: TrainConfig | None = None, tries: int = TRIES, progress: bool = True) -> None:
         check_tries(tries, views)
-        self.views, self.counts = views, tuple(counts)[:tries]
+        self.views, self.counts = views, self.counts[:tries]
 
     def _features(self, films: CachedFilms) -> list[Tensor]:
         return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.located))]

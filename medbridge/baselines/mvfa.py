@@ -11,7 +11,7 @@ borrowed text space.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -58,15 +58,12 @@ class AdaptedTower(nn.Module):
         self.adapters = nn.ModuleList(ResidualAdapter(self.tower.widths[i - 1], positive.shape[1], gamma) for i in self.levels)
         self._hidden: list[Tensor] = []
         for i, adapter in zip(self.levels, self.adapters, strict=True):
-            blocks[i - 1].register_forward_hook(self._hook(adapter))
+            blocks[i - 1].register_forward_hook(partial(self._adapt, adapter))
 
-    def _hook(self, adapter: ResidualAdapter) -> Callable:
-        def hook(_: nn.Module, args: tuple, x: Tensor) -> Tensor:
-            hidden, mixed = adapter(x.flatten(2).transpose(1, 2) if x.dim() == 4 else x)
-            self._hidden.append(hidden if x.dim() == 4 else hidden[:, self.tower.prefix :])
-            return mixed.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else mixed
-
-        return hook
+    def _adapt(self, adapter: ResidualAdapter, _: nn.Module, args: tuple, x: Tensor) -> Tensor:
+        hidden, mixed = adapter(x.flatten(2).transpose(1, 2) if x.dim() == 4 else x)
+        self._hidden.append(hidden if x.dim() == 4 else hidden[:, self.tower.prefix :])
+        return mixed.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else mixed
 
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
         self._hidden = []

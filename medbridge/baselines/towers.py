@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import timm.models.vision_transformer as timm_vit
@@ -132,23 +133,20 @@ def attach_prompts(tower: Tower, prompts: Callable[[], Sequence[Tensor]]) -> Non
     """
     blocks, at, state = tower.blocks, tower.prefix, {}
 
-    def before(i: int) -> Callable:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            x = args[0]
-            if i == 0:
-                state["now"] = list(prompts())
-            if i < len(state["now"]):
-                fresh = state["now"][i].expand(len(x), -1, -1)
-                x = torch.cat([x[:, :at], fresh, x[:, at + (0 if i == 0 else fresh.shape[1]) :]], dim=1)
-            return (x, *args[1:])
-
-        return hook
+    def before(i: int, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = args[0]
+        if i == 0:
+            state["now"] = list(prompts())
+        if i < len(state["now"]):
+            fresh = state["now"][i].expand(len(x), -1, -1)
+            x = torch.cat([x[:, :at], fresh, x[:, at + (0 if i == 0 else fresh.shape[1]) :]], dim=1)
+        return (x, *args[1:])
 
     def after(_: nn.Module, args: tuple, x: Tensor) -> Tensor:
         return torch.cat([x[:, :at], x[:, at + state["now"][-1].shape[0] :]], dim=1)
 
     for i, block in enumerate(blocks):
-        block.register_forward_pre_hook(before(i))
+        block.register_forward_pre_hook(partial(before, i))
     blocks[-1].register_forward_hook(after)
 
 

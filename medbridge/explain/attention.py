@@ -20,10 +20,7 @@ __all__ = ["Explanation", "explain", "lay_over", "view_share"]
 
 @dataclass
 class Explanation:
-    """One film, seen by N views, K experts, Q queries, C labels.
-
-    Attention over the patches is the mean over heads; a query's sums to at most 1, as it also attends to the other queries.
-    """
+    """One film, seen by N views, K experts, Q queries, C labels; attention is the mean over heads."""
 
     film: np.ndarray  # float32 (H, W)
     boxes: np.ndarray  # float32 (N, 4) in pixels; view 0 is the whole film
@@ -32,7 +29,7 @@ class Explanation:
     probabilities: np.ndarray  # (C,)
     expert_probabilities: np.ndarray  # (K, C), each expert alone
     weights: np.ndarray  # (K, C), the router's
-    layers: list[list[np.ndarray]]  # per expert and query layer (N, Q, rows, columns): attention
+    layers: list[list[np.ndarray]]  # per expert and query layer (N, Q, rows, columns): attention; the rest of 1 is on queries
     mix: list[np.ndarray]  # per expert (C, Q + 1): how much each label reads each query, the frozen token last
     share: list[np.ndarray]  # per expert (N,): share of the pooled numbers that each view gave; for 'max', that it won
     tokens: list[np.ndarray]  # per expert (Q + 1, w): the pooled queries, the frozen token last
