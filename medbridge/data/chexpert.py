@@ -39,8 +39,7 @@ def load_chexpert(root: str | Path, views: str = "frontal", uncertain: str | Map
 
     ``root`` is CheXpert-v1.0, CheXpert-v1.0-small, or the folder that holds one of them or the four batches; ``views`` is
     'frontal', 'lateral' or 'all'; ``uncertain`` and ``blank`` are policies of :func:`medbridge.data.uncertainty.apply_policy`;
-    ``test`` is the set that becomes the test split: 'valid', 'test', or 'auto': the official test set where it is here, else the
-    valid set.
+    ``test`` becomes the test split: 'valid', 'test', or 'auto', the official test set where it is here, else the valid set.
     """
     root = check_root(root, "train.csv, valid.csv, train/ and valid/")
     homes = [] if (root / "train.csv").is_file() else sorted(path.parent for path in root.glob("CheXpert*/train.csv"))
@@ -87,13 +86,8 @@ def _read(path: Path, split: str, uncertain: str | Mapping[str, str], blank: str
     lateral = parts["image"].str.contains("_lateral").map({True: "Lateral", False: "Frontal"}).astype(object)
     nothing = pd.Series("", raw.index, dtype=object)
     return pd.DataFrame({
-        "image": parts["image"],
-        "patient_id": parts["patient"],
-        **apply_policy(raw, LABELS, path, uncertain, blank),
-        "official_split": split,
-        "study": parts["study"],
-        "sex": raw.get("Sex", nothing),
-        "age": pd.to_numeric(raw.get("Age", nothing), errors="coerce"),
-        "view": raw.get("Frontal/Lateral", lateral),
-        "ap_pa": raw.get("AP/PA", nothing),
+        "image": parts["image"], "patient_id": parts["patient"], **apply_policy(raw, LABELS, path, uncertain, blank),
+        "official_split": split, "study": parts["study"],
+        "sex": raw.get("Sex", nothing), "age": pd.to_numeric(raw.get("Age", nothing), errors="coerce"),
+        "view": raw.get("Frontal/Lateral", lateral), "ap_pa": raw.get("AP/PA", nothing),
     })

@@ -1,8 +1,7 @@
 """CheXpert Plus (Chambon et al., arXiv 2405.19538), read as Stanford AIMI distributes it.
 
-The films are CheXpert's train and valid sets; the official valid set is the test split here and 'val' is drawn from train by
-patient [ours]. The owner's total is 223,228 images in the paper and 223,462 on the project's page, so ``official`` is empty.
-``path_to_image`` ends in .jpg, the PNG files in .png; the label files (by CheXbert) are JSON lines under the ending .json.
+The official valid set is the test split here and 'val' is drawn from train by patient [ours]. The owner's total is 223,228 images
+in the paper and 223,462 on the project's page, so ``official`` is empty. The label files (by CheXbert) are JSON lines.
 """
 
 from __future__ import annotations
@@ -47,14 +46,10 @@ def load_chexpert_plus(root: str | Path, section: str = "report", views: str = "
     image = raw["path_to_image"]
     table = pd.DataFrame({
         "image": folder + image.str.replace(r"\.\w+$", ".png", regex=True) if folder else image,
-        "patient_id": raw["deid_patient_id"],
-        "split": raw["split"].replace("valid", "test"),
+        "patient_id": raw["deid_patient_id"], "split": raw["split"].replace("valid", "test"),
         **dict(zip(LABELS, labels.to_numpy()[at].T, strict=True)),
-        "official_split": raw["split"],
-        "sex": raw["sex"],
-        "age": pd.to_numeric(raw["age"], errors="coerce"),
-        "view": raw["frontal_lateral"],
-        "ap_pa": raw["ap_pa"],
+        "official_split": raw["split"], "sex": raw["sex"], "age": pd.to_numeric(raw["age"], errors="coerce"),
+        "view": raw["frontal_lateral"], "ap_pa": raw["ap_pa"],
     })
     table, unlabelled = set_aside(draw_val(table, val_share, seed), at >= 0, f"no line in {section}_fixed.json")
     table, others = keep_views(table, views)

@@ -29,17 +29,23 @@ _LINE = re.compile(r"(?P<patient>\S+)\s+(?P<file>\S.*?)\s+(?P<label>positive|neg
 def load_covidx(root: str | Path, overlap: str = "error", files: str = "present") -> Benchmark:
     """The label COVID-19 and the columns official_split, source.
 
-    A patient in more than one list is an error, or with overlap='drop-train' the training films of such a patient are set aside,
-    and the validation films of one who is in test too.
+    A patient in more than one list is an error, or with overlap='drop-train' all but the films of the last list are set aside.
     """
     root = check_root(root, "train.txt, val.txt, test.txt, train/, val/ and test/")
     check_choice("overlap", overlap, ("error", "drop-train"))
     table = pd.concat([_read(root / f"{split}.txt", split) for split in SPLITS], ignore_index=True)
     order = table["split"].map({split: i for i, split in enumerate(SPLITS)})
     last = order.groupby(table["patient_id"]).transform("max")
-    if overlap == "error" and (order < last).any():
-        raise _overlap_error(table, order < last, root)
-    table, shared = set_aside(table, order == last, ALSO_IN + last.map(dict(enumerate(SPLITS))))
+    early = order < last
+    if overlap == "error" and early.any():
+        patients, shown = table.loc[early, "patient_id"].unique(), []
+        for patient in patients[:5]:
+            counts = table.loc[table["patient_id"] == patient, "split"].value_counts()
+            shown.append(f"{patient} ({', '.join(f'{counts[s]} in {s}.txt' for s in SPLITS if s in counts)})")
+        raise BenchmarkError(f"{root}: {len(patients)} patient(s) are in more than one of train.txt, val.txt and test.txt: "
+                             f"{', '.join(shown)}{', ...' if len(patients) > 5 else ''}; pass overlap='drop-train' to set "
+                             f"{int(early.sum())} film(s) aside, or results will look better than they are")
+    table, shared = set_aside(table, ~early, ALSO_IN + last.map(dict(enumerate(SPLITS))))
     where = root / "{train,val,test}.txt"
     table, absent = keep_present(table, root, where, files)
     return build("covidx", root, LABELS, table, where, OFFICIAL, [shared, absent])
@@ -63,14 +69,3 @@ def _read(path: Path, split: str) -> pd.DataFrame:
     if not rows:
         raise BenchmarkError(f"{path}: no lines; this loader reads {_HINT}")
     return pd.DataFrame(rows, columns=["image", "patient_id", "split", *LABELS, "official_split", "source"])
-
-
-def _overlap_error(table: pd.DataFrame, early: pd.Series, root: Path) -> BenchmarkError:
-    patients = table.loc[early, "patient_id"].drop_duplicates()
-    shown = []
-    for patient in patients[:5]:
-        held = table.loc[table["patient_id"] == patient, "split"].value_counts()
-        shown.append(f"{patient} ({', '.join(f'{held[s]} in {s}.txt' for s in SPLITS if s in held)})")
-    return BenchmarkError(f"{root}: {len(patients)} patient(s) are in more than one of train.txt, val.txt and test.txt: "
-                          f"{', '.join(shown)}{', ...' if len(patients) > 5 else ''}; pass overlap='drop-train' to set "
-                          f"{int(early.sum())} film(s) aside, or results will look better than they are")

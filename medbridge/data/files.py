@@ -116,9 +116,8 @@ def set_aside(table: pd.DataFrame, keep: Sequence[bool], reason: str | pd.Series
 
 
 def keep_present(table: pd.DataFrame, root: Path, where: str | Path, files: str = "present") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``(table, dropped)``: the rows whose ``image`` is on disk below ``root``, and :func:`dropped_rows` of the others.
+    """The rows whose ``image`` is on disk below ``root`` (all, without a look, for files='all'), and dropped rows of the others.
 
-    Folders are listed, one call each; no file is asked for by itself. files='all' keeps every row without a look at the disk.
     BenchmarkError: none of the images is here, or a path leaves ``root``. BenchmarkWarning: some are not here, with counts.
     """
     check_choice("files", files, ("present", "all"))
@@ -146,10 +145,8 @@ def draw_val(table: pd.DataFrame, val_share: float, seed: int) -> pd.DataFrame:
     """``table`` with every patient in 'train' or, a share in [0, 1) of them, in 'val'; rows that are in 'test' stay there."""
     if not 0 <= val_share < 1:
         raise BenchmarkError(f"val_share={val_share!r}; give the share of the training patients, from 0 to below 1")
-    test = (table["split"] == "test").to_numpy() if "split" in table else np.zeros(len(table), bool)
-    split = np.full(len(table), "test", dtype=object)
-    split[~test] = assign_splits(table.loc[~test, ["patient_id"]], (1 - val_share, val_share, 0), seed)["split"]
-    return table.assign(split=split.tolist())
+    drawn = assign_splits(table.loc[table["split"] != "test", ["patient_id"]], (1 - val_share, val_share, 0), seed)["split"]
+    return table.assign(split=drawn.reindex(table.index, fill_value="test"))
 
 
 def build(name: str, root: Path, labels: Sequence[str], table: pd.DataFrame, where: str | Path, official: Mapping[str, int],
@@ -166,4 +163,4 @@ def build(name: str, root: Path, labels: Sequence[str], table: pd.DataFrame, whe
     table = in_order(table, labels)
     if boxes is not None:
         boxes = boxes[boxes["image"].isin(table["image"])].reset_index(drop=True)
-    return Benchmark(name, root, tuple(labels), table, boxes=boxes, official=dict(official), dropped=lost)
+    return Benchmark(name, root, labels, table, boxes=boxes, official=dict(official), dropped=lost)

@@ -49,12 +49,8 @@ def load_mimic(root: str | Path, views: str | Sequence[str] = ("PA", "AP"), labe
     subject, study, view = films["subject_id"], films["study_id"], films["ViewPosition"]
     table = pd.DataFrame({
         "image": "files/p" + subject.str[:2] + "/p" + subject + "/s" + study + "/" + films["dicom_id"] + ".jpg",
-        "patient_id": subject,
-        "split": official.map(_SPLITS).astype(object),
-        **dict(zip(LABELS, values.T, strict=True)),
-        "official_split": official,
-        "study": study,
-        "view": view,
+        "patient_id": subject, "split": official.map(_SPLITS).astype(object), **dict(zip(LABELS, values.T, strict=True)),
+        "official_split": official, "study": study, "view": view,
     })
     table, others = set_aside(table, view.isin(view if views == "all" else list(views)), "view " + view.replace("", "unknown"))
     table, unlisted = set_aside(table, table["split"].notna(), "not in the split file")

@@ -1,15 +1,15 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017), as the NIH Clinical Center distributes it: 112,120 frontal films of 30,805 patients.
 
-The owner's split into train_val and test keeps patients apart; validation patients are drawn from train_val [ours]. Where the
-files differ from their description: the sex column is 'Patient Gender' in most copies; the first release wrote ages as '058Y',
-and later ones hold impossible ages (411), which become unknown; the boxes' header breaks at its own commas, and boxes say
-'Infiltrate' for 'Infiltration'. Every archive unpacks to images/, so both images/ and images_001/images/ are common.
+Validation patients are drawn from the owner's train_val [ours]. Where the files differ from their description: the sex column is
+'Patient Gender' in most copies; ages are '058Y' in the first release and at times impossible (411) later; the boxes'
+header breaks at its own commas, and boxes say 'Infiltrate'. Archives unpack to images/, so images_001/images/ is common too.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,8 @@ def load_nih(root: str | Path, splits: str = "official", val_share: float = 0.1,
     folders = _folders(root) if files == "present" else {}
     table = pd.DataFrame({
         "image": [f"{folders.get(name, 'images')}/{name}" for name in raw["Image Index"]],
-        "patient_id": raw["Patient ID"],
-        **_labels(raw["Finding Labels"], path),
-        "age": _years(raw["Patient Age"]),
-        "sex": raw[sex],
-        "view": raw["View Position"],
+        "patient_id": raw["Patient ID"], **_labels(raw["Finding Labels"], path),
+        "age": _years(raw["Patient Age"]), "sex": raw[sex], "view": raw["View Position"],
         "follow_up": pd.to_numeric(raw["Follow-up #"], errors="coerce"),
     })
     # Splits are drawn over the whole list, so that a film keeps its split when more of the archives are unpacked.
@@ -125,13 +122,9 @@ def _boxes(root: Path, images: pd.Series, files: str) -> pd.DataFrame:
     image = raw["Image Index"].map({image.rpartition("/")[2]: image for image in images})
     boxes = pd.DataFrame({"image": image, "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})[image.notna()]
     if files == "present":  # the boxes were drawn on films of 1024 x 1024, and smaller copies of the films are common
-        shapes = np.array([_shape(root / image) for image in boxes["image"]]).reshape(-1, 2)
+        shapes = np.full((len(boxes), 2), _SIDE)
+        for shape, name in zip(shapes, boxes["image"], strict=True):
+            with suppress(ImageError):  # whoever reads the damaged film hears of it; its box stays as it was
+                shape[:] = probe_film(root / name)
         boxes[["x0", "y0", "x1", "y1"]] *= shapes[:, [1, 0, 1, 0]] / _SIDE
     return boxes
-
-
-def _shape(path: Path) -> tuple[int, int]:
-    try:
-        return probe_film(path)
-    except ImageError:  # whoever reads the damaged film hears of it; its box stays as it was
-        return _SIDE, _SIDE

@@ -33,12 +33,12 @@ __all__ = ["Prepared", "prepare"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What :func:`prepare` did: films written now, films that were there already, and ``(image, reason)`` of each unreadable."""
+    """What :func:`prepare` did."""
 
     out: Path
-    written: int
-    kept: int
-    unreadable: list[tuple[str, str]]
+    written: int  # films
+    kept: int  # films that were there already
+    unreadable: list[tuple[str, str]]  # image, reason
 
 
 def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int | None = None,
@@ -118,12 +118,11 @@ def _resized(height: int, width: int, size: int) -> tuple[int, int]:
 
 def _boxes(benchmark: Benchmark, new: dict[str, str], size: int) -> pd.DataFrame:
     """The boxes of the films whose ``new`` names are given, in pixels of the resized films."""
-    boxes = benchmark.boxes[benchmark.boxes["image"].isin(new)]
+    boxes = benchmark.boxes.loc[benchmark.boxes["image"].isin(new), list(BOX_COLUMNS)]
     shapes = {image: probe_film(benchmark.root / image) for image in boxes["image"].unique()}
     rows, outside = [], []
-    for image, label, *corners in boxes[list(BOX_COLUMNS)].itertuples(index=False):
-        height, width = shapes[image]
-        to_height, to_width = _resized(height, width, size)
+    for image, label, *corners in boxes.itertuples(index=False):
+        (height, width), (to_height, to_width) = shapes[image], _resized(*shapes[image], size)
         x0, y0, x1, y1 = np.clip(corners, 0, (width, height) * 2) * np.tile((to_width / width, to_height / height), 2)
         if x0 < x1 and y0 < y1:
             rows.append((new[image], label, *(f"{corner:.3f}" for corner in (x0, y0, x1, y1))))

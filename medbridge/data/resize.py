@@ -19,12 +19,9 @@ __all__ = ["resize_rows", "row_weights"]
 
 @lru_cache(maxsize=256)
 def row_weights(length: int, size: int, interpolation: str) -> csr_matrix:
-    """Sparse float32 ``(size, length)``: what each of ``size`` new rows takes of ``length`` old ones, asked of ``F.interpolate``.
-
-    Unit rows go in, weights come out. No new row sees more than ``taps`` neighbours, so unit rows ``taps`` apart share a column.
-    """
+    """Sparse float32 ``(size, length)``: what each of ``size`` new rows takes of ``length`` old ones by ``F.interpolate``."""
     support = (1 if interpolation == "bilinear" else 2) * max(1.0, length / size)
-    taps = min(length, 2 * math.ceil(support) + 1)
+    taps = min(length, 2 * math.ceil(support) + 1)  # no new row sees more neighbours, so unit rows as far apart share a column
     old = torch.arange(length)
     unit, place = torch.zeros(2, length, taps)
     unit[old, old % taps] = 1

@@ -49,10 +49,8 @@ def load_rsna(root: str | Path, fractions: Sequence[float] = (0.7, 0.1, 0.2), se
     kinds = read_csv(class_path, ["patientId", "class"], _HINT.format(class_path.name))
     kinds = _one_value(kinds, "class", class_path, ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity"))
     table = pd.DataFrame({
-        "image": [f"{_FOLDER}/{patient}.dcm" for patient in target.index],
-        "patient_id": target.index.to_numpy(dtype=object),
-        "Pneumonia": target.to_numpy(dtype=np.float64),
-        "official_split": "stage_2_train",
+        "image": [f"{_FOLDER}/{patient}.dcm" for patient in target.index], "patient_id": target.index.to_numpy(dtype=object),
+        "Pneumonia": target.to_numpy(dtype=np.float64), "official_split": "stage_2_train",
         "class": _of_patients(target.index, kinds, class_path, "row", "the files are of different releases, download them again"),
     }, index=raw.index[~raw["patientId"].duplicated()])
     people = _mapping(map_path) if map_path.is_file() else None

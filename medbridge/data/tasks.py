@@ -40,17 +40,14 @@ class BenchmarkRef:
 
     @classmethod
     def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> BenchmarkRef:
-        """``NAME`` or ``NAME=ROOT``, whatever the case of NAME; without ROOT the folder of that name in ``MEDBRIDGE_DATA``.
-
-        BenchmarkError for an unknown name (with the nearest known one), or no folder where one is needed; phantoms need none.
-        """
+        """``NAME`` (a folder in ``MEDBRIDGE_DATA``; phantoms need none) or ``NAME=ROOT``. BenchmarkError: unknown, no folder."""
         given, _, folder = text.partition("=")
         name = known_name(given.strip())
         root = Path(folder).expanduser() if folder else None if name.startswith("phantom") else _data_folder(name)
         return cls(name, root, options or {})
 
     def load(self) -> Benchmark:
-        """The benchmark. BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option it does not have."""
+        """BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option that the loader does not have."""
         try:
             return load_benchmark(self.name, self.root, **self.options)
         except TypeError as error:

@@ -112,7 +112,7 @@ def test_build_says_what_was_set_aside(tmp_path):
 
 
 def test_draw_val():
-    table = pd.DataFrame({"patient_id": [str(i // 3) for i in range(60)]})
+    table = pd.DataFrame({"patient_id": [str(i // 3) for i in range(60)], "split": "train"})
     drawn = draw_val(table, 0.1, seed=0)
     assert drawn["split"].value_counts().to_dict() == {"train": 54, "val": 6}
     assert (drawn.groupby("patient_id")["split"].nunique() == 1).all()

@@ -1,8 +1,8 @@
 """PhantomCXR: synthetic frontal chest films that this package draws itself, for runs without data. [ours]
 
 No film shows a person. Eight of the NIH ChestX-ray14 labels, exact boxes, and three hospitals that differ in how they take
-pictures and in whom they see. A seed fixes everything. ``film.py`` draws one film, from the normal chest (``anatomy.py``,
-``detail.py``) and its ``findings.py``; it also says who comes to which hospital and with what.
+pictures and in whom they see. ``film.py`` says who comes where and with what, and draws one film from the normal chest
+(``anatomy.py``, ``detail.py``) and its ``findings.py``.
 """
 
 from __future__ import annotations
@@ -51,14 +51,6 @@ def _films_of(hospital: str, seed: int) -> Iterator[dict[str, Any]]:
                    "hospital": hospital, "seed": seeds[k], "patient_seed": patient_seed}
 
 
-def _folder_name(seed: int) -> str:
-    # The drawing code's own checksum is part of the name: a changed generator never reuses an older one's films.
-    checksum = 0
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        checksum = zlib.crc32(module.read_bytes(), checksum)
-    return f"phantom-v{GENERATOR_VERSION}-{checksum:08x}-seed{seed}"
-
-
 def _record_path(folder: Path, row: dict[str, Any]) -> Path:
     return folder / row["image"].replace("images/", "records/").replace(".jpg", ".json")
 
@@ -85,15 +77,11 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
                  workers: int | None = None) -> Benchmark:
     """PhantomCXR with boxes and the columns hospital, age (years), sex, view; films that are not there yet are drawn and kept.
 
-    Patients are split about 60 : 12 : 28 into train, val and test. BenchmarkError: unknown or repeated hospital, n_films or
-    workers below 1, or a folder that cannot be written.
-
-    Args:
-        root: where to keep them, in a folder named after code and seed; None: ``$MEDBRIDGE_CACHE`` or ``~/.cache/medbridge``.
-        hospitals: one or more of 'A', 'B', 'C'; films are spread evenly over them.
-        n_films: how many films; a smaller number is the beginning of a larger one, with the same splits.
-        seed: which patients.
-        workers: processes that draw; None takes all cores, 1 draws in this process.
+    They lie in a folder named after code and seed in ``root`` (None: ``$MEDBRIDGE_CACHE`` or ``~/.cache/medbridge``), spread
+    evenly over the ``hospitals``, one or more of 'A', 'B', 'C'. A smaller ``n_films`` is the beginning of a larger one. ``seed``
+    says which patients; they are split about 60 : 12 : 28 into train, val and test. ``workers`` are processes that draw: None
+    takes all cores, 1 draws in this process. BenchmarkError: unknown or repeated hospital, n_films or workers below 1, or a
+    folder that cannot be written.
     """
     if not hospitals or len(set(hospitals)) != len(hospitals) or not set(hospitals) <= set(HOSPITALS):
         raise BenchmarkError(f"load_phantom: hospitals={hospitals!r}; give one or more of {', '.join(HOSPITALS)}, each once")
@@ -101,7 +89,9 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
     for name, value, least in (("n_films", n_films, 1), ("seed", seed, 0), ("workers", workers, 1)):
         check_whole_number(f"load_phantom: {name}", value, least)
     base = Path(root or os.environ.get("MEDBRIDGE_CACHE") or Path.home() / ".cache" / "medbridge").expanduser()
-    folder = base / _folder_name(seed)
+    # The drawing code's own checksum is part of the name: a changed generator never reuses an older one's films.
+    checksum = zlib.crc32(b"".join(module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))))
+    folder = base / f"phantom-v{GENERATOR_VERSION}-{checksum:08x}-seed{seed}"
     lists = [_films_of(hospital, seed) for hospital in sorted(hospitals)]
     rows = [next(lists[i % len(lists)]) for i in range(n_films)]
     if missing := [row for row in rows if _read_record(folder, row) is None]:

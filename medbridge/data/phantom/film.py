@@ -66,16 +66,12 @@ _PRESENT = {name: norm.isf(list(site.prevalence.values())) for name, site in HOS
 
 @dataclass(frozen=True)
 class Film:
-    """One synthetic film: image uint8 ``(1024, 1024)``, white = dense.
+    """One synthetic film."""
 
-    ``labels`` maps each of the eight names to 0 or 1; ``boxes`` holds ``(label, x0, y0, x1, y1)`` in pixels; ``meta`` holds
-    hospital, age (years), sex ('F' or 'M') and view ('PA' or 'AP').
-    """
-
-    image: np.ndarray
-    labels: dict[str, int]
-    boxes: list[tuple[str, float, float, float, float]]
-    meta: dict[str, str | int]
+    image: np.ndarray  # uint8 (1024, 1024), white = dense
+    labels: dict[str, int]  # each of the eight names -> 0 or 1
+    boxes: list[tuple[str, float, float, float, float]]  # label, x0, y0, x1, y1 in pixels
+    meta: dict[str, str | int]  # hospital, age (years), sex ('F' or 'M') and view ('PA' or 'AP')
 
 
 def age_and_sex(patient_seed: int, hospital: str) -> tuple[int, bool]:
@@ -96,14 +92,11 @@ def make_film(seed: int, hospital: str = "A", findings: Sequence[str] | None = N
               subtlety: float | None = None) -> Film:
     """Draw one synthetic film; the same arguments give the same pixels.
 
-    Args:
-        seed: the film (>= 0): pose, noise, devices and how its findings look.
-        hospital: 'A' (teaching), 'B' (outpatient) or 'C' (intensive care).
-        findings: exactly these labels; an empty list is a normal film; None draws them by the hospital's prevalence.
-        patient_seed: the patient (>= 0): anatomy, and what and where the findings tend to be; None follows ``seed``.
-        subtlety: of every finding, 0 = plain to 1 = at the limit of sight; None draws one for each finding.
-
-    BenchmarkError: unknown hospital or finding, subtlety outside [0, 1], or a seed that is no whole number >= 0.
+    ``seed`` is the film: pose, noise, devices and how its findings look; ``patient_seed`` (None: the same) the patient: anatomy,
+    and what and where the findings tend to be. ``hospital`` is 'A' (teaching), 'B' (outpatient) or 'C' (intensive care).
+    ``findings`` are exactly these labels, none for a normal film, or by the hospital's prevalence (None). ``subtlety`` of every
+    finding goes from 0, plain, to 1, at the limit of sight; None draws one for each. BenchmarkError: unknown hospital or finding,
+    subtlety outside [0, 1], or a seed that is no whole number >= 0.
     """
     patient_seed = seed if patient_seed is None else patient_seed
     check_whole_number("make_film: seed", seed, 0)
