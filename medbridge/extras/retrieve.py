@@ -126,8 +126,8 @@ class RetrievalRouter(nn.Module):
 
     ``base`` gives the weights before the memory is asked; they stand where no neighbour has a known label. The memory of n films
     is ``vectors`` ``(n, sum w)`` of :func:`joint_vectors`, ``losses`` ``(n, K, C)`` (binary cross-entropy of each expert's own
-    prediction) and ``known``, bool ``(n, C)``. A film is not its own neighbour, but other films of its patient are: never score
-    the patients of the memory.
+    prediction) and ``known``, bool ``(n, C)``. Films that the experts were trained on flatter them all; held-out ones are fairer,
+    and fewer. A film is not its own neighbour, but other films of its patient are: never score the patients of the memory.
     """
 
     def __init__(
