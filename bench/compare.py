@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbridge import AdapterConfig, FocalSampler, TrainConfig, create_expert, load_benchmark
+from medbridge import create_expert, load_benchmark
 from medbridge.cli.options import add_settings, settings_of
 from medbridge.data.tasks import make_targets
 from medbridge.features.cache import FeatureCache
@@ -32,12 +32,10 @@ def main() -> None:
     parser.add_argument("--expert", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", default="runs/compare")
-    for cls in (AdapterConfig, TrainConfig, FocalSampler):
-        add_settings(parser, cls, skip=["seed"])
+    add_settings(parser)
     args = parser.parse_args()
     benchmark = load_benchmark("folder", args.root)
-    settings = MethodSettings([create_expert(name) for name in args.expert],
-                              *(settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)))
+    settings = MethodSettings([create_expert(name) for name in args.expert], *settings_of(args))
     targets = make_targets(benchmark, [benchmark])
     probe = Cell("linear probe", benchmark, targets, settings)
     ours = [Cell(MEDBRIDGE, benchmark, targets, settings, seed) for seed in range(args.seeds)]

@@ -7,13 +7,10 @@ from pathlib import Path
 from medbridge.cli.options import NOTICE, add_options, add_settings, build_experts, named_benchmark, seeds_of, settings_of
 from medbridge.data.tasks import thin_training
 from medbridge.features.cache import FeatureCache
-from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig
 from medbridge.studies.ablation import FACTORS, run_ablation
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
-from medbridge.train import TrainConfig
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +18,11 @@ def register(parser: argparse.ArgumentParser) -> None:
                 benchmark={"required": True}, out={"help": "folder of the run (default: runs/ablate-BENCHMARK)"})
     parser.add_argument("--only", action="append", metavar="FACTOR", choices=list(FACTORS),
                         help=f"repeat; default all: {', '.join(FACTORS)}")
-    add_settings(parser, AdapterConfig)
-    add_settings(parser, TrainConfig, skip=["seed"])
-    add_settings(parser, FocalSampler, skip=["seed"])
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    seeds, settings = seeds_of(args), [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
+    seeds, settings = seeds_of(args), settings_of(args)
     benchmark = thin_training(named_benchmark(args).load(), args.label_fraction, 0)
     base = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")

@@ -9,26 +9,20 @@ from medbridge.cli.options import NOTICE, add_options, add_settings, benchmark_r
 from medbridge.data import Benchmark
 from medbridge.data.tasks import same_films, thin_training
 from medbridge.features.cache import FeatureCache
-from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig
 from medbridge.studies.adapt import adapt, comparison_table
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.processes import is_main
-from medbridge.train import TrainConfig
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, "train benchmark root test option cache workers expert weights precision out label-fraction",
+    add_options(parser, "train benchmark root test option cache workers expert weights precision out label-fraction seed",
                 out={"help": "folder of the run (default: runs/BENCHMARK, with the label fraction)"})
     parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard; needs medbridge[log]")
-    add_settings(parser, AdapterConfig)
-    add_settings(parser, TrainConfig)
-    add_settings(parser, FocalSampler, skip=["seed"])
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
-    source = source_ref(args)
+    settings, source = settings_of(args), source_ref(args)
     tests = [benchmark_ref(text, args) for text in args.test or ()]
     for test in tests:
         if overlap := same_films(source, test):

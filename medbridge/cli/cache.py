@@ -5,7 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
-from medbridge.cli.options import add_options
+from medbridge.cli.options import add_action
 from medbridge.errors import CacheError
 from medbridge.features.cache import cache_limit, features_folder
 from medbridge.features.shards import FeatureStore, is_sound
@@ -15,21 +15,17 @@ DAY = 86400.0
 
 def register(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    one = actions.add_parser("info", help="one line per expert: shards, size, age")
-    add_options(one, "cache")
-    one.add_argument("--verify", action="store_true", help="read every shard and compare its checksum")
-    one.set_defaults(run=_info)
-    one = actions.add_parser("clean", help="delete features, and what interrupted fills left; without a choice only the latter")
-    add_options(one, "cache expert", expert={"required": False, "help": "features of this expert; repeat for more"})
-    one.add_argument("--older-than", type=float, metavar="DAYS", help="shards written longer ago than this")
-    one.add_argument("--all", action="store_true", help="all features")
-    one.add_argument("--dry-run", action="store_true", help="say what would go, and delete nothing")
-    one.set_defaults(run=_clean)
+    info = add_action(actions, _info, "one line per expert: shards, size, age", "cache")
+    info.add_argument("--verify", action="store_true", help="read every shard and compare its checksum")
+    delete = add_action(actions, _clean, "delete features, and what interrupted fills left; without a choice only the latter",
+                        "cache expert", expert={"required": False, "help": "features of this expert; repeat for more"})
+    delete.add_argument("--older-than", type=float, metavar="DAYS", help="shards written longer ago than this")
+    delete.add_argument("--all", action="store_true", help="all features")
+    delete.add_argument("--dry-run", action="store_true", help="say what would go, and delete nothing")
 
 
 def clean(
-    root: Path, experts: list[str] | None = None, older_than: float | None = None, everything: bool = False,
-    dry_run: bool = False,
+    root: Path, experts: list[str] | None = None, older_than: float | None = None, everything: bool = False, dry_run: bool = False
 ) -> list[Path]:
     """Delete shards by expert and age in days, or all; and unfinished files that nobody has written to for an hour.
 

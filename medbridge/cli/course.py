@@ -3,16 +3,14 @@
 import argparse
 import json
 
-from medbridge.cli.options import add_options
+from medbridge.cli.options import add_action
 from medbridge.course.progress import progress_file, summary
 from medbridge.support.text import text_table
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    one = actions.add_parser("progress", help="which exercises are solved, how far each notebook is")
-    add_options(one, "json")
-    one.set_defaults(run=_progress)
+    add_action(actions, _progress, "which exercises are solved, how far each notebook is", "json")
 
 
 def _progress(args: argparse.Namespace) -> None:

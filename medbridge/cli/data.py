@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medbridge.cli.options import add_options, parse_options
+from medbridge.cli.options import add_action, parse_options
 from medbridge.data import Benchmark, list_benchmarks, load_benchmark
 from medbridge.data.audit import audit
 from medbridge.data.prepare import prepare
@@ -23,19 +23,18 @@ TOLERANT = {"covidx": {"overlap": "drop-train"}}
 
 def register(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    check = actions.add_parser("check", help="counts, labels, missing and unreadable films, patients in two splits",
-                               description="Exit status: 0 no fault, 1 a fault in the data, 2 a command that cannot run.")
-    copy = actions.add_parser("prepare", help="resized 8-bit PNG copy that `--benchmark folder` reads; resumable")
-    for one, action in ((check, _check), (copy, _prepare)):
+    shared = {"names": "option workers", "workers": {"help": "threads (check) or processes (prepare); default: one per core"}}
+    check = add_action(actions, _check, "counts, labels, missing and unreadable films, patients in two splits", **shared)
+    check.description = "Exit status: 0 no fault, 1 a fault in the data, 2 a command that cannot run."
+    copy = add_action(actions, _prepare, "resized 8-bit PNG copy that `--benchmark folder` reads; resumable", **shared)
+    for one in (check, copy):
         one.add_argument("name", metavar="NAME", help=f"one of {', '.join(list_benchmarks())}")
         one.add_argument("root", metavar="ROOT", nargs="?", help="folder that holds the benchmark")
-        add_options(one, "option workers", workers={"help": "threads (check) or processes (prepare); default: one per core"})
-        one.set_defaults(run=action)
     check.add_argument("--sample", type=int, default=200, metavar="N", help="films that are decoded in full (default 200)")
     check.add_argument("--all", action="store_true", help="decode every film")
     check.add_argument("--seed", type=int, default=0, help="of the sample")
     check.add_argument("--out", type=Path, metavar="DIR", help="write audit.json and audit.png there")
-    add_options(check, "json")
+    check.add_argument("--json", action="store_true", help="print JSON")
     copy.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the copy")
     copy.add_argument("--size", type=int, default=512, metavar="PX", help="short side (default 512)")
 

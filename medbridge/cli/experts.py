@@ -3,7 +3,7 @@
 import argparse
 
 from medbridge.adapter import save_adapter
-from medbridge.cli.options import add_options, build_experts, load_model
+from medbridge.cli.options import add_action, build_experts, load_model
 from medbridge.experts import ALIASES
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
@@ -16,22 +16,19 @@ from medbridge.support.text import text_table
 def register(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(dest="action")
-    actions.add_parser("list", help="the experts that have a short name")
-    info = actions.add_parser("info", help="licence, size, input resolution, depth, width, and whether the weights are here")
-    fetch = actions.add_parser("fetch", help="download an expert's files into the weights folder, with checksums")
-    add = actions.add_parser("add", help="add an expert to a saved adapter's mixture")
-    drop = actions.add_parser("drop", help="drop an expert from a saved adapter's mixture")
-    profile = actions.add_parser("profile", help="seconds and memory per view on this machine, and bytes in the cache")
-    for one, run in ((info, _info), (fetch, _fetch), (add, _add), (drop, _drop), (profile, _profile)):
+    edit = {"names": "adapter out weights", "adapter": {"help": "folder that adapt wrote; it is not changed"},
+            "out": {"required": True, "help": "folder of the new adapter"}}
+    add_action(actions, _list, "the experts that have a short name")
+    info = add_action(actions, _info, "licence, size, input resolution, depth, width, and whether the weights are here")
+    fetch = add_action(actions, _fetch, "download an expert's files into the weights folder, with checksums")
+    add = add_action(actions, _add, "add an expert to a saved adapter's mixture", **edit)
+    drop = add_action(actions, _drop, "drop an expert from a saved adapter's mixture", **edit)
+    profile = add_action(actions, _profile, "seconds and memory per view on this machine, and bytes in the cache", "weights")
+    for one in (info, fetch, add, drop, profile):
         one.add_argument("name", metavar="NAME", nargs="+" if one is profile else None)
-        one.set_defaults(run=run)
     fetch.add_argument("--to", metavar="FOLDER", help="weights folder (default: MEDBRIDGE_WEIGHTS)")
-    for one in (add, drop):
-        add_options(one, "adapter out weights", adapter={"help": "folder that adapt wrote; it is not changed"},
-                    out={"required": True, "help": "folder of the new adapter"})
     profile.add_argument("--views", type=int, default=4, help="views of a batch")
     profile.add_argument("--device", default="cpu")
-    add_options(profile, "weights")
 
 
 def _list(_: argparse.Namespace) -> None:

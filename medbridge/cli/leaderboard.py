@@ -8,13 +8,10 @@ from medbridge.baselines import TRIES, list_methods, method_class
 from medbridge.cli.options import add_options, add_settings, benchmark_ref, build_experts, seeds_of, settings_of, source_ref
 from medbridge.data.tasks import thin_training
 from medbridge.features.cache import FeatureCache
-from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
-from medbridge.train import TrainConfig
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +20,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", action="append", metavar="NAME", help=f"repeat; default all: {', '.join(list_methods())}")
     parser.add_argument("--tries", type=int, default=TRIES, help=f"settings that each method may try (default {TRIES})")
     parser.add_argument("--views", default="all", choices=["all", "whole"], help="what the baselines see (default all)")
-    add_settings(parser, TrainConfig, only=["epochs", "batch_size", "patience"])
-    add_settings(parser, AdapterConfig)
-    add_settings(parser, FocalSampler, skip=["seed"])
+    add_settings(parser, ["epochs", "batch_size", "patience"])
 
 
 def run(args: argparse.Namespace) -> None:
-    seeds, settings = seeds_of(args), [settings_of(cls, args) for cls in (AdapterConfig, FocalSampler, TrainConfig)]
+    seeds, settings = seeds_of(args), settings_of(args)
     names = [method_class(name).name for name in args.method or ()]  # an unknown one stops the command before films are read
     source = source_ref(args)
     benchmark = thin_training(source.load(), args.label_fraction)

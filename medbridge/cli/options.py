@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,10 @@ from medbridge.data import list_benchmarks
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import BenchmarkError, ExpertError, MedBridgeError
 from medbridge.experts import PRECISIONS, Expert, create_expert
-from medbridge.model import MedBridge
+from medbridge.focal import FocalSampler
+from medbridge.model import AdapterConfig, MedBridge
 from medbridge.support.settings import read_text
+from medbridge.train import TrainConfig
 
 NOTICE = "For research and education, not for clinical use."
 _SHARED: dict[str, dict[str, Any]] = {
@@ -42,6 +44,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "out": {"help": "folder of the run"},
     "label-fraction": {"type": float, "default": 1.0, "help": "share of the training patients that is used, in (0, 1]"},
     "seeds": {"type": int, "default": 3, "help": "training seeds 0, 1, ... (default 3)"},
+    "seed": {"type": partial(read_text, int), "default": 0, "metavar": "INT", "help": "of training and of its views (default 0)"},
     "json": {"action": "store_true", "help": "print JSON"},
 }
 
@@ -52,23 +55,34 @@ def add_options(parser: argparse.ArgumentParser, names: str, **changes: dict[str
         parser.add_argument(f"--{name}", **_SHARED[name] | changes.get(name, {}))
 
 
-def add_settings(parser: argparse.ArgumentParser, cls: type, skip: Iterable[str] = (), only: Iterable[str] | None = None) -> None:
-    """One option for each field of a settings dataclass (or ``only`` these), so that the command line can never lag behind."""
-    group = parser.add_argument_group(f"{cls.__name__} (see its docstring)")
-    hints = typing.get_type_hints(cls)
-    for f in fields(cls):
-        if f.name in skip or (only and f.name not in only):
-            continue
-        hint = next(iter(typing.get_args(hints[f.name])), hints[f.name])  # of 'int | None' the first
-        kind: dict[str, Any] = {"type": partial(read_text, hint), "metavar": hint.__name__.upper()}
-        if hint is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
-        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=f"default {f.default}", **kind)
+def add_action(actions: Any, run: Callable, text: str, names: str = "", **changes: dict[str, Any]) -> argparse.ArgumentParser:
+    """Add what a command can do, named as the function that does it, with shared options as :func:`add_options` takes them."""
+    parser = actions.add_parser(run.__name__.strip("_"), help=text)
+    parser.set_defaults(run=run)
+    add_options(parser, names, **changes)
+    return parser
 
 
-def settings_of(cls: type, args: argparse.Namespace) -> Any:
-    """The settings dataclass ``cls`` with what the command line says; defaults where it has no such option."""
-    return cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
+def add_settings(parser: argparse.ArgumentParser, training: Iterable[str] | None = None) -> None:
+    """One option for each field of MedBridge's settings but the seed, so that the command line can never lag behind.
+
+    ``training``: the fields of TrainConfig that become options, by default all.
+    """
+    for cls in (AdapterConfig, TrainConfig, FocalSampler):
+        group, hints = parser.add_argument_group(f"{cls.__name__} (see its docstring)"), typing.get_type_hints(cls)
+        for f in fields(cls):
+            if f.name == "seed" or (cls is TrainConfig and training and f.name not in training):
+                continue
+            hint = next(iter(typing.get_args(hints[f.name])), hints[f.name])  # of 'int | None' the first
+            kind = ({"action": argparse.BooleanOptionalAction} if hint is bool else
+                    {"type": partial(read_text, hint), "metavar": hint.__name__.upper()})
+            group.add_argument(f"--{f.name.replace('_', '-')}", default=f.default, help=f"default {f.default}", **kind)
+
+
+def settings_of(args: argparse.Namespace) -> list[Any]:
+    """MedBridge's settings, in the order of MethodSettings, with what the command line says; defaults where it has no option."""
+    return [cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
+            for cls in (AdapterConfig, FocalSampler, TrainConfig)]
 
 
 def seeds_of(args: argparse.Namespace) -> range:

@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> None:
         if not Path(path).is_dir():
             probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
     model = load_model(args.adapter, args.weights, args.precision)
-    rows, bad = [], []
-    width = max(len("image"), *(len(str(p)) for p in paths))
+    rows, bad, width = [], [], max(len("image"), *(len(str(p)) for p in paths))
     if not args.json:
         print("  ".join([f"{'image':<{width}}", *model.labels]))
     for path, row in predict_files(model, paths, args.workers):

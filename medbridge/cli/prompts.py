@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+import torch
+from tabulate import tabulate
 from torch import Tensor
 
 from medbridge.experts import create_expert
@@ -30,12 +32,7 @@ def similarity_table(labels: Sequence[str], positive: Tensor, negative: Tensor) 
     Two labels that are nearly one here can only be told apart by what is learned; a label whose sides are nearly one gives
     zero-shot nothing to go by.
     """
-    values = (positive @ positive.T).tolist()
-    own = (positive * negative).sum(dim=1).tolist()
-    first = max(map(len, labels))
-    heads = [*labels, "own negative"]
-    lines = ["  ".join([" " * first, *heads])]
-    for label, row, opposite in zip(labels, values, own, strict=True):
-        cells = [f"{value:>{len(head)}.3f}" for head, value in zip(heads, [*row, opposite], strict=True)]
-        lines.append("  ".join([f"{label:<{first}}", *cells]))
-    return "\n".join(lines)
+    values = torch.cat([positive @ positive.T, (positive * negative).sum(dim=1, keepdim=True)], dim=1).tolist()
+    rows = [[label, *(f"{value:.3f}" for value in row)] for label, row in zip(labels, values, strict=True)]
+    return tabulate([["", *labels, "own negative"], *rows], tablefmt="plain", disable_numparse=True,
+                    colalign=["left", *["right"] * (len(labels) + 1)])
