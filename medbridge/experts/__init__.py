@@ -61,11 +61,10 @@ def create_expert(
         raise ExpertError(f"precision={precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
     parts = ExpertName.of(name)
     kind, model, text = parts.kind, parts.model, parts.text
-    if size is not None and parts.size is not None and size != parts.size:
+    if None not in (size, parts.size) and size != parts.size:
         raise ExpertError(f"{name!r} names another size than size={size}; give one of them")
     size = size or parts.size
-    called = f"{parts.plain}@{size}" if size else parts.plain
-    size = size or parts.default_size
+    called, size = f"{parts.plain}@{size}" if size else parts.plain, size or parts.default_size
     path = _own_weights(parts, weights)
     if kind == "tiny":
         expert: Expert = load_open_clip_folder(called, path or tiny_experts_folder() / model, size)

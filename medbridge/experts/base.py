@@ -1,8 +1,7 @@
-"""A frozen vision-language model behind one small interface.
+"""A frozen vision-language model behind one small interface: a vision tower of T blocks and a text encoder.
 
-An expert has a vision tower of T blocks and a text encoder. MedBridge asks it for three things: the token maps after
-some of its blocks, a summary of the whole view, and text embeddings of the class prompts. Nothing of it is ever
-trained (paper, section 3: "frozen VLM").
+It gives the token maps after some of its blocks, a summary of the whole view, and text embeddings of the class prompts. Nothing
+of it is ever trained (paper, section 3: "frozen VLM").
 """
 
 from __future__ import annotations
@@ -154,9 +153,8 @@ class Expert(nn.Module):
             raise ValueError(f"{self.name} has maps (B, {shape[0]}, {shape[1]}) at depth {depth}, got {tuple(tokens.shape)}")
 
         def replace(_: nn.Module, __: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (self._native(tokens, output[0]), *output[1:])
-            return self._native(tokens, output)
+            whole = isinstance(output, Tensor)
+            return self._native(tokens, output) if whole else (self._native(tokens, output[0]), *output[1:])
 
         with self.blocks()[depth - 1].register_forward_hook(replace):
             blank = torch.zeros(len(tokens), 3, self.size, self.size, device=self.mean.device)
@@ -164,9 +162,7 @@ class Expert(nn.Module):
 
     def _native(self, tokens: Tensor, like: Tensor) -> Tensor:
         """Tokens ``(B, P, d)`` in the layout of ``like``: tokens, channels first, or channels last."""
-        if like.dim() == 3:
-            return tokens
-        return tokens.reshape(like.shape) if self.channels_last else tokens.transpose(1, 2).reshape(like.shape)
+        return (tokens if like.dim() == 3 or self.channels_last else tokens.transpose(1, 2)).reshape(like.shape)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ``(n, text_dim)`` float32, L2-normalised."""

@@ -43,9 +43,9 @@ class OpenClipExpert(Expert):
 
     def __init__(self, name: str, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
         visual = model.visual
-        mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
-        std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-        super().__init__(name, mean, std, getattr(visual, "preprocess_cfg", {}).get("interpolation", "bilinear"))
+        super().__init__(name, getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN,
+                         getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD,
+                         getattr(visual, "preprocess_cfg", {}).get("interpolation", "bilinear"))
         if not isinstance(visual, (VisionTransformer, TimmModel, ModifiedResNet)):
             raise ExpertError(f"{name}: towers of type {type(visual).__name__} are not supported yet")
         self.model, self.tokenizer = model, tokenizer
@@ -173,12 +173,8 @@ def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> 
 
 
 def _resized(name: str, model: nn.Module, size: int | None) -> nn.Module:
-    """The model at another input size, by open_clip's and timm's own interpolation of the position embeddings.
-
-    Of the float32 weights that were loaded: a processor cannot interpolate half precision.
-    """
-    visual = model.visual
-    native = to_2tuple(visual.image_size)[0]
+    """The float32 model at another input size, by open_clip's and timm's own interpolation of the position embeddings."""
+    visual, native = model.visual, to_2tuple(model.visual.image_size)[0]
     if size is None or size == native:
         return model
     if isinstance(visual, ModifiedResNet):

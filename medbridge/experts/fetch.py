@@ -58,9 +58,9 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> dict[Path, str]
                           f"{alias.file or expert.plain + '.pth'} (of what it needs besides, here is: {also})")
     if alias and alias.hub:
         fetch.one_of(*os.path.split(alias.hub), stem=expert.plain)
-        fetch.text(expert)
     else:
         fetch.expert(expert)
+    fetch.text(expert)
     shutil.rmtree(root / ".fetch", ignore_errors=True)
     return fetch.files
 
@@ -100,10 +100,8 @@ class _Fetch:
             if stated is None or not stated.hf_hub_id:
                 raise ExpertError(f"timm names no hub for {model!r}; write the tag of its weights too, as in resnet50.a1_in1k")
             self.one_of(stated.hf_hub_id, WHOLE, stem=model)
-            self.text(expert)
         elif kind == "hf":
             self.checkpoint(model, tower_alone=expert.text is not None)
-            self.text(expert)
         elif kind != "tiny":
             raise ExpertError(f"{expert.target!r} is not a name that create_expert knows; see `medbridge experts list`")
 
@@ -153,6 +151,8 @@ class _Fetch:
         """Download one file, compare its checksum, give it its name; ``False`` where the repository lacks it."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
 
         final = self.root / (name or f"{hub_folder(repository)}/{file}")
         if final.is_file():
@@ -167,7 +167,13 @@ class _Fetch:
             # an interrupted download goes on here, as long as the hub's file is the same
             part = self.root / ".fetch" / hub_folder(repository) / f"{file}.{checksum}"
             part.parent.mkdir(parents=True, exist_ok=True)
-            _download(card, part, file)
+            # the hub client's own download keeps nothing when its process ends (as of its version 2); a shard has some gigabytes
+            headers = build_hf_headers()
+            if urlparse(card.location).netloc != urlparse(self.endpoint or "https://huggingface.co").netloc:
+                headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
+            with part.open("ab") as data:
+                http_get(card.location, data, resume_size=data.tell(), headers=headers, expected_size=card.size,
+                         displayed_filename=file)
         with part.open("rb") as data:
             kind = "sha256" if len(checksum) == 64 else lambda: hashlib.sha1(b"blob %d\0" % part.stat().st_size)
             actual = hashlib.file_digest(data, kind).hexdigest()
@@ -184,20 +190,3 @@ class _Fetch:
         by_hand = (f"download {base}/resolve/main/{file} and put it there as {final}" if final
                    else f"download the files of {base} and put them into {self.root / hub_folder(repository)}")
         return explained(f"{repository}: {file} could not be fetched", f"; with a browser, {by_hand}")
-
-
-def _download(card: Any, path: Path, name: str) -> None:
-    """The rest of a file, behind what ``path`` holds of it already.
-
-    The hub client's own download keeps nothing when its process ends (as of its version 2), and a shard has some gigabytes; its
-    request with a range, its retries and its bar are used as they are.
-    """
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    headers = build_hf_headers()
-    if urlparse(card.location).netloc != urlparse(endpoint).netloc:
-        headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
-    with path.open("ab") as file:
-        http_get(card.location, file, resume_size=file.tell(), headers=headers, expected_size=card.size, displayed_filename=name)

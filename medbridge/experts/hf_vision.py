@@ -49,7 +49,7 @@ class HfVisionExpert(Expert):
             raise ExpertError(f"{name}: size={size} is not a multiple of {step} pixels, which its patches ask for")
         self.size, self.side = size, size // self.patch_size
         self.freeze()
-        self._order: Tensor | None = self._packed_order() if self.merge else None
+        self._order = self._packed_order() if self.merge else None
         self._measure(size, side=self.side)
 
     def blocks(self) -> list[nn.Module]:
@@ -101,11 +101,7 @@ class HfVisionExpert(Expert):
         return tokens[:, self._order.argsort()].flatten(0, 1) if self.merge else tokens
 
     def _packed_order(self) -> Tensor:
-        """Where in the tower's sequence each patch of the grid stands, ``(P,)``.
-
-        The order of the input is known; what the first block gets tells whether the tower shuffles it again: with the same
-        position embedding nowhere, equal rows are the same patch.
-        """
+        """Where in the tower's sequence each patch of the grid stands, ``(P,)``; the first block's input shows windows."""
         half = self.side // self.merge
         index = torch.arange(self.side**2).view(half, self.merge, half, self.merge)
         packed = index.permute(0, 2, 1, 3).flatten().argsort()  # grid position -> place in the packed input
@@ -162,8 +158,8 @@ def load_hf(
                           f"write hf:{repository}+TEXT to borrow one")
     vision = getattr(config, "vision_config", config)
     if vision.model_type == "siglip2_vision_model":
-        raise ExpertError(f"{name}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as "
-                          "siglip2-vitb16")
+        raise ExpertError(
+            f"{name}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as siglip2-vitb16")
     preprocessing = files.preprocessing()
     size = size or int(getattr(vision, "image_size", 0) or 448)
     if text is None:

@@ -41,18 +41,13 @@ class ExpertInfo:
 
 
 def expert_info(name: str) -> ExpertInfo:
-    """The card of an expert, without reading its weights.
-
-    Raises:
-        ExpertError: the name is not one that :func:`medbridge.create_expert` takes.
-    """
+    """The card of an expert, without reading its weights. ExpertError for a name that ``create_expert`` does not take."""
     expert = ExpertName.of(name)
     alias, (candidates, build) = expert.alias, _known(name, expert)
-    own_file = alias is not None and alias.own_file
+    own_file, paths, state = alias is not None and alias.own_file, [], None
     files = expert.own_files + ([] if own_file else candidates)
     here = tiny_experts_folder() / expert.model if expert.kind == "tiny" else find_weights(files)
     size, depth, width = alias.shape if alias and alias.shape else (None, None, None)
-    state, paths = None, []
     if expert.kind == "hf" and here is not None:
         tower = empty_tower(here)
         size, depth = int(getattr(tower.config, "image_size", 0)) or 448, int(tower.config.num_hidden_layers)

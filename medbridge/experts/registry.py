@@ -1,8 +1,7 @@
-"""Which experts have a short name, what is known of them without loading them, and what a name means.
+"""The short names of ``aliases.toml``, and what a name means.
 
-The short names stand in ``aliases.toml``. Image-text models (CLIP, SigLIP, BiomedCLIP, PubMedCLIP, UniMed-CLIP, MedSigLIP) bring
-their own prompts' space. Vision-only towers (DINOv2, DINOv3, MedDINOv3, LVM-Med) and those of MedGemma, LLaVA and Qwen-VL, which
-enter without the language model, borrow one.
+Image-text models (CLIP, SigLIP, BiomedCLIP, PubMedCLIP, UniMed-CLIP, MedSigLIP) bring their own prompts' space. Vision-only
+towers (DINOv2, DINOv3, MedDINOv3, LVM-Med) and those of MedGemma, LLaVA and Qwen-VL, without the language model, borrow one.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class ExpertAlias:
         return bool(self.hub) or not self.fetchable
 
 
-_ENTRIES = tomllib.loads(Path(__file__).with_name("aliases.toml").read_text(encoding="utf-8"))
-ALIASES = {name: ExpertAlias(**entry) for name, entry in _ENTRIES.items()}
+ALIASES = {name: ExpertAlias(**entry) for name, entry in tomllib.loads(
+    Path(__file__).with_name("aliases.toml").read_text(encoding="utf-8")).items()}
 
 
 def list_experts() -> list[str]:

@@ -43,8 +43,7 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, short: str) -> None:
         super().__init__()
-        transformers = transformers_for(f"text encoder {short!r}")
-        hub = SENTENCE_ENCODERS[short]
+        transformers, hub = transformers_for(f"text encoder {short!r}"), SENTENCE_ENCODERS[short]
         stem = hub.split("/")[-1]
         source = find_weights([stem, hub_folder(hub)]) or hub
         transformers.utils.logging.disable_progress_bar()  # a bar for a second's work would stand between our own

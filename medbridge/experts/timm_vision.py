@@ -72,8 +72,7 @@ class TimmExpert(Expert):
 
 def timm_blocks(name: str, trunk: nn.Module, depth: int) -> list[nn.Module]:
     """The modules of a timm trunk after which its maps are taken; ExpertError where timm does not say which they are."""
-    stated = [info["module"] for info in getattr(trunk, "feature_info", [])]
-    modules = dict(trunk.named_modules())
+    stated, modules = [info["module"] for info in getattr(trunk, "feature_info", [])], dict(trunk.named_modules())
     if len(stated) != depth or any(module not in modules for module in stated):
         raise ExpertError(f"{name} cannot be split: timm names {len(stated)} modules for its {depth} maps")
     return [modules[module] for module in stated]

@@ -68,10 +68,7 @@ def as_settings(cls: type) -> Any:
 
 
 def check_settings(cls: type[T], given: Any, where: str = "") -> T:
-    """``given`` as an instance of ``cls``: of :class:`Settings`, or of a stdlib dataclass.
-
-    Args:
-        cls: what to make. given: a mapping of its fields. where: the key that ``given`` stands under, for the message.
+    """A mapping of its fields as an instance of ``cls``, Settings or a stdlib dataclass; ``where``: its key in messages.
 
     Raises:
         ValueError: an unknown, missing or repeated key, a value of another type, or what ``cls`` itself refuses.
@@ -93,9 +90,8 @@ def read_text(kind: Any, text: str) -> Any:
 def distinct(values: Sequence[T]) -> Sequence[T]:
     """The same values. ValueError where two of them are the same text, whatever the case."""
     texts = [str(value).lower() for value in values]
-    for value, text in zip(values, texts, strict=True):
-        if texts.count(text) > 1:
-            raise ValueError(f"{value!r} is named twice")
+    if twice := [value for value, text in zip(values, texts, strict=True) if texts.count(text) > 1]:
+        raise ValueError(f"{twice[0]!r} is named twice")
     return values
 
 
@@ -103,9 +99,8 @@ def _sentence(error: ValidationError, where: str) -> str:
     first = error.errors(include_url=False)[0]
     place = where
     for part in first["loc"]:
-        if part == "[key]":
-            continue  # the key itself stands before it
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+        if part != "[key]":  # the key itself stands before it
+            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
     reason = _REASONS.get(first["type"].split("_")[0], "{value}: {message}")
     reason = reason.format(value=reprlib.repr(first["input"]), message=first["msg"], **first.get("ctx", {}))
     return f"{place}: {reason}" if place else reason
