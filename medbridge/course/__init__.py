@@ -3,8 +3,6 @@
 An exercise that was not begun is no failure, so that notebooks run from top to bottom.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +12,6 @@ import torch
 
 from medbridge.course.exercises import CHECKS, AnswerError
 from medbridge.course.progress import record
-
-__all__ = ["AnswerError", "check", "full_profile", "seed_everything"]
 
 NOT_BEGUN = "not begun yet"
 

@@ -5,8 +5,6 @@
 student's (the build of the notebooks, ``pytest --nbval``, the solutions) set it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from datetime import UTC, datetime
@@ -17,8 +15,6 @@ from medbridge.course.exercises import CHECKS
 from medbridge.errors import MedBridgeError
 from medbridge.features.cache import cache_folder
 from medbridge.support.files import write_atomic
-
-__all__ = ["progress_file", "read", "record", "summary"]
 
 FORMAT = 1
 

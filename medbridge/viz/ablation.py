@@ -1,15 +1,11 @@
 """Pictures of an ablation, drawn from its table; every function returns a matplotlib Figure. [ours]"""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from medbridge.viz.drawing import COLOURS, caption, chart, clean, interval
-
-__all__ = ["cost_plot", "forest_plot"]
 
 
 def forest_plot(table: pd.DataFrame, text: str) -> Figure:

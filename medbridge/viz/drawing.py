@@ -1,7 +1,5 @@
 """What the pictures share: colours, panels, films, boxes, bars, intervals and captions."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,9 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medbridge.data import Benchmark
-
-__all__ = ["COLOURS", "bars", "caption", "chart", "clean", "draw_boxes", "errors", "interval", "panels", "png", "show_film",
-           "true_boxes"]
 
 COLOURS = sns.color_palette("colorblind")
 

@@ -1,7 +1,5 @@
 """Pictures of an experiment, drawn from its tables; every function returns a matplotlib Figure. [ours]"""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -12,8 +10,6 @@ from matplotlib.ticker import NullLocator
 
 from medbridge.studies.cells import MEDBRIDGE
 from medbridge.viz.drawing import COLOURS, chart, clean, errors
-
-__all__ = ["budget_curves", "domain_matrix", "write_figures"]
 
 
 def _marked(title: str, rows: pd.DataFrame) -> str:

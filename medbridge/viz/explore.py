@@ -1,7 +1,5 @@
 """The pictures behind the widgets, one function each, so that they can be had without a running kernel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +9,6 @@ from sklearn.metrics import roc_auc_score
 from medbridge.explain.attention import Explanation
 from medbridge.focal import extract_views
 from medbridge.viz.drawing import COLOURS, bars, chart, clean, draw_boxes, show_film
-
-__all__ = ["attention_view", "placed_views", "prompt_similarity", "router_film", "shifted_film"]
 
 _VIEW_SIDE = 256  # pixels; only for show
 

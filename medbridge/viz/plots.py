@@ -1,7 +1,5 @@
 """Pictures of data, films and results; every function returns a matplotlib Figure and shows nothing by itself."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -20,12 +18,6 @@ from medbridge.metrics.calibration import brier, ece, reliability
 from medbridge.metrics.evaluate import Evaluation
 from medbridge.metrics.thresholds import operating_points
 from medbridge.viz.drawing import COLOURS, bars, caption, chart, clean, draw_boxes, errors, interval, panels, show_film
-
-__all__ = [
-    "auc_bars", "audit_panels", "draw_boxes", "evidence_strip", "film_grid", "leaderboard_plot", "prevalence_bars",
-    "prompt_regions", "query_attention", "reliability_plot", "roc_curves", "router_weights", "threshold_view",
-    "training_curves", "view_strip",
-]
 
 
 def film_grid(

@@ -1,7 +1,5 @@
 """One self-contained HTML file that tells a run: tables, curves, example films, router. Needs no network to open."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ from medbridge.focal import extract_views
 from medbridge.studies.adapt import Adapted, Tested, comparison_table
 from medbridge.viz import plots
 from medbridge.viz.drawing import png, true_boxes
-
-__all__ = ["write_report"]
 
 
 def _embed(figure: Figure) -> str:

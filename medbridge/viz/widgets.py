@@ -1,7 +1,5 @@
 """Interactive figures for the notebooks: move a control, see the film again. Needs ``pip install "medbridge[course]"``. [ours]"""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,9 +22,6 @@ from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
 from medbridge.viz.ablation import forest_plot
 from medbridge.viz.drawing import png, true_boxes
-
-__all__ = ["explore", "explore_ablation", "explore_attention", "explore_cache", "explore_film", "explore_focus",
-           "explore_prompts", "explore_regions", "explore_router", "explore_shift", "explore_threshold", "explore_views"]
 
 
 def explore(draw: Callable[..., Figure], buttons: Sequence[w.Button] = (), **controls: w.Widget) -> w.VBox:

@@ -5,16 +5,12 @@ each of which has its hint. The checks of notebook NN are in ``medbridge/course/
 exercise asks for.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-
-__all__ = ["CHECKS", "Answer", "AnswerError", "ask", "close", "compare", "exercise", "judge", "refuse", "shaped"]
 
 Answer = Callable[..., Any]  # the function that an exercise asks for
 
