@@ -64,12 +64,10 @@ class Audit:
 
     def text(self) -> str:
         """The report as the terminal shows it."""
-        sizes = [("split", "here", "published"), *(
-            (part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
-            for part, here, published in self.sizes.itertuples(index=False))]
-        labels = [("label", "split", "positive", "negative", "unknown", "prevalence"), *(
-            (row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
-             "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples())]
+        sizes = [(part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
+                 for part, here, published in self.sizes.itertuples(index=False)]
+        labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
+                   "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
         which = f"{self.decoded:,} films, " + ("all there are" if self.seed is None else f"drawn with seed {self.seed}")
         patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()]
         groups = [" = ".join(group) for group in self.duplicates]
@@ -77,8 +75,9 @@ class Audit:
         return "\n".join([
             f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}",
             *["SYNTHETIC: no film shows a person"] * self.synthetic, "",
-            text_table(sizes, ["left", "right", "right"]), "",
-            text_table(labels, ["left", "left", *["right"] * 4]), "",
+            text_table([("split", "here", "published"), *sizes], ["left", "right", "right"]), "",
+            text_table([("label", "split", "positive", "negative", "unknown", "prevalence"), *labels],
+                       ["left", "left", *["right"] * 4]), "",
             *[f"left out, {reason}: {len(names):,}: {first_five(names)}" for reason, names in self.left_out.items()],
             *["left out: none of the listed images"] * (not self.left_out),
             f"unreadable: {len(self.unreadable):,} of {which}", *(f"  {message}" for _, message in self.unreadable),

@@ -47,7 +47,7 @@ class BenchmarkRef:
         return cls(name, root, options or {})
 
     def load(self) -> Benchmark:
-        """BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option that the loader does not have."""
+        """The benchmark. BenchmarkError as :func:`medbridge.data.load_benchmark`, also for an option it does not have."""
         try:
             return load_benchmark(self.name, self.root, **self.options)
         except TypeError as error:
@@ -97,21 +97,20 @@ def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
 
     BenchmarkError where no label is shared, a test split is empty, or a test film is one of the source's train or val films.
     """
-    seen = _films(source.take(source.table["split"].isin(("train", "val")).to_numpy()))
+    def files(benchmark: Benchmark) -> set[str]:
+        root = benchmark.root.resolve()
+        return {str(root / image) for image in benchmark.table["image"]}
+
+    seen = files(source.take(source.table["split"].isin(("train", "val")).to_numpy()))
     targets = []
     for benchmark in tests:
         in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
         target = make_target(source.labels, benchmark, source.name, in_domain)
-        if leaked := sorted(seen & _films(target.test)):
+        if leaked := sorted(seen & files(target.test)):
             raise BenchmarkError(f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the "
                                  f"source, such as {leaked[0]}; keep every film in one split")
         targets.append(target)
     return targets
-
-
-def _films(benchmark: Benchmark) -> set[str]:
-    root = benchmark.root.resolve()
-    return {str(root / image) for image in benchmark.table["image"]}
 
 
 def same_films(train: BenchmarkRef, test: BenchmarkRef) -> str | None:
