@@ -56,7 +56,6 @@ def threshold(answer: Answer) -> None:
 
 
 @exercise("7.3")
-@exercise("10.2")
 def holm_adjusted(answer: Answer) -> None:
     for p in ([0.01, 0.02, 0.3], [0.04, 0.001, 0.03, 0.035], [0.6, 0.2, 0.9, 0.5], [0.03, 0.005, 0.9, 0.011, 0.012]):
         p, m = np.array(p), len(p)

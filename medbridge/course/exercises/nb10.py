@@ -1,9 +1,10 @@
-"""Checks of notebook 10: the number of trainings, an interaction with its interval; 10.2 (Holm) is that of 7.3. [ours]"""
+"""Checks of notebook 10: the number of trainings, Holm's correction, an interaction with its interval. [ours]"""
 
 import math
 
 import numpy as np
 
+from medbridge.course.exercises.nb07 import holm_adjusted
 from medbridge.course.exercises.nb09 import judge_interval
 from medbridge.course.exercises.register import Answer, ask, compare, exercise
 
@@ -23,6 +24,9 @@ def trainings(answer: Answer) -> None:
             (one == seeds * others, "the default itself must be trained too"),
             (one == seeds * sum(levels), "you train the default once per factor; all factors share one default"),
         ], "one default, and each other level of each factor", f"levels {list(levels)}, {seeds} seed(s)", rtol=0)
+
+
+exercise("10.2")(holm_adjusted)
 
 
 def _interaction(a: np.ndarray) -> np.ndarray:
