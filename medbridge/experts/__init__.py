@@ -49,13 +49,12 @@ def create_expert(
         device: where to put it.
         size: input resolution R, to which position embeddings are interpolated; default the pre-training one. The expert is
             then called ``NAME@SIZE``, a name that builds it again.
-        weights: file, or folder where the model's hub has a folder, to load instead of looking in the folder that
-            ``MEDBRIDGE_WEIGHTS`` names and on the hub. An adapter does not store the path: load it with the expert itself.
-        precision: what the frozen tower computes in: 'float32', 'bfloat16' or 'float16'. An adapter records it.
+        weights: file, or folder where the hub has one, to load instead of looking in ``MEDBRIDGE_WEIGHTS`` and on the hub. An
+            adapter does not store the path: load it with the expert itself.
+        precision: what the frozen tower computes in, of :data:`PRECISIONS`. An adapter records it.
 
     Raises:
-        ExpertError: unknown name (with the nearest known one), weights missing (with the file and its place) or of another
-            model, a size that the tower cannot take, or an unknown precision.
+        ExpertError: unknown name, weights missing or of another model, a size that the tower cannot take, unknown precision.
     """
     if precision not in PRECISIONS:
         raise ExpertError(f"precision={precision!r} is unknown; use one of {', '.join(PRECISIONS)}")

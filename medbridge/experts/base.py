@@ -174,8 +174,7 @@ class Expert(nn.Module):
 
     def check_depths(self, depths: Sequence[int]) -> list[int]:
         """Sorted unique depths; raises ValueError for one outside 1..T."""
-        bad = [d for d in depths if not 1 <= d <= self.depth]
-        if bad:
+        if bad := [d for d in depths if not 1 <= d <= self.depth]:
             raise ValueError(f"{self.name} has depths 1..{self.depth}; asked for {bad}")
         return sorted(set(depths))
 

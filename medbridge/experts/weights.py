@@ -93,10 +93,7 @@ def transformers_for(what: str) -> Any:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safetensors or a weights-only checkpoint, as float32 tensors; ExpertError where it holds anything else.
-
-    Checkpoints of training runs keep it under ``state_dict``, ``model`` or ``teacher``; it is taken out.
-    """
+    """Read a state dict as float32 tensors, out of a training run's checkpoint too; ExpertError where it holds anything else."""
     with explained(f"{path}: not a readable weights file", "; download it again"):
         try:
             state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
@@ -168,8 +165,7 @@ class Repository:
             with self._open(WHOLE) as file:
                 shard_of = dict.fromkeys(file.keys(), WHOLE)
         prefix = tower_prefix(wanted, list(shard_of))
-        absent = [key for key in wanted if prefix + key not in shard_of]
-        if absent:
+        if absent := [key for key in wanted if prefix + key not in shard_of]:
             raise ExpertError(f"{self.source}: the checkpoint lacks {absent[0]!r} of the vision tower, and {len(absent) - 1} "
                               "more; is it another model?")
         state: dict[str, Tensor] = {}

@@ -122,7 +122,7 @@ def run_experiment(
 
 def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple[Expert, ...]) -> Iterator[_Place]:
     """The whole grid; all that can be wrong with benchmarks and labels is found here."""
-    ours = MethodSettings(experts, experiment.adapter, experiment.sampler, experiment.train_config(0))
+    ours = MethodSettings(experts, experiment.adapter, experiment.sampler, experiment.train)
     settings = {method: ours if method == MEDBRIDGE else replace(ours, tries=TRIES) for method in experiment.methods}
 
     @memoise

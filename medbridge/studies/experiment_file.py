@@ -27,7 +27,6 @@ all the benchmarks that the task trains on. A task may have ``label_fractions`` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -163,10 +162,6 @@ class Experiment(Settings):
         used = dict.fromkeys(name for task in self.tasks for name in (*task.train, *task.test))
         return {name: listed.get(name.lower()) or BenchmarkRef.parse(name) for name in used}
 
-    def train_config(self, seed: int) -> TrainConfig:
-        """Settings of a training run with this seed."""
-        return replace(self.train, seed=seed)
-
 
 def read_experiment(path: str | Path) -> Experiment:
     """Read a YAML file. ExperimentError for whatever is wrong with it, before anything is loaded."""
@@ -176,15 +171,12 @@ def read_experiment(path: str | Path) -> Experiment:
         raise ExperimentError(f"{path}: cannot be read ({error}); give a YAML file") from None
     except yaml.YAMLError as error:
         raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    try:
-        return parse_experiment(given)
-    except ExperimentError as error:
-        raise ExperimentError(f"{path}: {error}") from error
+    return parse_experiment(given, f"{path}: ")
 
 
-def parse_experiment(given: Any) -> Experiment:
-    """An experiment from the mapping that its file holds. ExperimentError names the key."""
+def parse_experiment(given: Any, of: str = "") -> Experiment:
+    """An experiment from the mapping that its file holds. ExperimentError names the key, behind ``of``."""
     try:
         return check_settings(Experiment, given)
     except ValueError as error:
-        raise ExperimentError(str(error)) from error
+        raise ExperimentError(f"{of}{error}") from error

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def test_across_and_within_share_one_training_run(whole):
 def test_the_grid_says_what_plain_adapt_says(whole, given, two_sites, vit, cache, tmp_path):
     north, south = (load_benchmark("folder", two_sites / site) for site in ("north", "south"))
     wanted = parse_experiment(given)
-    settings = MethodSettings([vit], wanted.adapter, wanted.sampler, wanted.train_config(1))
+    settings = MethodSettings([vit], wanted.adapter, wanted.sampler, replace(wanted.train, seed=1))
     plain = adapt(thin_training(north, 0.2, 1), settings, tmp_path, cache, [south]).tested[0]
     table = whole[1].results
     here = table[(table["task"] == "across") & (table["label_fraction"] == 0.2) & (table["seed"] == 1)]
