@@ -3,8 +3,6 @@
 ``create_method("CoOp", experts, labels)``; what the baselines share is in :mod:`medbridge.baselines.base`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ Multi-label form: CLIP-style methods score a label by the scaled difference of t
 negative prompt, under a sigmoid. That is the softmax of the published single-label methods over the two prompts of a label.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,8 +26,6 @@ from medbridge.method import TRIES, Method
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.support.processes import alone
 from medbridge.train import TrainConfig
-
-__all__ = ["Option", "TrainedBaseline", "check_known", "check_tries", "film_embeddings", "prompt_sides", "temperature"]
 
 
 def check_tries(tries: int, views: str) -> None:

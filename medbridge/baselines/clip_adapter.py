@@ -6,16 +6,12 @@ ReLU after W_2; with it the adapter hardly learned on the validation split of a 
 and the rates reach higher. f may be normalised first: without biases A(cf) = c A(f).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["CLIPAdapter", "FeatureAdapter"]
 
 
 class FeatureAdapter(nn.Module):

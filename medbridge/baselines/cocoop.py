@@ -6,8 +6,6 @@ starts at random, not from the words "a photo of a", which do not describe a fil
 and one for absence; [ours] both are moved by the same pi. The text tower runs on B x 2C prompts per step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +15,6 @@ from medbridge.baselines.base import temperature
 from medbridge.baselines.coop import CoOp, LearnedContext
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["CoCoOp", "ConditionalContext"]
 
 
 class ConditionalContext(LearnedContext):

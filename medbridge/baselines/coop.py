@@ -6,8 +6,6 @@ first, as in the authors' code. [ours] M = 4, where their few-shot scripts take 
 short contexts; no full stop after the label; the optimizer and the epochs, which all baselines share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +15,6 @@ from medbridge.baselines.base import Option, TrainedBaseline, temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["CoOp", "LearnedContext", "label_texts"]
 
 
 class LearnedContext(nn.Module):

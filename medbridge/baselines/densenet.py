@@ -5,8 +5,6 @@ It is no adaptation of the experts: it sees the same films and views, and no exp
 unless ``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them: ask for it where you can.
 """
 
-from __future__ import annotations
-
 import timm
 import torch
 from timm.data import resolve_data_config
@@ -18,8 +16,6 @@ from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
 from medbridge.experts.weights import asking, find_weights, load_state
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["DenseNet", "DenseScores"]
 
 _WEIGHTS = "densenet121.ra_in1k"
 

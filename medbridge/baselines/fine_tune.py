@@ -4,13 +4,9 @@ zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 
 Every parameter of the last blocks, of what follows them and of the head is trained; the rest stays frozen.
 """
 
-from __future__ import annotations
-
 from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["FineTune"]
 
 
 class FineTune(TowerBaseline):

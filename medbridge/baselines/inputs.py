@@ -1,7 +1,5 @@
 """What the modules of the baselines are fed, and how they are trained and scored on it. [ours]"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,8 +15,6 @@ from medbridge.focal import extract_views
 from medbridge.losses import LOSSES
 from medbridge.support.threads import ahead, decode_threads, prefetch
 from medbridge.train import Loop, TrainConfig
-
-__all__ = ["EmbeddingInputs", "FilmInputs", "ViewInputs", "score_module", "train_module"]
 
 _KEEP_BYTES = 2**31  # views of more films than fit here are decoded again in every epoch
 

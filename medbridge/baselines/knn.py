@@ -5,8 +5,6 @@ tau is 0.07 as in the authors' code. [ours] They take k = 200 of 1.3 million fil
 as label budgets leave few films. [ours, for multi-label data] A label's neighbours are training films where it is known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,8 +19,6 @@ from medbridge.features.cache import CachedFilms
 from medbridge.method import TRIES, Method
 from medbridge.metrics.evaluate import merit
 from medbridge.train import TrainConfig
-
-__all__ = ["KNN", "neighbour_scores"]
 
 _ROWS = 512  # test films compared at a time: 512 x 86,524 similarities are 180 MB
 

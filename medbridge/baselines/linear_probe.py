@@ -1,7 +1,5 @@
 """Linear probe: logistic regression on frozen features, its strength of regularisation chosen on the validation split."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -18,8 +16,6 @@ from medbridge.features.cache import CachedFilms
 from medbridge.method import Method
 from medbridge.metrics.evaluate import merit
 from medbridge.train import TrainConfig
-
-__all__ = ["LinearProbe"]
 
 
 class LinearProbe(Method):

@@ -5,8 +5,6 @@ values and output), with r = 8 and alpha = 2 r; in a ResNet, which has no attent
 stages, where A is a convolution of the same window and B one of 1 x 1. The linear head is trained too.
 """
 
-from __future__ import annotations
-
 import re
 
 import torch
@@ -17,8 +15,6 @@ from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["LinearAttention", "LoRA", "add_lora"]
 
 # blocks of open_clip's ViT and of timm's (also inside open_clip), stages of a ModifiedResNet; peft matches whole names
 _TARGETS = r"(transformer\.res|trunk\.)?blocks\.\d+\.attn\.(qkv|proj)|layer\d+\.\d+\.conv\d"

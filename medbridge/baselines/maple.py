@@ -7,8 +7,6 @@ describe a film. [ours, for multi-label data] The same P stands before "{label}"
 to the vision tower stays the published one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -20,8 +18,6 @@ from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_te
 from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_mean, is_plain_vit
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["CoupledPrompts", "MaPLe"]
 
 
 class CoupledPrompts(nn.Module):

@@ -9,8 +9,6 @@ baselines. In a ResNet the tokens are the positions of a stage's map. A vision-o
 borrowed text space.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -21,8 +19,6 @@ from medbridge.baselines.base import Option, prompt_sides, temperature
 from medbridge.baselines.towers import Tower, TowerBaseline, film_mean
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["MVFA", "AdaptedTower", "ResidualAdapter", "spread_levels"]
 
 
 def spread_levels(blocks: int, count: int) -> list[int]:

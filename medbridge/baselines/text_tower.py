@@ -4,8 +4,6 @@ A prompt is [SOS] [V_1] ... [V_M] [label's tokens] [EOS]: the learned vectors st
 is a frozen copy, so that the expert stays as it is.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 
@@ -17,8 +15,6 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, OpenClipExpert
-
-__all__ = ["PromptedText", "has_clip_text", "label_texts"]
 
 
 def has_clip_text(expert: Expert) -> bool:

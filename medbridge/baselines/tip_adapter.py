@@ -6,8 +6,6 @@ validation split; that code keeps the epoch with the best *test* accuracy. Keys 
 the mean over ten augmented copies. alpha is larger than there (0.1 to 30): see cache_values.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -17,8 +15,6 @@ from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_si
 from medbridge.baselines.inputs import FilmInputs, score_module
 from medbridge.features.cache import CachedFilms
 from medbridge.metrics.evaluate import merit
-
-__all__ = ["KeyValueCache", "TipAdapter", "TipAdapterF", "cache_values"]
 
 
 def cache_values(y: Tensor, mask: Tensor) -> Tensor:

@@ -25,8 +25,6 @@ from medbridge.experts import Expert, OpenClipExpert, TimmExpert
 from medbridge.features.cache import CachedFilms
 from medbridge.prompts import ClassPrompts
 
-__all__ = ["FilmScores", "PromptHead", "Tower", "TowerBaseline", "attach_prompts", "film_mean", "has_tower", "is_plain_vit"]
-
 # modules and parameters after the last block: open_clip's ViT, ModifiedResNet, timm trunks, and open_clip's head on them
 _TAIL = ("ln_post", "proj", "attn_pool", "attnpool", "norm", "fc_norm", "head")
 

@@ -6,8 +6,6 @@ and borders start as in that code. There the number of prompts and the rate of S
 runs; [ours] here it is 8 for all, and the rate is one of three of AdamW, as every baseline has it.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -17,8 +15,6 @@ from torch import Tensor, nn
 from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline, attach_prompts, is_plain_vit
 from medbridge.features.cache import CachedFilms
-
-__all__ = ["VPT", "BorderedTower", "PromptedTower"]
 
 
 class PromptedTower(nn.Module):

@@ -1,7 +1,5 @@
 """Zero-shot: cosine with the class prompts, nothing trained (Radford et al., CLIP, 2021, section on zero-shot transfer)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -15,8 +13,6 @@ from medbridge.features.cache import CachedFilms
 from medbridge.method import Method
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.train import TrainConfig
-
-__all__ = ["ZeroShot"]
 
 
 class ZeroShot(Method):

@@ -8,8 +8,6 @@ from importlib import import_module
 from medbridge import __version__
 from medbridge.errors import MedBridgeError
 
-__all__ = ["main"]
-
 COMMANDS = {
     "adapt": "adapt MedBridge to a benchmark and compare it with its baselines",
     "evaluate": "AUC of a saved adapter on a benchmark's split",

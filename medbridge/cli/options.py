@@ -1,7 +1,5 @@
 """What several commands share: options, and the benchmarks, experts, adapters and settings that they name."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import typing

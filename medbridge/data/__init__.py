@@ -1,7 +1,5 @@
 """Benchmarks by name: each loader turns files as their owners distribute them into one :class:`Benchmark`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -18,8 +16,6 @@ from medbridge.data.images import check_films
 from medbridge.data.table import SPLITS
 from medbridge.errors import BenchmarkError
 from medbridge.support.text import text_table
-
-__all__ = ["Audit", "audit"]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from medbridge.data.images import read_film
 from medbridge.data.table import REQUIRED_COLUMNS, SPLITS, check_columns, shuffled_patients
 from medbridge.errors import BenchmarkError
 
-__all__ = ["Benchmark"]
-
 
 @dataclass(frozen=True)
 class Benchmark:

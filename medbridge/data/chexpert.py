@@ -6,8 +6,6 @@ CheXlocalize) it is the test split, and the valid set, too small for its rare la
 to four folders side by side: batch 1 with the tables and valid/, batches 2 to 4 with patient folders and no train/.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +17,6 @@ from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep
 from medbridge.data.table import check_cells, check_choice
 from medbridge.data.uncertainty import apply_policy
 from medbridge.errors import BenchmarkError
-
-__all__ = ["LABELS", "OFFICIAL", "keep_views", "load_chexpert"]
 
 LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",

@@ -4,8 +4,6 @@ The official valid set is the test split here and 'val' is drawn from train by p
 in the paper and 223,462 on the project's page, so ``official`` is empty. The label files (by CheXbert) are JSON lines.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +16,6 @@ from medbridge.data.files import build, check_root, draw_val, keep_present, read
 from medbridge.data.table import check_cells, check_choice
 from medbridge.data.uncertainty import apply_policy
 from medbridge.errors import BenchmarkError
-
-__all__ = ["LABELS", "load_chexpert_plus"]
 
 _COLUMNS = ("path_to_image", "deid_patient_id", "frontal_lateral", "ap_pa", "age", "sex", "split")
 

@@ -5,8 +5,6 @@ is the owner's. A file name may hold blanks. Negative and positive films come mo
 well by recognising the hospital: the column ``source`` lets a study look.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -16,8 +14,6 @@ from medbridge.data.base import Benchmark
 from medbridge.data.files import build, check_root, keep_present, read_text, set_aside
 from medbridge.data.table import SPLITS, check_choice
 from medbridge.errors import BenchmarkError
-
-__all__ = ["ALSO_IN", "LABELS", "OFFICIAL", "load_covidx"]
 
 LABELS = ("COVID-19",)
 OFFICIAL = {"train": 67_863, "val": 8_473, "test": 8_482}  # images of each official split

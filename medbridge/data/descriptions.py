@@ -1,10 +1,6 @@
 """Findings in plain words: synonyms, and what presence and absence look like to who never read a radiology report. [ours]"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-
-__all__ = ["DESCRIPTIONS", "Description"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """DICOM films: modality LUT or rescale, the file's own window, MONOCHROME1 inverted, compressed syntaxes. [ours]"""
 
-from __future__ import annotations
-
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +12,6 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
 from medbridge.data.pixels import check_size, decode_jpeg, luma, scale
 from medbridge.errors import ImageError
-
-__all__ = ["dicom_size", "open_dicom", "read_dicom"]
 
 # Compressed DICOM that pydicom decodes only with further plugins (one of them GPL); imagecodecs (BSD) reads them.
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (51, 57, 70, 80, 81)}  # 12-bit, lossless, JPEG-LS

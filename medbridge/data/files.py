@@ -4,8 +4,6 @@ Data sets of this size are seldom whole. A loader goes on with the films that ar
 the list of it (:attr:`Benchmark.dropped`).
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import warnings
@@ -21,8 +19,6 @@ from tqdm import tqdm
 from medbridge.data.base import Benchmark
 from medbridge.data.table import SPLITS, assign_splits, check_choice, check_columns, check_paths, in_order, validate
 from medbridge.errors import BenchmarkError, BenchmarkWarning
-
-__all__ = ["build", "check_root", "draw_val", "dropped_rows", "first_five", "keep_present", "read_csv", "read_text", "set_aside"]
 
 MAX_UNPACKED = 4 * 2**30  # bytes of a .csv.gz; the largest published table, reports and all, has about a quarter of it
 

@@ -4,8 +4,6 @@ The header of labels.csv is image,patient_id,split, then one column per label (1
 relative to images/. ``medbridge data prepare`` adds prepared.json: the benchmark's name and whether it is synthetic.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence
@@ -18,8 +16,6 @@ from medbridge.data.base import Benchmark
 from medbridge.data.files import first_five
 from medbridge.data.table import REQUIRED_COLUMNS, assign_splits, check_cells, check_columns, in_order, validate
 from medbridge.errors import BenchmarkError
-
-__all__ = ["BOX_COLUMNS", "PREPARED", "load_folder"]
 
 BOX_COLUMNS = ("image", "label", "x0", "y0", "x1", "y1")
 PREPARED = "prepared.json"

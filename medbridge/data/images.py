@@ -5,8 +5,6 @@ say how many bits they have, not how many they use; DICOM by its own VOI LUT or 
 over black; EXIF orientation is applied. A file that is not a whole film is an :class:`ImageError`: decoding never guesses pixels.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -22,8 +20,6 @@ from medbridge.data.dicom import dicom_size, open_dicom, read_dicom
 from medbridge.data.pixels import check_size, decode_jpeg, jpeg_header, luma, scale
 from medbridge.errors import ImageError
 from medbridge.support.threads import ahead
-
-__all__ = ["check_films", "probe_film", "read_film"]
 
 # Only these: Pillow's other plugins (EPS, PDF, ...) may start programs, and no film is distributed in them.
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")

@@ -4,14 +4,10 @@ A loader keeps its owner's names ("Effusion", "Pleural Effusion"). Only the same
 "Pneumonia", "Lung Lesion" wider than "Nodule", and neither is mapped to the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medbridge.errors import BenchmarkError
-
-__all__ = ["FINDINGS", "SharedLabel", "canonical", "shared_labels"]
 
 FINDINGS: dict[str, tuple[str, ...]] = {  # finding -> other names of the very same finding, lower case
     "Atelectasis": ("atelectases",), "Bacterial Pneumonia": ("bacterial",),

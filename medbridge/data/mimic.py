@@ -4,8 +4,6 @@ Release 2.1.0 keeps the names of 2.0.0. Labels belong to the study and are joine
 row are set aside. The split is the owner's, 'validate' is 'val' here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +16,6 @@ from medbridge.data.files import build, check_root, keep_present, read_csv, set_
 from medbridge.data.table import check_cells, check_choice
 from medbridge.data.uncertainty import apply_policy
 from medbridge.errors import BenchmarkError
-
-__all__ = ["LABELS", "OFFICIAL", "load_mimic"]
 
 OFFICIAL = {"train": 368_960, "validate": 2_991, "test": 5_159}  # images of each official split, lateral views among them
 _SPLITS = {"train": "train", "validate": "val", "test": "test"}

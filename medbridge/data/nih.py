@@ -5,8 +5,6 @@ Validation patients are drawn from the owner's train_val [ours]. Where the files
 header breaks at its own commas, and boxes say 'Infiltrate'. Archives unpack to images/, so images_001/images/ is common too.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,8 +18,6 @@ from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep
 from medbridge.data.images import probe_film
 from medbridge.data.table import assign_splits, check_cells, check_choice, check_columns
 from medbridge.errors import BenchmarkError, ImageError
-
-__all__ = ["LABELS", "OFFICIAL", "load_nih"]
 
 LABELS = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",

@@ -1,15 +1,11 @@
 """From stored values to a film in [0, 1]: size limit, luma, intensity scale, and JPEG of any depth. [ours]"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 
 from medbridge.errors import ImageError
-
-__all__ = ["MAX_PIXELS", "check_size", "decode_jpeg", "jpeg_header", "luma", "scale"]
 
 MAX_PIXELS = 80_000_000  # of a film that is decoded: five times a large detector, and below Pillow's own bomb limit
 MAX_SCANS = 200  # of a progressive JPEG (encoders write about ten): each one passes over the whole film again

@@ -5,8 +5,6 @@ unreadable.csv lists the films that could not be decoded and are in none of the 
 loses the films in flight, and the same call goes on with the rest. One run at a time for a folder.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import warnings
@@ -27,8 +25,6 @@ from medbridge.data.table import REQUIRED_COLUMNS, check_whole_number
 from medbridge.errors import BenchmarkError, BenchmarkWarning, ImageError
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import unordered
-
-__all__ = ["Prepared", "prepare"]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ PyTorch's antialiased ``F.interpolate`` reads a whole film, column by column, fo
 whole rows instead, and all windows that lie side by side share the result.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -13,8 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_matrix
-
-__all__ = ["resize_rows", "row_weights"]
 
 
 @lru_cache(maxsize=256)

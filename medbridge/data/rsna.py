@@ -6,8 +6,6 @@ it, with 9,555 boxes. The films of ``stage_2_test_images`` have no labels in the
 drawn by person, and ``nih_image`` lets a run across NIH ChestX-ray14 and RSNA leave out what both hold.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Sequence
@@ -23,8 +21,6 @@ from medbridge.data.dicom import open_dicom
 from medbridge.data.files import build, check_root, keep_present, read_csv, read_text
 from medbridge.data.table import assign_splits, check_cells
 from medbridge.errors import BenchmarkError, BenchmarkWarning
-
-__all__ = ["LABELS", "OFFICIAL", "load_rsna"]
 
 LABELS = ("Pneumonia",)
 OFFICIAL = {"stage_2_train": 26_684}  # images of the labelled part; the owner labels no other

@@ -3,8 +3,6 @@
 Patients, not films, are split and drawn, as in the paper's label budgets.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,11 +11,6 @@ import numpy as np
 import pandas as pd
 
 from medbridge.errors import BenchmarkError
-
-__all__ = [
-    "REQUIRED_COLUMNS", "SPLITS", "assign_splits", "check_cells", "check_choice", "check_columns", "check_paths",
-    "check_whole_number", "in_order", "shuffled_patients", "validate",
-]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("image", "patient_id", "split")

@@ -20,8 +20,6 @@ from medbridge.data import Benchmark, known_name, load_benchmark
 from medbridge.data.labels import SharedLabel, shared_labels
 from medbridge.errors import BenchmarkError
 
-__all__ = ["BenchmarkRef", "Target", "make_target", "make_targets", "one_label", "same_films", "thin_training"]
-
 _SAME_FILMS = {
     frozenset({"nih", "rsna"}): "RSNA's films were taken from NIH ChestX-ray14 and carry other names there",
     frozenset({"chexpert", "chexpert-plus"}): "CheXpert Plus holds the films of CheXpert",

@@ -5,8 +5,6 @@ no policy wins for every finding. Blank is "not mentioned" and counts as negativ
 silence is no proof of absence, ``blank='unknown'`` leaves such labels out of training and scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +13,6 @@ import pandas as pd
 
 from medbridge.data.table import check_cells, check_choice
 from medbridge.errors import BenchmarkError
-
-__all__ = ["apply_policy"]
 
 _UNCERTAIN = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}  # policy -> what -1 becomes; NaN is unknown
 _BLANK = {"negative": 0.0, "unknown": np.nan}  # policy -> what a blank becomes

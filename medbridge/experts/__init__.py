@@ -6,8 +6,6 @@ transformers CLIP or SigLIP) or ``hf:ORG/REPO+TEXT`` (the vision tower of any ot
 :data:`SENTENCE_ENCODERS` or the name of an open_clip expert. ``@SIZE`` at the end asks for another input resolution.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 
-__all__ = ["PRECISIONS", "BlockWeights", "Expert", "FrozenMaps"]
-
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a frozen tower may compute in; below float32 under autocast."""
 

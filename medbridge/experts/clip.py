@@ -4,8 +4,6 @@ One pass yields the maps at every depth asked for and the image embedding, witho
 configurations that live on a hub of their own are looked for in the weights folder too, as ``ORG--REPO/``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,6 @@ from medbridge.errors import ExpertError
 from medbridge.experts.base import BlockWeights, Expert
 from medbridge.experts.timm_vision import timm_blocks
 from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state, weight_files
-
-__all__ = ["OpenClipExpert", "load_open_clip", "load_open_clip_folder", "load_unimed"]
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 _BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",

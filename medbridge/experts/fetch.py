@@ -4,8 +4,6 @@
 agrees with the hub's own checksum, so that what stands in the folder is whole. For an air-gapped machine copy the folder over.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -25,8 +23,6 @@ from medbridge.experts.registry import ExpertName
 from medbridge.experts.text import SENTENCE_ENCODERS
 from medbridge.experts.weights import INDEX, WHOLE, explained, hub_folder, tower_prefix, weights_folder
 from medbridge.support.files import write_atomic
-
-__all__ = ["fetch_expert"]
 
 SMALL = (".json", ".txt", ".model")  # configurations and vocabularies
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")

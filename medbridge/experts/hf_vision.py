@@ -5,8 +5,6 @@ tower alone is built, and its text space is borrowed. Hooks on the tower's block
 views into one sequence, in its own order (2 x 2 neighbours, in Qwen2.5-VL windows of them); here they get rows and columns again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Callable, Sequence
@@ -21,8 +19,6 @@ from medbridge.errors import ExpertError
 from medbridge.experts.base import Expert
 from medbridge.experts.text import PairedText
 from medbridge.experts.weights import Repository, explained, transformers_for
-
-__all__ = ["HfVisionExpert", "empty_tower", "load_hf"]
 
 PAIRED = ("clip", "siglip", "metaclip_2")
 """Model types whose text tower shares the images' space."""

@@ -1,7 +1,5 @@
 """What is known of an expert before it is loaded: licence, size, input resolution, depth, width, and whether it is here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +17,6 @@ from medbridge.experts.hf_vision import empty_tower
 from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import TimmExpert
 from medbridge.experts.weights import explained, find_weights, hub_folder, weight_files
-
-__all__ = ["ExpertInfo", "expert_info"]
 
 
 @dataclass(frozen=True)

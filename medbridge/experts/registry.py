@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from medbridge.experts.weights import weight_files
 
-__all__ = ["ALIASES", "ExpertAlias", "ExpertName", "list_experts"]
-
 
 @dataclass(frozen=True)
 class ExpertAlias:

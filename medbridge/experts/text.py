@@ -4,8 +4,6 @@ A sentence encoder by its short name (``minilm``), or the text tower of an open_
 SigLIP of transformers keeps its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +13,6 @@ from torch import Tensor, nn
 
 from medbridge.experts.base import Expert
 from medbridge.experts.weights import asking, find_weights, hub_folder, transformers_for
-
-__all__ = ["SENTENCE_ENCODERS", "OpenClipText", "PairedText", "SentenceEncoder", "TextEncoder"]
 
 SENTENCE_ENCODERS = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",

@@ -4,8 +4,6 @@
 so there is no zero-shot; the query encoder learns the projection into the text space.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
@@ -23,8 +21,6 @@ from torch import Tensor, nn
 from medbridge.errors import ExpertError
 from medbridge.experts.base import BlockWeights, Expert
 from medbridge.experts.weights import asking, explained, find_weights, load_state, weight_files
-
-__all__ = ["TimmExpert", "load_timm", "timm_blocks"]
 
 _BLOCK = {"norm1": "norm1.", "qkv": "attn.qkv.", "proj": "attn.proj.", "norm2": "norm2.", "fc1": "mlp.fc1.", "fc2": "mlp.fc2."}
 _PREFIXES = ("module.", "teacher.", "backbone.", "encoder.", "model.")  # what training frameworks put before every key

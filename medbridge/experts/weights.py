@@ -4,8 +4,6 @@
 or with ``torch.load(weights_only=True)``; nothing is ever unpickled.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -21,9 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-
-__all__ = ["INDEX", "WHOLE", "Repository", "asking", "explained", "find_weights", "hub_folder", "load_state",
-           "tower_prefix", "transformers_for", "weight_files", "weights_folder", "weights_place"]
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 _WRAPPERS = ("state_dict", "model", "teacher", "module")

@@ -15,8 +15,6 @@ from medbridge.features.batch import collate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features
 
-__all__ = ["Explanation", "explain", "lay_over", "view_share"]
-
 
 @dataclass
 class Explanation:

@@ -20,8 +20,6 @@ from medbridge.metrics.bootstrap import mean_intervals
 from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.model import MedBridge
 
-__all__ = ["Maps", "film_scores", "localisation_table"]
-
 Maps = Callable[[np.ndarray], Callable[[str], np.ndarray]]  # a film (H, W) in [0, 1] -> (label -> map (rows, columns))
 
 

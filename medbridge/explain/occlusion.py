@@ -23,8 +23,6 @@ from medbridge.metrics.bootstrap import mean_intervals
 from medbridge.model import MedBridge
 from medbridge.predict import film_features
 
-__all__ = ["FILLS", "film_logits", "hide_cells", "move_cells", "occlusion_table", "top_cells"]
-
 FILLS = ("blur", "mean")
 
 

@@ -18,8 +18,6 @@ from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import bootstrap_sums, group_codes, percentiles
 from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, paired_difference
 
-__all__ = ["ChangeReport", "FilmPairs", "balanced_accuracy", "change_report", "film_pairs", "fit_threshold", "tell_change"]
-
 CHANGES = {"resolved": -1, "unchanged": 0, "new": 1}
 
 

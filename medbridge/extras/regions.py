@@ -27,8 +27,6 @@ from medbridge.focal import extract_views, whole_box
 from medbridge.model import MedBridge
 from medbridge.prompts import ClassPrompts, class_prompts
 
-__all__ = ["prompt_attention", "prompt_boxes", "prompt_direction", "prompt_maps", "prompt_similarity"]
-
 SHARPNESS = 10.0  # factor before the cosines of queries and words, that with which class scores start
 NORMAL = ("a normal chest x-ray",)
 

@@ -24,9 +24,6 @@ from medbridge.metrics.bootstrap import mean_intervals
 from medbridge.model import MedBridge
 from medbridge.predict import outputs
 
-__all__ = ["FilmIndex", "Neighbours", "RetrievalRouter", "joint_vectors", "precision_at_k", "query_vectors", "summary_vectors",
-           "with_memory"]
-
 
 def joint_vectors(queries: list[Tensor]) -> Tensor:
     """K pooled queries ``(B, w_k)`` -> unit vectors ``(B, sum w)``, whose dot product is the experts' mean cosine."""

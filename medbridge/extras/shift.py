@@ -11,8 +11,6 @@ is the same patient in another X-ray room. On a real film it is a model of a shi
 import numpy as np
 from scipy.special import expit, logit
 
-__all__ = ["shift_film"]
-
 _EDGE = 1 / 510  # half a grey level of 8 bits: black and white have no finite logit
 
 

@@ -19,8 +19,6 @@ from medbridge.features.cache import FilmFeatures, Reader
 from medbridge.features.encode import encode_views
 from medbridge.support.processes import ranks
 
-__all__ = ["Batch", "Pass", "collate", "draw_views", "encode_films", "passes"]
-
 
 @dataclass
 class Batch:

@@ -1,14 +1,10 @@
 """What a run will cost before it starts: bytes in the cache exactly, time and GPU memory as estimates that say so. [ours]"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medbridge.experts import Expert
 from medbridge.features.encode import view_bytes
-
-__all__ = ["GPUS", "RunCost", "cost_of_run", "run_cost_table", "tower_flops"]
 
 GPUS: dict[str, tuple[float, float]] = {"Colab T4": (65e12, 16e9), "Colab L4": (121e12, 24e9), "A100": (312e12, 40e9),
                                         "H100": (990e12, 80e9)}

@@ -10,8 +10,6 @@ The address of a film's features is all that they depend on: the film's content 
 is missing is added. An interrupted fill loses what was not yet in a shard: half a minute of it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -37,11 +35,6 @@ from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
-
-__all__ = [
-    "CachedFilms", "FeatureCache", "FilmFeatures", "cache_folder", "cache_limit", "expert_folder",
-    "features_folder",
-]
 
 FEATURE_VERSION = 1
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""

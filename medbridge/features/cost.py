@@ -3,8 +3,6 @@
 A measurement says on which machine it was made; it is not a property of the expert alone.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os
@@ -20,8 +18,6 @@ import torch
 from medbridge.experts import Expert
 from medbridge.features.encode import encode_views
 from medbridge.support.text import text_table
-
-__all__ = ["ExpertCost", "cost_table", "expert_cost", "machine"]
 
 
 @dataclass(frozen=True)

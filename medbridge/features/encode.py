@@ -16,8 +16,6 @@ from medbridge.experts import Expert, FrozenMaps
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
 
-__all__ = ["Filler", "Views", "encode_views", "film_views", "map_part", "view_bytes", "view_groups"]
-
 _FP16_MAX = torch.finfo(torch.float16).max
 Views = tuple[Any, dict[tuple[int, str], Tensor]]
 """A film (its number, say), and its views by kind: size and interpolation."""

@@ -5,8 +5,6 @@ every byte of a benchmark at every start would be slow; ``films.jsonl`` remember
 the same length and time of change. Lines are appended, so that a kill or a second process costs a line at most.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -20,8 +18,6 @@ from tqdm.auto import tqdm
 
 from medbridge.data.images import probe_film
 from medbridge.support.threads import ahead
-
-__all__ = ["FilmFile", "film_files", "film_key"]
 
 _MEMORY = "films.jsonl"
 

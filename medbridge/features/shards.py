@@ -10,8 +10,6 @@ that differs is deleted, and its films are computed again. Any number of process
 twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time
@@ -30,8 +28,6 @@ from torch import Tensor
 
 from medbridge.errors import CacheError
 from medbridge.support.files import write_atomic
-
-__all__ = ["KEY_BYTES", "FeatureStore", "FeatureIndex", "ShardWriter", "is_sound"]
 
 KEY_BYTES = 20
 SHARD_BYTES = 128 * 2**20

@@ -4,8 +4,6 @@ The key is the content: the weights of the text tower and the texts themselves. 
 wrote it; a damaged one is computed again.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +17,6 @@ from torch import Tensor
 from medbridge.experts import Expert
 from medbridge.features.cache import cache_folder
 from medbridge.support.files import write_atomic
-
-__all__ = ["TextCache"]
 
 
 class TextCache:

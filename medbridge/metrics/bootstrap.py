@@ -11,9 +11,6 @@ import pandas as pd
 
 from medbridge.errors import EvaluationError
 
-__all__ = ["bootstrap_aucs", "bootstrap_means", "bootstrap_sums", "by_label", "checked_arrays", "defined_mean", "group_codes",
-           "mean_intervals", "percentiles"]
-
 _CHUNK = 64  # resamples weighed at once: 64 x 25,596 counts are 6 MB, small enough to stay near the processor
 
 

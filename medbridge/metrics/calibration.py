@@ -14,8 +14,6 @@ from scipy.stats import norm
 from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import checked_arrays
 
-__all__ = ["brier", "ece", "fit_temperature", "reliability"]
-
 
 def _known_probabilities(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     y, p, known = checked_arrays(y, p, mask, "p")

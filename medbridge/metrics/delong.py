@@ -17,8 +17,6 @@ from scipy.stats import norm, rankdata
 
 from medbridge.metrics.bootstrap import checked_arrays
 
-__all__ = ["delong_auc", "delong_difference"]
-
 
 def _aucs_and_covariance(y: np.ndarray, runs: Sequence[np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AUCs ``(C, R)`` of R runs and their covariances ``(C, R, R)``; NaN for a label with fewer than two films of a class."""

@@ -19,9 +19,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import bootstrap_aucs, by_label, checked_arrays, defined_mean, group_codes, percentiles
 
-__all__ = ["Evaluation", "PairedDifference", "auc", "auc_and_loss", "bootstrap_auc", "evaluate", "json_safe", "merit",
-           "paired_difference"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -9,8 +9,6 @@ import numpy as np
 
 from medbridge.errors import EvaluationError
 
-__all__ = ["box_mask", "localise_film"]
-
 
 def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
     """Cells ``(rows, columns)`` of a map whose centre lies in any of the boxes ``(M, 4)``, pixels of a film ``(H, W)``: bool."""

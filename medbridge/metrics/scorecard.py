@@ -14,8 +14,6 @@ from medbridge.metrics.calibration import brier, ece
 from medbridge.metrics.evaluate import Evaluation
 from medbridge.metrics.thresholds import f1_at, sensitivity_at_specificity
 
-__all__ = ["SPECIFICITY", "Scorecard", "make_scorecard"]
-
 SPECIFICITY = 0.9  # at which a scorecard gives the sensitivity
 
 

@@ -14,8 +14,6 @@ from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.metrics.evaluate import auc
 
-__all__ = ["SUBGROUP_COLUMNS", "known_subgroups", "subgroup_table"]
-
 SUBGROUP_COLUMNS = ("sex", "age", "view", "ap_pa", "hospital")  # looked at where a benchmark's table has them
 
 

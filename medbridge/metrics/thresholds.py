@@ -11,8 +11,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from medbridge.errors import EvaluationError
 from medbridge.metrics.bootstrap import by_label, checked_arrays
 
-__all__ = ["f1_at", "f1_thresholds", "operating_points", "sensitivity_at_specificity"]
-
 
 def sensitivity_at_specificity(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, specificity: float = 0.9

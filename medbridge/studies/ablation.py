@@ -8,8 +8,6 @@ the overlap of the sliding windows, whose size stays; the **crop size** is chang
 square films). With a single expert left, a ``top_k`` above 1 means nothing and is dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +31,6 @@ from medbridge.studies.engine import run_cells
 from medbridge.studies.store import ResultStore
 from medbridge.studies.tables import difference, holm, measure
 from medbridge.support.text import markdown_table
-
-__all__ = ["DEFAULT", "FACTORS", "Ablation", "Variant", "plan", "run_ablation"]
 
 DEFAULT = "default"
 

@@ -5,8 +5,6 @@ features, chooses its settings on the validation split, and is measured once on 
 (:mod:`medbridge.data.tasks`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -38,8 +36,6 @@ from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
 from medbridge.support.text import text_table
 from medbridge.train import History
-
-__all__ = ["Adapted", "Tested", "adapt", "comparison_table"]
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """What every study is made of: cells, each one method fitted to one set of training films and scored on targets. [ours]"""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,8 +14,6 @@ from medbridge.focal import FocalSampler
 from medbridge.method import MedBridgeMethod, Method
 from medbridge.model import AdapterConfig
 from medbridge.train import TrainConfig
-
-__all__ = ["MEDBRIDGE", "Cell", "MethodSettings", "data_fingerprint", "describe_films"]
 
 MEDBRIDGE = MedBridgeMethod.name
 

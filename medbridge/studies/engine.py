@@ -3,8 +3,6 @@
 An interrupted training goes on from its checkpoint. Several processes make the features together and then share the cells.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Sequence
@@ -28,8 +26,6 @@ from medbridge.studies.cells import Cell
 from medbridge.studies.store import ResultStore
 from medbridge.support.processes import gather_all, ranks, share_of_rank
 from medbridge.train import History
-
-__all__ = ["cell_films", "run_cells", "training_card"]
 
 
 def run_cells(

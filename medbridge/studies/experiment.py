@@ -5,8 +5,6 @@ have one row per task, source, target, label, label fraction, method and seed (o
 names (:mod:`medbridge.data.labels`); 'mean' is the mean over those that are defined.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache as memoise
@@ -31,8 +29,6 @@ from medbridge.studies.experiment_file import Experiment, Task
 from medbridge.studies.store import ResultStore
 from medbridge.studies.tables import difference, measure
 from medbridge.support.text import text_table
-
-__all__ = ["Results", "run_experiment", "summary"]
 
 _AVERAGES = ("auc", "lo", "hi", "auc_min", "auc_max", "seeds")
 _COUNTS = ("seed", "n", "positives", "patients", "train_positives", "labels", "seeds")

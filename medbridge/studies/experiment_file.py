@@ -43,8 +43,6 @@ from medbridge.model import AdapterConfig
 from medbridge.support.settings import Listed, Settings, as_settings, check_settings, distinct
 from medbridge.train import TrainConfig
 
-__all__ = ["Experiment", "ExperimentError", "Task", "parse_experiment", "read_experiment"]
-
 
 class ExperimentError(MedBridgeError, ValueError):
     """A faulty experiment file; the message names the file, the key and the fix."""

@@ -4,8 +4,6 @@ Each method is trained for each seed, chosen on the validation split and scored 
 itself, or those of others over the labels that they share (cross-domain). The same call goes on where it was stopped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +22,6 @@ from medbridge.studies.published import published_benchmarks, published_markdown
 from medbridge.studies.store import ResultStore
 from medbridge.studies.tables import mean_over, measure
 from medbridge.support.text import markdown_table
-
-__all__ = ["Leaderboard", "run_leaderboard"]
 
 _OURS = {"minus": "ours_minus", "minus_lo": "ours_lo", "minus_hi": "ours_hi"}
 

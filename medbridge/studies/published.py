@@ -4,8 +4,6 @@
 training sets, so they are never mixed with measured rows: the leaderboard prints them in a section of their own.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ import yaml
 from medbridge.data.labels import canonical
 from medbridge.errors import BenchmarkError
 from medbridge.support.text import did_you_mean, markdown_table
-
-__all__ = ["HEADING", "published_benchmarks", "published_markdown", "published_results", "published_table"]
 
 HEADING = "Published, other protocols (context, not measured here)"
 

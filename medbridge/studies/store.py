@@ -5,8 +5,6 @@ trains. NAME ends in a digest of all that the scores depend on: cells that need 
 makes a new one beside the old. Films go by folder and name: after changing a film's content, choose another folder.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -23,8 +21,6 @@ from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.studies.cells import MEDBRIDGE, Cell
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import barrier, is_main
-
-__all__ = ["ResultStore"]
 
 
 class ResultStore:

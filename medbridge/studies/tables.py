@@ -15,8 +15,6 @@ from medbridge.data.tasks import Target
 from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
 from medbridge.metrics.evaluate import PairedDifference, auc, paired_difference
 
-__all__ = ["Measured", "difference", "holm", "mean_over", "measure"]
-
 
 @dataclass(frozen=True)
 class Measured:

@@ -1,7 +1,5 @@
 """The state of a training run on disk: written whole or not at all, read without unpickling code. [ours]"""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,6 @@ from accelerate.utils import gather_object
 from medbridge.errors import AdapterError
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main, ranks
-
-__all__ = ["load_checkpoint", "random_states", "restore_random_state", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -1,12 +1,8 @@
 """Atomic writes: a file is the old one or the new one, never half of either, whatever is killed or unplugged meanwhile."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
-
-__all__ = ["write_atomic"]
 
 
 def write_atomic(path: str | Path, content: bytes | str | Callable[[Path], object]) -> Path:

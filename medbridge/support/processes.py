@@ -5,8 +5,6 @@ gathered in their order, so that the outcome is that of one process. Whole train
 out too, and each is then done by one process as if it were alone (:func:`share_of_rank`).
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -21,8 +19,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather, gather_object, pad_across_processes, parse_flag_from_env
 from torch import Tensor
-
-__all__ = ["alone", "barrier", "gather_all", "gather_rows", "is_main", "join", "ranks", "share_of_rank", "unordered"]
 
 Unit, Result = TypeVar("Unit"), TypeVar("Result")
 

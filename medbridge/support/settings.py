@@ -1,7 +1,5 @@
 """Settings from a file or a command line, checked by pydantic; what is wrong becomes one plain sentence that names the fix."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import reprlib
@@ -13,8 +11,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, model_validator
 
 from medbridge.support.text import did_you_mean
-
-__all__ = ["Listed", "Settings", "as_settings", "check_settings", "distinct", "read_text"]
 
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]

@@ -1,13 +1,9 @@
 """What the project prints: tables of text, tables of Markdown, and "did you mean"."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
-
-__all__ = ["did_you_mean", "markdown_table", "text_table"]
 
 
 def text_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> str:

@@ -4,8 +4,6 @@ Threads and not processes: image decoders, NumPy's copies and PyTorch all let ot
 copied between processes, and a notebook on any system can start them.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +12,6 @@ from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
-
-__all__ = ["ahead", "decode_threads", "prefetch"]
 
 In, Out = TypeVar("In"), TypeVar("Out")
 

@@ -5,8 +5,6 @@ Structures are smooth curves in a patient's own frame: ``dx`` in half chest widt
 0.25 is aerated lung and 1 the mediastinum. Side 'R' is the patient's right: left in the image.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +12,6 @@ from PIL import Image, ImageChops, ImageFilter
 from scipy.ndimage import gaussian_filter
 
 from medbridge.data.phantom.shapes import SIZE, Canvas, blur, closed, doubled, falloff, resized, smooth_field, smooth_line
-
-__all__ = ["SIDES", "Thorax"]
 
 SIDES = {"R": -1.0, "L": 1.0}
 

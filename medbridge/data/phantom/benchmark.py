@@ -5,8 +5,6 @@ pictures and in whom they see. ``film.py`` says who comes where and with what, a
 (``anatomy.py``, ``detail.py``) and its ``findings.py``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import zlib
@@ -24,13 +22,11 @@ from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
 from medbridge.data.folder import BOX_COLUMNS
-from medbridge.data.phantom.film import HOSPITALS, LABELS, Film, make_film
+from medbridge.data.phantom.film import HOSPITALS, LABELS, make_film
 from medbridge.data.table import REQUIRED_COLUMNS, check_whole_number
 from medbridge.errors import BenchmarkError
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import unordered
-
-__all__ = ["LABELS", "Film", "load_phantom", "make_film"]
 
 GENERATOR_VERSION = 1
 _SPLITS = ["train"] * 14 + ["val"] * 2 + ["test"] * 6

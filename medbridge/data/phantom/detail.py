@@ -1,14 +1,10 @@
 """Fine detail of PhantomCXR's chest (synthetic), at full resolution: bones, vessels, and shadows that are no findings. [ours]"""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from medbridge.data.phantom.anatomy import SIDES, Thorax
 from medbridge.data.phantom.shapes import SIZE, Canvas, falloff, smooth_line
-
-__all__ = ["bones", "devices", "shadows", "vessels"]
 
 _CLAVICLE = np.array([(0.07, 0.125), (0.3, 0.085), (0.6, 0.015), (0.9, -0.012), (1.08, -0.01)])
 _ARM = [(1.27, 0.12), (1.34, 0.26), (1.42, 0.42)]

@@ -4,8 +4,6 @@ The steps follow a radiograph's own: densities add up along the ray, quanta brin
 detector blurs, a characteristic curve turns exposure into grey values, and the room leaves its collimator's edges and its marker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,8 +18,6 @@ from medbridge.data.phantom.findings import DRAW, Scene, draw_side
 from medbridge.data.phantom.shapes import SIZE, blur
 from medbridge.data.table import check_whole_number
 from medbridge.errors import BenchmarkError
-
-__all__ = ["HOSPITALS", "LABELS", "Film", "make_film"]
 
 # A: a teaching hospital, balanced and well exposed. B: an outpatient clinic, younger, hard contrast, edge enhancement, tight
 # collimation. C: intensive care, portable AP films, noisy and flat, many devices.

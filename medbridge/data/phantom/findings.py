@@ -4,8 +4,6 @@ Nodule, Pneumothorax and Infiltration live in fine detail: averaged over a few p
 Cardiomegaly, Effusion, Atelectasis and Pneumonia are large and read from the whole film.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,8 +12,6 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from medbridge.data.phantom.anatomy import SIDES, Thorax
 from medbridge.data.phantom.shapes import SIZE, Canvas, closed, falloff, smooth_field, smooth_line
-
-__all__ = ["DRAW", "Scene", "draw_side"]
 
 Box = tuple[int, int, int, int]
 """``x0, y0, x1, y1`` in pixels of the film, the far edges exclusive."""

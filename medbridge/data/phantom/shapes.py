@@ -6,8 +6,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 
-__all__ = ["SIZE", "Canvas", "blur", "closed", "doubled", "falloff", "resized", "smooth_field", "smooth_line"]
-
 SIZE = 1024
 
 
