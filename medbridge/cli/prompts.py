@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
 from medbridge.experts import create_expert
 from medbridge.prompts import class_prompts, encode_prompts
+from medbridge.support.text import text_table
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +34,4 @@ def similarity_table(labels: Sequence[str], positive: Tensor, negative: Tensor) 
     """
     values = torch.cat([positive @ positive.T, (positive * negative).sum(dim=1, keepdim=True)], dim=1).tolist()
     rows = [[label, *(f"{value:.3f}" for value in row)] for label, row in zip(labels, values, strict=True)]
-    return tabulate([["", *labels, "own negative"], *rows], tablefmt="plain", disable_numparse=True,
-                    colalign=["left", *["right"] * (len(labels) + 1)])
+    return text_table([["", *labels, "own negative"], *rows], ["left", *["right"] * (len(labels) + 1)])
