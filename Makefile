@@ -4,15 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# a worker per processor, each with one thread and whole files; PARALLEL= runs the tests one after the other
-PARALLEL ?= -n logical --dist loadfile
+# a worker per processor, each with one thread and whole files, notebooks first since they take longest; PARALLEL= runs one after the other
+PARALLEL ?= -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install quickstart lab test lint bench notebooks stamp student solutions book clean
 
 help:
 	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
 	@echo "make lab          open the course in JupyterLab"
-	@echo "make test         environment, pytest, pytest --nbval notebooks, ruff"
+	@echo "make test         environment, ruff, pytest and every notebook by pytest --nbval"
 	@echo "make bench        the ablation behind the README's table; hours, resumes"
 	@echo "make notebooks    write the notebooks again from their sources and run them"
 	@echo "make stamp        after a change of prose or of the repository's address: write the notebooks, keep their outputs"
@@ -38,8 +38,7 @@ lab: install
 test: export OMP_NUM_THREADS ?= 1
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest $(PARALLEL)
-	$(BIN)/python -m pytest $(PARALLEL) --nbval notebooks
+	$(BIN)/python -m pytest $(PARALLEL) --nbval notebooks tests
 
 lint: install
 	$(BIN)/ruff check --fix .
