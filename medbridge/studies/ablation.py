@@ -219,11 +219,12 @@ def run_ablation(
 
 def _table(cells: dict[Variant, list[Cell]], targets: dict[str, Target], store: ResultStore, n_boot: int) -> pd.DataFrame:
     default = next(iter(cells.values()))
+    references = {split: [store.scores(cell, target) for cell in default] for split, target in targets.items()}
     rows = []
     for variant, runs in cells.items():
         row: dict[str, Any] = {"factor": variant.factor, "variant": variant.name}
         for split, target in targets.items():
-            scores, reference = ([store.scores(cell, target) for cell in group] for group in (runs, default))
+            scores, reference = [store.scores(cell, target) for cell in runs], references[split]
             each, own = (measure(target, group, n_boot=0, seed=0)[0].runs for group in (scores, reference))
             numbers = dict.fromkeys(("diff", "lo", "hi", "p", "seed_sd"), np.nan)
             if runs is not default:

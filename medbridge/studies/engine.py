@@ -48,11 +48,12 @@ def run_cells(
     left_out: dict[str, str] = {}
     bar = tqdm(
         total=len(by_folder), initial=len(by_folder) - len(missing), desc=title, unit="cell", disable=not cache.progress)
+    kept: dict[tuple, tuple[Benchmark, CachedFilms]] = {}
     for cell in share_of_rank(missing):
         bar.set_postfix_str(f"{cell.method}, {cell.source.name}, seed {cell.seed}")
         if cell.method not in left_out:
             try:
-                _run(cell, store, cache)
+                _run(cell, store, cache, kept)
             except ExpertError as error:
                 left_out[cell.method] = str(error)
         bar.update()
@@ -61,18 +62,32 @@ def run_cells(
 
 
 def cell_films(
-    cell: Cell, targets: Sequence[Target], cache: FeatureCache
+    cell: Cell, targets: Sequence[Target], cache: FeatureCache, kept: dict[tuple, tuple[Benchmark, CachedFilms]] | None = None
 ) -> tuple[CachedFilms, CachedFilms, list[CachedFilms]]:
-    """Frozen features of train, val and each target; the same for every method, so that they are made once."""
-    s = cell.settings
+    """Frozen features of train, val and each target; the same for every method.
+
+    ``kept``: those of the cell before, which are not looked up again (a whole benchmark is a hundred thousand film files); left
+    with those of this cell.
+    """
+    s, kept, used = cell.settings, {} if kept is None else kept, {}
     reader = MedBridge(s.experts, cell.source.labels, s.adapter, s.sampler)
-    train, val = (cache.of(reader, cell.source.split(split), split == "train") for split in ("train", "val"))
-    return train, val, [cache.of(reader, target.test) for target in targets]
+
+    def films(source: Benchmark, split: str | None = None) -> CachedFilms:
+        key = id(source), split, s.experts, s.sampler, str(reader.depths)  # source is kept too: no other can take its id
+        if key not in kept:
+            kept[key] = source, cache.of(reader, source if split is None else source.split(split), split == "train")
+        used[key] = kept[key]
+        return kept[key][1]
+
+    features = films(cell.source, "train"), films(cell.source, "val"), [films(target.test) for target in targets]
+    kept.clear()
+    kept.update(used)
+    return features
 
 
-def _run(cell: Cell, store: ResultStore, cache: FeatureCache) -> None:
+def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict[tuple, tuple[Benchmark, CachedFilms]]) -> None:
     folder, targets = store.folder(cell), store.missing(cell)
-    train, val, films = cell_films(cell, targets, cache)  # all of them are there before the clock starts
+    train, val, films = cell_films(cell, targets, cache, kept)  # all of them are there before the clock starts
     method = cell.create(folder, cache.progress)
     began = _clock()
     _fit(method, cell, folder, train, val)
