@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from sklearn.metrics import roc_auc_score
 
 from medbridge.course import check
@@ -22,7 +23,8 @@ from medbridge.course.exercises import CHECKS
 from medbridge.prompts import ClassPrompts
 from medbridge.studies.tables import holm
 
-SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "sources"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES, HINTS = ROOT / "notebooks" / "sources", ROOT / "medbridge" / "course" / "exercises" / "hints.yaml"
 CASES = {path.stem[-2:]: import_module(path.stem) for path in sorted(Path(__file__).parent.glob("cases_[0-9][0-9].py"))}
 NAMES = {number: name for cases in CASES.values() for number, name in cases.NAMES.items()}
 WRONG = [case for cases in CASES.values() for case in cases.WRONG]
@@ -88,3 +90,10 @@ def test_a_typical_mistake_gets_its_hint(number, answer, hint, capsys):
     check(number, answer)
     out = capsys.readouterr().out
     assert out.startswith(f"Exercise {number}: not yet right: ") and hint in out, out
+
+
+def test_every_hint_is_named_by_a_check():
+    """A mistake without a hint fails where its solution is checked; this finds a hint without a mistake."""
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted(HINTS.parent.glob("nb*.py")))
+    names = {name for hints in yaml.safe_load(HINTS.read_text(encoding="utf-8")).values() for name in hints}
+    assert {name for name in names - {"give", *"ABCDEFGH"} if not re.search(rf"\b{name}\b", code)} == set()
