@@ -16,7 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medbridge.data import chexpert, load_benchmark, mimic, nih
+from medbridge.data import label_names, load_benchmark
+from medbridge.data.files import CARDS
+
+LABELS = label_names()
 
 
 def _cells(rng: np.random.Generator, n: int, labels: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -24,11 +27,11 @@ def _cells(rng: np.random.Generator, n: int, labels: tuple[str, ...]) -> dict[st
 
 
 def write_nih(root: Path, rng: np.random.Generator) -> int:
-    n, n_test = sum(nih.OFFICIAL.values()), nih.OFFICIAL["test"]
+    n, n_test = sum(CARDS["nih"]["official"].values()), CARDS["nih"]["official"]["test"]
     patient = np.sort(np.append(np.arange(30_805), rng.integers(0, 30_805, n - 30_805)))
     follow_up = np.arange(n) - np.searchsorted(patient, patient)
     names = pd.Series(patient + 1).astype(str).str.zfill(8) + "_" + pd.Series(follow_up).astype(str).str.zfill(3) + ".png"
-    findings = ["|".join(label for label, here in zip(nih.LABELS, row, strict=True) if here) or "No Finding"
+    findings = ["|".join(label for label, here in zip(LABELS["nih"], row, strict=True) if here) or "No Finding"
                 for row in (rng.random((n, 14)) < 0.07).tolist()]
     pd.DataFrame({
         "Image Index": names, "Finding Labels": findings, "Follow-up #": follow_up, "Patient ID": patient + 1,
@@ -53,13 +56,13 @@ def write_chexpert(root: Path, rng: np.random.Generator) -> int:
         path = f"CheXpert-v1.0/{split}/patient" + number + "/study1/view" + film + "_" + pd.Series(view).str.lower() + ".jpg"
         pd.DataFrame({
             "Path": path, "Sex": rng.choice(["Male", "Female"], n), "Age": rng.integers(18, 91, n), "Frontal/Lateral": view,
-            "AP/PA": np.where(view == "Frontal", "AP", ""), **_cells(rng, n, chexpert.LABELS),
+            "AP/PA": np.where(view == "Frontal", "AP", ""), **_cells(rng, n, LABELS["chexpert"]),
         }).to_csv(root / f"{split}.csv", index=False)
     return 223_648
 
 
 def write_mimic(root: Path, rng: np.random.Generator) -> int:
-    n, studies, subjects = sum(mimic.OFFICIAL.values()), 227_835, 65_379
+    n, studies, subjects = sum(CARDS["mimic"]["official"].values()), 227_835, 65_379
     study = np.sort(np.append(np.arange(studies), rng.integers(0, studies, n - studies)))
     subject_of = np.sort(np.append(np.arange(subjects), rng.integers(0, subjects, studies - subjects)))
     split_of = np.repeat(["train", "validate", "test"], [subjects - 1_400, 500, 900])
@@ -76,7 +79,7 @@ def write_mimic(root: Path, rng: np.random.Generator) -> int:
     pd.DataFrame({**ids, "split": split_of[subject]}).to_csv(root / "mimic-cxr-2.0.0-split.csv.gz", index=False)
     labelled = studies - 8
     pd.DataFrame({"subject_id": subject_of[:labelled] + 10_000_000, "study_id": np.arange(labelled) + 50_000_000,
-                  **_cells(rng, labelled, mimic.LABELS)}).to_csv(root / "mimic-cxr-2.0.0-chexpert.csv.gz", index=False)
+                  **_cells(rng, labelled, LABELS["mimic"])}).to_csv(root / "mimic-cxr-2.0.0-chexpert.csv.gz", index=False)
     return n
 
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from medbridge import MedBridge
 from medbridge.baselines.coop import LearnedContext, label_texts
-from medbridge.data.nih import LABELS
-from medbridge.data.phantom.benchmark import LABELS as PHANTOM
+from medbridge.data import label_names
 from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
 from medbridge.train import Loop, Network, TrainConfig
+
+PHANTOM = label_names()["phantom"]
 
 
 def options(args: argparse.Namespace) -> Iterator[str]:
@@ -109,7 +110,7 @@ def _step(scores: Callable[[], Tensor], y: Tensor) -> Callable[[], None]:
 def prompts(args: argparse.Namespace, place: Path) -> str:
     """A training step at the size of CLIP ViT-B/16: CoOp's gradient goes through the text tower, MedBridge's does not."""
     expert = clip("ViT-B-16")
-    labels = [*LABELS]
+    labels = [*label_names()["nih"]]
     model, benchmark = MedBridge([expert], labels, sampler=FIVE), films(place / "films", 2)
     cached = FeatureCache(place / "cache", progress=False).of(model, benchmark)
     batch = collate([cached[i % 2] for i in range(16)])

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medbridge.data.descriptions import DESCRIPTIONS, Description
-from medbridge.data.labels import canonical
+from medbridge.data.labels import FINDINGS, Finding, canonical
 from medbridge.experts import Expert
 from medbridge.features.text import TextCache
 
@@ -46,7 +45,7 @@ class ClassPrompts:
 
 def class_prompts(label: str) -> ClassPrompts:
     """The default ensemble of a label: templates crossed with its synonyms, then plain descriptions. [ours]"""
-    words = DESCRIPTIONS.get((canonical(label) or label).strip().lower(), Description())
+    words = FINDINGS.get(canonical(label) or label, Finding())
     if words.whole:
         return ClassPrompts(words.present, words.absent)
     names = (label.replace("_", " ").lower(), *words.synonyms)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from medbridge.cli import main
-from medbridge.data.descriptions import DESCRIPTIONS
 from medbridge.data.labels import FINDINGS
 from medbridge.experts import create_expert
 from medbridge.features.text import TextCache
@@ -10,14 +9,14 @@ from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 
 
 def test_every_description_gives_both_sides_without_repeats():
-    for label in DESCRIPTIONS:
+    for label in FINDINGS:
         prompts = class_prompts(label)
         for side in (prompts.positive, prompts.negative):
             assert len(side) == len(set(side)) and all("{}" not in text for text in side)
 
 
 def test_synonym_labels_share_their_description_and_unknown_labels_get_the_templates():
-    assert set(DESCRIPTIONS["effusion"].present) <= set(class_prompts("Pleural Effusion").positive)
+    assert set(FINDINGS["Effusion"].present) <= set(class_prompts("Pleural Effusion").positive)
     assert "a chest x-ray showing scoliosis" in class_prompts("Scoliosis").positive
 
 
@@ -43,7 +42,7 @@ def test_prompts_for_a_label_that_is_not_there(vit):
 
 
 def test_every_finding_of_the_vocabulary_has_a_description():
-    assert {finding.lower() for finding in FINDINGS} == set(DESCRIPTIONS)
+    assert all(finding.present and finding.absent for finding in FINDINGS.values())
     assert class_prompts("Pleural_Thickening").positive[-1] == "a thick bright rim"
     assert "a normal chest x-ray" in class_prompts("No Finding").positive
     assert not any("no finding" in text for text in class_prompts("No Finding").negative)

@@ -6,42 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from medbridge.data.base import Benchmark
+from medbridge.data.files import CARDS
 from medbridge.data.table import SPLITS, assign_splits, validate
 from medbridge.errors import BenchmarkError
 from medbridge.support.text import did_you_mean
 
 __all__ = ["SPLITS", "Benchmark", "assign_splits", "known_name", "label_names", "list_benchmarks", "load_benchmark", "validate"]
 
-# name -> module with load_<module>, and what root holds. Imported when asked for, so that a loader's needs stay its own.
-_LOADERS = {
-    **dict.fromkeys(("phantom", "phantom-A", "phantom-B", "phantom-C"), ("phantom.benchmark", "")),
-    "folder": ("folder", "labels.csv and images/"),
-    "nih": ("nih", "Data_Entry_2017_v2020.csv and images_001/ ... images_012/"),
-    "chexpert": ("chexpert", "train.csv, valid.csv, train/ and valid/"),
-    "chexpert-plus": ("chexpert_plus", "df_chexpert_plus_240401.csv and its label files and image folders"),
-    "mimic": ("mimic", "mimic-cxr-2.0.0-*.csv.gz and files/"),
-    "rsna": ("rsna", "stage_2_train_labels.csv and stage_2_train_images/"),
-    "covidx": ("covidx", "train.txt, val.txt, test.txt, train/, val/ and test/"),
-}
-
 
 def list_benchmarks() -> list[str]:
     """The names that :func:`load_benchmark` knows."""
-    return list(_LOADERS)
+    return list(CARDS)
 
 
 def known_name(name: str) -> str:
     """The benchmark's name in its own spelling, whatever the case. BenchmarkError, with the nearest name, for an unknown one."""
-    own = {known.lower(): known for known in _LOADERS}.get(str(name).lower())
+    own = {known.lower(): known for known in CARDS}.get(str(name).lower())
     if own is None:
-        raise BenchmarkError(f"unknown benchmark {name!r}: {did_you_mean(name, _LOADERS)}known names are {', '.join(_LOADERS)}")
+        raise BenchmarkError(f"unknown benchmark {name!r}: {did_you_mean(name, CARDS)}known names are {', '.join(CARDS)}")
     return own
 
 
 def label_names() -> dict[str, tuple[str, ...]]:
-    """Benchmark -> its labels by its owner's names, ``LABELS`` of each loader's module; 'folder' has no names of its own."""
-    return {name: tuple(import_module(f"medbridge.data.{module}").LABELS) for name, (module, _) in _LOADERS.items()
-            if name != "folder" and not name.startswith("phantom-")}
+    """Benchmark -> its labels by its owner's names; 'folder' has no names of its own."""
+    return {name: tuple(card["labels"]) for name, card in CARDS.items() if "labels" in card and not name.startswith("phantom-")}
 
 
 def load_benchmark(name: str, root: str | Path | None = None, **options: Any) -> Benchmark:
@@ -53,10 +41,11 @@ def load_benchmark(name: str, root: str | Path | None = None, **options: Any) ->
     unknown name (with the nearest known one), no root where one is needed, or a fault in the files.
     """
     name = known_name(name)
-    module, holds = _LOADERS[name]
-    if holds and root is None:
-        raise BenchmarkError(f"benchmark {name!r} needs root=: the folder that holds {holds}")
-    load = getattr(import_module(f"medbridge.data.{module}"), f"load_{module.partition('.')[0]}")
+    if root is None and "holds" in CARDS[name]:
+        raise BenchmarkError(f"benchmark {name!r} needs root=: the folder that holds {CARDS[name]['holds']}")
+    own = name.partition("-")[0] if name.startswith("phantom") else name.replace("-", "_")
+    module = import_module("medbridge.data." + ("phantom.benchmark" if own == "phantom" else own))
+    load = getattr(module, f"load_{own}")
     if not name.startswith("phantom-"):
         return load(root, **options)
     if "hospitals" in options:

@@ -1,8 +1,7 @@
 """COVIDx CXR-4 (Wu et al., arXiv 2311.17677), read as Kaggle distributes it (andyczhao/covidx-cxr2, version 9).
 
-84,818 films of 45,342 patients, gathered from public collections; the paper states these totals, not the counts below. The split
-is the owner's. A file name may hold blanks. Negative and positive films come mostly from different sources, so a model can score
-well by recognising the hospital: the column ``source`` lets a study look.
+The split is the owner's. Negative and positive films come mostly from different public collections, so a model can score well by
+recognising the hospital: the column ``source`` lets a study look.
 """
 
 import re
@@ -11,15 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from medbridge.data.base import Benchmark
-from medbridge.data.files import build, check_root, keep_present, read_text, set_aside
+from medbridge.data.files import CARDS, Distribution
 from medbridge.data.table import SPLITS, check_choice
 from medbridge.errors import BenchmarkError
 
-LABELS = ("COVID-19",)
-OFFICIAL = {"train": 67_863, "val": 8_473, "test": 8_482}  # images of each official split
 ALSO_IN = "patient also in "  # how the reason begins for which a film of a patient in two lists was set aside
-_HINT = "COVIDx CXR-4 (train.txt, val.txt, test.txt)"
-_LINE = re.compile(r"(?P<patient>\S+)\s+(?P<file>\S.*?)\s+(?P<label>positive|negative)\s+(?P<source>\S+)")
+_LINE = re.compile(r"(?P<patient>\S+)\s+(?P<file>\S.*?)\s+(?P<label>positive|negative)\s+(?P<source>\S+)")  # blanks in a name
 
 
 def load_covidx(root: str | Path, overlap: str = "error", files: str = "present") -> Benchmark:
@@ -27,9 +23,10 @@ def load_covidx(root: str | Path, overlap: str = "error", files: str = "present"
 
     A patient in more than one list is an error, or with overlap='drop-train' all but the films of the last list are set aside.
     """
-    root = check_root(root, "train.txt, val.txt, test.txt, train/, val/ and test/")
+    source = Distribution("covidx", root, **CARDS["covidx"])
     check_choice("overlap", overlap, ("error", "drop-train"))
-    table = pd.concat([_read(root / f"{split}.txt", split) for split in SPLITS], ignore_index=True)
+    source.where = source.root / "{train,val,test}.txt"
+    table = pd.concat([_read(source, split) for split in SPLITS], ignore_index=True)
     order = table["split"].map({split: i for i, split in enumerate(SPLITS)})
     last = order.groupby(table["patient_id"]).transform("max")
     early = order < last
@@ -41,27 +38,23 @@ def load_covidx(root: str | Path, overlap: str = "error", files: str = "present"
         raise BenchmarkError(f"{root}: {len(patients)} patient(s) are in more than one of train.txt, val.txt and test.txt: "
                              f"{', '.join(shown)}{', ...' if len(patients) > 5 else ''}; pass overlap='drop-train' to set "
                              f"{int(early.sum())} film(s) aside, or results will look better than they are")
-    table, shared = set_aside(table, ~early, ALSO_IN + last.map(dict(enumerate(SPLITS))))
-    where = root / "{train,val,test}.txt"
-    table, absent = keep_present(table, root, where, files)
-    return build("covidx", root, LABELS, table, where, OFFICIAL, [shared, absent])
+    return source.benchmark(source.set_aside(table, ~early, ALSO_IN + last.map(dict(enumerate(SPLITS)))), files)
 
 
-def _read(path: Path, split: str) -> pd.DataFrame:
-    rows, seen = [], {}
-    hint = f"{_HINT}; CXR-3 and older versions have no val.txt" if split == "val" else _HINT
-    for number, line in enumerate(map(str.strip, read_text(path, hint).splitlines()), 1):
+def _read(source: Distribution, split: str) -> pd.DataFrame:
+    path, rows, seen = source.root / f"{split}.txt", [], {}
+    for number, line in enumerate(map(str.strip, source.text(path).splitlines()), 1):
         if not line:
             continue
         parts = _LINE.fullmatch(line)
         if parts is None:
             raise BenchmarkError(f"{path}: line {number}: {line[:120]!r} is not `patient file class source` with class positive "
-                                 f"or negative; this loader reads {_HINT}")
+                                 f"or negative; this loader reads {source.title}")
         first = seen.setdefault(parts["file"], number)
         if first != number:
             raise BenchmarkError(f"{path}: lines {first} and {number} name the same file {parts['file']!r}; keep one of them")
         label = float(parts["label"] == "positive")
         rows.append((f"{split}/{parts['file']}", parts["patient"], split, label, split, parts["source"]))
     if not rows:
-        raise BenchmarkError(f"{path}: no lines; this loader reads {_HINT}")
-    return pd.DataFrame(rows, columns=["image", "patient_id", "split", *LABELS, "official_split", "source"])
+        raise BenchmarkError(f"{path}: no lines; this loader reads {source.title}")
+    return pd.DataFrame(rows, columns=["image", "patient_id", "split", *source.labels, "official_split", "source"])

@@ -6,21 +6,28 @@ A loader keeps its owner's names ("Effusion", "Pleural Effusion"). Only the same
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from medbridge.errors import BenchmarkError
 
-FINDINGS: dict[str, tuple[str, ...]] = {  # finding -> other names of the very same finding, lower case
-    "Atelectasis": ("atelectases",), "Bacterial Pneumonia": ("bacterial",),
-    "COVID-19": ("covid", "covid19", "covid-19 pneumonia", "sars-cov-2"), "Cardiomegaly": ("enlarged heart",),
-    "Consolidation": ("airspace consolidation",), "Edema": ("pulmonary edema", "oedema", "pulmonary oedema"),
-    "Effusion": ("pleural effusion",), "Emphysema": (), "Enlarged Cardiomediastinum": ("enlarged mediastinum",),
-    "Fibrosis": ("pulmonary fibrosis",), "Fracture": ("rib fracture",), "Hernia": ("hiatal hernia", "hiatus hernia"),
-    "Infiltration": ("infiltrate",), "Lung Lesion": (), "Lung Opacity": ("airspace opacity",), "Mass": ("lung mass",),
-    "No Finding": ("normal",), "Nodule": ("pulmonary nodule", "lung nodule"), "Pleural Other": (),
-    "Pleural Thickening": ("pleural-thickening",), "Pneumonia": (), "Pneumothorax": (), "Support Devices": ("devices",),
-    "Viral Pneumonia": ("viral",),
-}  # fmt: skip
-_NAMES = {alias: finding for finding, aliases in FINDINGS.items() for alias in (finding.lower(), *aliases)}
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding of ``findings.yaml``: its other names, and the words of its prompts."""
+
+    aliases: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    whole: bool = False  # a label that is itself a negation ("No Finding") does not go through the templates
+
+
+FINDINGS: dict[str, Finding] = {
+    name: Finding(**{key: words if key == "whole" else tuple(words) for key, words in entry.items()})
+    for name, entry in yaml.safe_load(Path(__file__).with_name("findings.yaml").read_text(encoding="utf-8")).items()}
+_NAMES = {alias: name for name, finding in FINDINGS.items() for alias in (name.lower(), *finding.aliases)}
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,13 @@ def shared_labels(train: Sequence[str], test: Sequence[str]) -> list[SharedLabel
 
     BenchmarkError where no finding is shared, or a list names the same finding twice.
     """
-    sides = []
-    for labels in (train, test):
-        side: dict[str, str] = {}
+    sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for side, labels in zip(sides, (train, test), strict=True):
         for label in labels:
             finding = canonical(label) or label
             if finding in side:
                 raise BenchmarkError(f"labels {side[finding]!r} and {label!r} both name {finding!r}; keep one of them")
             side[finding] = label
-        sides.append(side)
     shared = [SharedLabel(finding, name, sides[1][finding]) for finding, name in sides[0].items() if finding in sides[1]]
     if not shared:
         raise BenchmarkError(f"no shared label: one side has {', '.join(train)}, the other {', '.join(test)}; choose benchmarks "

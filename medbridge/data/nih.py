@@ -1,8 +1,6 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017), as the NIH Clinical Center distributes it: 112,120 frontal films of 30,805 patients.
 
-Validation patients are drawn from the owner's train_val [ours]. Where the files differ from their description: the sex column is
-'Patient Gender' in most copies; ages are '058Y' in the first release and at times impossible (411) later; the boxes'
-header breaks at its own commas, and boxes say 'Infiltrate'. Archives unpack to images/, so images_001/images/ is common too.
+Validation patients are drawn from the owner's train_val [ours]. Where the files differ from their description, a comment says so.
 """
 
 import os
@@ -14,21 +12,16 @@ import numpy as np
 import pandas as pd
 
 from medbridge.data.base import Benchmark
-from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep_present, read_csv, read_text, set_aside
+from medbridge.data.files import CARDS, Distribution, draw_val
 from medbridge.data.images import probe_film
 from medbridge.data.table import assign_splits, check_cells, check_choice, check_columns
 from medbridge.errors import BenchmarkError, ImageError
 
-LABELS = (
-    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
-    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
-)  # fmt: skip
-OFFICIAL = {"train_val": 86_524, "test": 25_596}  # images of each official split
-_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+_COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position")
 _LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
-_CORNERS = ["Bbox [x", "y", "w", "h]"]
-_HINT = "NIH ChestX-ray14 (Data_Entry_2017_v2020.csv or Data_Entry_2017.csv)"
-_OLDEST = 120  # years
+_BOXES = "BBox_List_2017.csv"
+_CORNERS = ["Bbox [x", "y", "w", "h]"]  # the header breaks at its own commas
+_OLDEST = 120  # years; the table has ages such as 411
 _SIDE = 1024  # pixels; of the films as distributed, on which the boxes were drawn
 
 
@@ -39,31 +32,30 @@ def load_nih(root: str | Path, splits: str = "official", val_share: float = 0.1,
     splits='drawn' draws train, val and test by patient in these ``fractions``, for a copy without the owner's lists. Boxes are in
     pixels of the films as they are here, resized or not (with files='all' in those of the owner's 1024 x 1024).
     """
-    root = check_root(root, "Data_Entry_2017_v2020.csv and images_001/ ... images_012/")
+    source = Distribution("nih", root, **CARDS["nih"])
     check_choice("splits", splits, ("official", "drawn"))
-    path = next((root / name for name in _TABLES if (root / name).is_file()), root / _TABLES[0])
-    raw = read_csv(path, ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position"], _HINT,
-                   optional=["Patient Gender", "Patient Sex"], categories=["Finding Labels", "Patient Age"])
-    sex = "Patient Sex" if "Patient Sex" in raw and "Patient Gender" not in raw else "Patient Gender"
-    check_columns(raw, [sex], path, f"this loader reads {_HINT}")
-    folders = _folders(root) if files == "present" else {}
+    older = not (source.root / "Data_Entry_2017_v2020.csv").is_file() and (source.root / "Data_Entry_2017.csv").is_file()
+    raw = source.csv("Data_Entry_2017.csv" if older else "Data_Entry_2017_v2020.csv", _COLUMNS,
+                     optional=["Patient Gender", "Patient Sex"], categories=["Finding Labels", "Patient Age"])
+    sex = "Patient Sex" if "Patient Sex" in raw and "Patient Gender" not in raw else "Patient Gender"  # in most copies
+    check_columns(raw, [sex], source.where, f"this loader reads {source.title}")
+    folders = _folders(source.root) if files == "present" else {}
     table = pd.DataFrame({
         "image": [f"{folders.get(name, 'images')}/{name}" for name in raw["Image Index"]],
-        "patient_id": raw["Patient ID"], **_labels(raw["Finding Labels"], path),
+        "patient_id": raw["Patient ID"], **_labels(raw["Finding Labels"], source),
         "age": _years(raw["Patient Age"]), "sex": raw[sex], "view": raw["View Position"],
         "follow_up": pd.to_numeric(raw["Follow-up #"], errors="coerce"),
     })
     # Splits are drawn over the whole list, so that a film keeps its split when more of the archives are unpacked.
-    unlisted = dropped_rows([], "")
     if splits == "official":
-        table["official_split"] = raw["Image Index"].map(_official_splits(root)).astype(object)
-        table, unlisted = set_aside(table, table["official_split"].notna(), f"in neither {' nor '.join(_LISTS.values())}")
+        table["official_split"] = raw["Image Index"].map(_official_splits(source)).astype(object)
+        table = source.set_aside(table, table["official_split"].notna(), f"in neither {' nor '.join(_LISTS.values())}")
         table = draw_val(table.assign(split=table["official_split"]), val_share, seed)
     else:
+        source.official = {}
         table = assign_splits(table, fractions, seed)
-    table, absent = keep_present(table, root, path, files)
-    boxes = _boxes(root, table["image"], files) if (root / "BBox_List_2017.csv").is_file() else None
-    return build("nih", root, LABELS, table, path, OFFICIAL if splits == "official" else {}, [unlisted, absent], boxes)
+    boxes = _boxes(source, table["image"], files) if (source.root / _BOXES).is_file() else None
+    return source.benchmark(table, files, boxes)
 
 
 def _folders(root: Path) -> dict[str, str]:
@@ -73,54 +65,55 @@ def _folders(root: Path) -> dict[str, str]:
     return {name: folder for folder in reversed(folders) for name in os.listdir(root / folder)}
 
 
-def _labels(findings: pd.Series, path: Path) -> dict[str, np.ndarray]:
-    cells = findings.cat.categories
-    held = np.zeros((len(cells), len(LABELS)))
+def _labels(findings: pd.Series, source: Distribution) -> dict[str, np.ndarray]:
+    """Label -> 1 or 0 per film, from cells such as 'Mass|Nodule'."""
+    cells, labels = findings.cat.categories, source.labels
+    held = np.zeros((len(cells), len(labels)))
     for code, cell in enumerate(cells):
         names = [name.strip() for name in cell.split("|")]
-        unknown = [name for name in names if name not in LABELS]
+        unknown = [name for name in names if name not in labels]
         if unknown and names != ["No Finding"]:
             row = findings.index[int(np.argmax(findings == cell))] + 2
-            raise BenchmarkError(f"{path}: row {row}: column 'Finding Labels' holds {cell!r}: {unknown[0]!r} is none of "
-                                 f"{', '.join(LABELS)}, nor 'No Finding' alone")
-        held[code, [LABELS.index(name) for name in names if name in LABELS]] = 1
-    return dict(zip(LABELS, held[findings.cat.codes].T, strict=True))
+            raise BenchmarkError(f"{source.where}: row {row}: column 'Finding Labels' holds {cell!r}: {unknown[0]!r} is none of "
+                                 f"{', '.join(labels)}, nor 'No Finding' alone")
+        held[code, [labels.index(name) for name in names if name in labels]] = 1
+    return dict(zip(labels, held[findings.cat.codes].T, strict=True))
 
 
 def _years(ages: pd.Series) -> np.ndarray:
-    """'58', '058Y', '006M', '010D' in years; what is no age, or beyond any person's, is NaN."""
+    """'58', '058Y', '006M', '010D' (as in the first release) in years; what is no age, or beyond any person's, is NaN."""
     parts = pd.Series(ages.cat.categories, dtype=object).str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")
     years = pd.to_numeric(parts[0], errors="coerce") / parts[1].map({"M": 12, "D": 365.25}).fillna(1).astype(float)
     return years.where(years <= _OLDEST).to_numpy()[ages.cat.codes]
 
 
-def _official_splits(root: Path) -> dict[str, str]:
+def _official_splits(source: Distribution) -> dict[str, str]:
     """Image -> 'train_val' or 'test'."""
     split_of: dict[str, str] = {}
     instead = "pass splits='drawn' to draw train, val and test by patient (not comparable with published results)"
     for split, name in _LISTS.items():
-        listed = read_text(root / name, _HINT, instead).split()
+        listed = source.text(name, instead=instead).split()
         if twice := next((image for image in listed if image in split_of), None):
-            raise BenchmarkError(f"{root / name}: image {twice!r} is listed twice, or in both lists; download the lists again")
+            raise BenchmarkError(f"{source.root / name}: image {twice!r} is listed twice, or in both lists; download the lists "
+                                 f"again")
         split_of.update(dict.fromkeys(listed, split))
     return split_of
 
 
-def _boxes(root: Path, images: pd.Series, files: str) -> pd.DataFrame:
+def _boxes(source: Distribution, images: pd.Series, files: str) -> pd.DataFrame:
     """The owner's boxes in pixels of the films that are here."""
-    path = root / "BBox_List_2017.csv"
-    raw = read_csv(path, ["Image Index", "Finding Label", *_CORNERS], "NIH ChestX-ray14 (BBox_List_2017.csv)")
+    raw, path = source.csv(_BOXES, ["Image Index", "Finding Label", *_CORNERS]), source.root / _BOXES
     x, y, w, h = numbers = [pd.to_numeric(raw[column], errors="coerce") for column in _CORNERS]
     for number in numbers:
         check_cells(path, raw[number.name], number.isna(), "column {name!r} holds {value!r}, no number")
     label = raw["Finding Label"].replace({"Infiltrate": "Infiltration"})
-    check_cells(path, label, ~label.isin(LABELS), f"unknown label {{value!r}}; known are {', '.join(LABELS)}")
+    check_cells(path, label, ~label.isin(source.labels), f"unknown label {{value!r}}; known are {', '.join(source.labels)}")
     image = raw["Image Index"].map({image.rpartition("/")[2]: image for image in images})
     boxes = pd.DataFrame({"image": image, "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})[image.notna()]
-    if files == "present":  # the boxes were drawn on films of 1024 x 1024, and smaller copies of the films are common
+    if files == "present":  # smaller copies of the films are common
         shapes = np.full((len(boxes), 2), _SIDE)
         for shape, name in zip(shapes, boxes["image"], strict=True):
             with suppress(ImageError):  # whoever reads the damaged film hears of it; its box stays as it was
-                shape[:] = probe_film(root / name)
+                shape[:] = probe_film(source.root / name)
         boxes[["x0", "y0", "x1", "y1"]] *= shapes[:, [1, 0, 1, 0]] / _SIDE
     return boxes

@@ -1,9 +1,7 @@
 """RSNA Pneumonia Detection Challenge 2018 (Shih et al., Radiology: AI 2019), read as Kaggle distributes stage 2.
 
-The label Pneumonia is the column Target: opacities that suggest pneumonia, read from the film alone; 6,012 of 26,684 films have
-it, with 9,555 boxes. The films of ``stage_2_test_images`` have no labels in the archive, so all three splits are drawn here
-[ours]. ``patientId`` names an examination, not a person. Only the RSNA's mapping file says who is who: with it the splits are
-drawn by person, and ``nih_image`` lets a run across NIH ChestX-ray14 and RSNA leave out what both hold.
+The label Pneumonia is the column Target: opacities that suggest pneumonia, read from the film alone. The archive's test films
+have no labels, so all three splits are drawn here [ours]. ``patientId`` names an examination; the RSNA's mapping says who is who.
 """
 
 import json
@@ -18,50 +16,45 @@ from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
 from medbridge.data.dicom import open_dicom
-from medbridge.data.files import build, check_root, keep_present, read_csv, read_text
+from medbridge.data.files import CARDS, Distribution
 from medbridge.data.table import assign_splits, check_cells
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
-LABELS = ("Pneumonia",)
-OFFICIAL = {"stage_2_train": 26_684}  # images of the labelled part; the owner labels no other
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
-
-_HINT = "the RSNA Pneumonia Detection Challenge, stage 2 ({})"
+_CLASSES = "stage_2_detailed_class_info.csv"
 _FOLDER = "stage_2_train_images"
 _CORNER = ["x", "y", "width", "height"]
 
 
 def load_rsna(root: str | Path, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0, headers: bool = False,
               files: str = "present") -> Benchmark:
-    """The label Pneumonia, its boxes, and the columns official_split, class, and nih_image with the mapping.
+    """The label Pneumonia, its boxes, and the columns official_split, class, and nih_image with the RSNA's mapping to NIH films.
 
     ``fractions`` are the shares of the patients for train, val and test, drawn over the whole list; ``headers`` adds sex, age
     (years) and view of every DICOM header, which takes minutes for all films. BenchmarkWarning where the mapping file is missing.
     """
-    root = check_root(root, f"stage_2_train_labels.csv and {_FOLDER}/")
-    path, class_path, map_path = root / "stage_2_train_labels.csv", root / "stage_2_detailed_class_info.csv", root / MAPPING
-    raw = read_csv(path, ["patientId", *_CORNER, "Target"], _HINT.format(path.name))
+    source = Distribution("rsna", root, **CARDS["rsna"])
+    path, class_path, map_path = (source.root / name for name in ("stage_2_train_labels.csv", _CLASSES, MAPPING))
+    raw = source.csv(path, ["patientId", *_CORNER, "Target"])
     target = _one_value(raw, "Target", path, ("0", "1"))
-    kinds = read_csv(class_path, ["patientId", "class"], _HINT.format(class_path.name))
+    kinds = source.csv(class_path, ["patientId", "class"])
     kinds = _one_value(kinds, "class", class_path, ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity"))
     table = pd.DataFrame({
         "image": [f"{_FOLDER}/{patient}.dcm" for patient in target.index], "patient_id": target.index.to_numpy(dtype=object),
         "Pneumonia": target.to_numpy(dtype=np.float64), "official_split": "stage_2_train",
         "class": _of_patients(target.index, kinds, class_path, "row", "the files are of different releases, download them again"),
     }, index=raw.index[~raw["patientId"].duplicated()])
-    people = _mapping(map_path) if map_path.is_file() else None
-    if people is not None:
+    if map_path.is_file():
+        people = _mapping(source)
         table["nih_image"] = _of_patients(target.index, people, map_path, "entry", "download it again, or remove it")
         table["patient_id"] = table["nih_image"].str.partition("_")[0].to_numpy(dtype=object)
-    table = assign_splits(table, fractions, seed)
-    boxes = _boxes(raw, path)
-    table, absent = keep_present(table, root, path, files)
-    if people is None:
+    else:
         warnings.warn(f"{map_path}: no such file; patientId names an examination, so without it a person may be in two splits; "
                       f"the RSNA's page of the challenge offers it", BenchmarkWarning, stacklevel=2)
+    table = assign_splits(table, fractions, seed)
     if headers:
-        table[["sex", "age", "view"]] = _headers(table["image"], root)
-    return build("rsna", root, LABELS, table, path, OFFICIAL, [absent], boxes)
+        table[["sex", "age", "view"]] = _headers(table["image"], source.root)
+    return source.benchmark(table, files, _boxes(raw, path))
 
 
 def _one_value(raw: pd.DataFrame, column: str, path: Path, known: Sequence[str]) -> pd.Series:
@@ -85,17 +78,17 @@ def _of_patients(patients: pd.Index, values: pd.Series, path: Path, entry: str, 
     return values.to_numpy(dtype=object)[at]
 
 
-def _mapping(path: Path) -> pd.Series:
+def _mapping(source: Distribution) -> pd.Series:
     """patientId -> name of the NIH film."""
-    text = read_text(path, _HINT.format(path.name))
+    text = source.text(MAPPING)
     try:
         people = {record["subset_img_id"]: record["img_id"] for record in json.loads(text)}
         odd = [item for pair in people.items() for item in pair if not isinstance(item, str) or not item]
         if odd or not people:
             raise ValueError(f"{odd[0]!r} is no name" if odd else "no entry")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BenchmarkError(f"{path}: no JSON list of objects with subset_img_id and img_id ({type(error).__name__}: {error}); "
-                             f"download it again, or remove it") from None
+        raise BenchmarkError(f"{source.root / MAPPING}: no JSON list of objects with subset_img_id and img_id "
+                             f"({type(error).__name__}: {error}); download it again, or remove it") from None
     return pd.Series(people, dtype=object)
 
 
@@ -104,8 +97,8 @@ def _boxes(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     cells, positive = raw[_CORNER], raw["Target"] == "1"
     numbers = cells.apply(pd.to_numeric, errors="coerce").astype(np.float64)
     whole = np.isfinite(numbers).all(axis=1) & (numbers[["width", "height"]] > 0).all(axis=1)
-    wrong = np.where(positive, ~whole, (cells != "").any(axis=1))
     box = cells["x"].str.cat([cells[column] for column in _CORNER[1:]], sep=", ")
+    wrong = np.where(positive, ~whole, (cells != "").any(axis=1))
     check_cells(path, "Target " + raw["Target"] + " with the box '" + box + "'", wrong,
                 "{value}; a row has x, y, width and height where Target is 1, and no box where it is 0")
     x, y, width, height = numbers[positive].to_numpy().T
@@ -114,7 +107,7 @@ def _boxes(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _headers(images: pd.Series, root: Path) -> pd.DataFrame:
-    """Sex, age and view of each DICOM header; unknown where a film has none or cannot be read."""
+    """Sex, age and view of each DICOM header; unknown where a film is not here, has none or cannot be read."""
     rows = []
     for image in tqdm(images, "reading DICOM headers", unit="film", disable=None):
         try:

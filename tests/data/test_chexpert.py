@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from samples import edit
 
-from medbridge.data import load_benchmark
-from medbridge.data.chexpert import LABELS, load_chexpert
+from medbridge.data import label_names, load_benchmark
+from medbridge.data.chexpert import load_chexpert
 from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
+LABELS = label_names()["chexpert"]
 FIXTURES = Path(__file__).parents[2] / "data" / "fixtures"
 HOME = "CheXpert-v1.0-small"
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be learned")  # of a few films, a label may have one class in train

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from samples import edit
 
-from medbridge.data import load_benchmark
-from medbridge.data.chexpert import LABELS
+from medbridge.data import label_names, load_benchmark
 from medbridge.data.chexpert_plus import load_chexpert_plus
 from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError
 
+LABELS = label_names()["chexpert"]
 FIXTURE = Path(__file__).parents[2] / "data" / "fixtures" / "chexpert_plus"
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be learned")  # of a few films, a label may have one class in train
 

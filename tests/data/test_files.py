@@ -9,16 +9,20 @@ import pandas as pd
 import pytest
 
 from medbridge.data import label_names, list_benchmarks, load_benchmark
-from medbridge.data.files import build, check_root, draw_val, dropped_rows, keep_present, read_csv
+from medbridge.data.files import Distribution, draw_val
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 ROOT = Path(__file__).parents[2]
 
 
+def toy(root):
+    return Distribution("toy", root, "films", "toy 1.0", ["Mass"], {"train": 4})
+
+
 def test_read_csv_keeps_text_and_the_order_asked_for(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("\ufeffid,x,label,y\r\n007,nan,1.0,\r\n008,NA,,z\r\n".encode())
-    table = read_csv(path, ["label", "id", "x"], "toy 1.0", optional=["y", "w"], categories=["label"])
+    table = toy(tmp_path).csv("a.csv", ["label", "id", "x"], optional=["y", "w"], categories=["label"])
     assert list(table.columns) == ["label", "id", "x", "y"]
     assert table.astype(object).to_numpy().tolist() == [["1.0", "007", "nan", ""], ["", "008", "NA", "z"]]
     assert table["label"].dtype == "category"
@@ -26,16 +30,16 @@ def test_read_csv_keeps_text_and_the_order_asked_for(tmp_path):
 
 def test_categories_are_text_where_every_cell_is_a_number(tmp_path):
     (tmp_path / "a.csv").write_text("id,age\n1,40\n2,58\n")
-    assert read_csv(tmp_path / "a.csv", ["age"], "toy", categories=["age"])["age"].tolist() == ["40", "58"]
+    assert toy(tmp_path).csv("a.csv", ["age"], categories=["age"])["age"].tolist() == ["40", "58"]
 
 
 def test_trailing_commas_and_gzip(tmp_path):
     # as Data_Entry_2017.csv ends its lines
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,w[a,b],\n1,2,3,\n"))
     for name in ("a.csv", "a.csv.gz"):
-        assert read_csv(tmp_path / name, ["id", "b]"], "toy").iloc[0].tolist() == ["1", "3"]
+        assert toy(tmp_path).csv(name, ["id", "b]"]).iloc[0].tolist() == ["1", "3"]
     (tmp_path / "b.csv").write_text("id\n5\n")
-    assert read_csv(tmp_path / "b.csv.gz", ["id"], "toy").iloc[0, 0] == "5"
+    assert toy(tmp_path).csv("b.csv.gz", ["id"]).iloc[0, 0] == "5"
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -45,7 +49,7 @@ def test_trailing_commas_and_gzip(tmp_path):
 def test_csv_files_that_cannot_be_used(tmp_path, content, words):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(BenchmarkError, match=words) as error:
-        read_csv(tmp_path / "a.csv", ["id", "x"], "toy 1.0")
+        toy(tmp_path).csv("a.csv", ["id", "x"])
     assert str(tmp_path / "a.csv") in str(error.value)
 
 
@@ -54,20 +58,20 @@ def test_a_gzip_cut_short_and_one_that_is_none(tmp_path):
     for content in (whole[: len(whole) // 2], b"<html>404</html>"):
         (tmp_path / "a.csv.gz").write_bytes(content)
         with pytest.raises(BenchmarkError, match="cannot be read as CSV"):
-            read_csv(tmp_path / "a.csv.gz", ["id"], "toy")
+            toy(tmp_path).csv("a.csv.gz", ["id"])
 
 
 @pytest.mark.parametrize("archive", ["train.csv.zip", "toy.tar.gz"])
 def test_a_missing_csv_names_the_archive_that_holds_it(tmp_path, archive):
     (tmp_path / archive).touch()
-    with pytest.raises(BenchmarkError, match=rf"train\.csv: no such file, part of toy; still packed in .*{archive}: unpack"):
-        read_csv(tmp_path / "train.csv", ["id"], "toy")
+    with pytest.raises(BenchmarkError, match=rf"train\.csv: no such file, part of toy 1.0; still packed in .*{archive}: unpack"):
+        toy(tmp_path).csv("train.csv", ["id"])
 
 
 def test_a_root_that_is_no_folder(tmp_path):
     (tmp_path / "nih.zip").touch()
     with pytest.raises(BenchmarkError, match=r"nih: no such folder; still packed.*nih\.zip.*the folder that holds films"):
-        check_root(tmp_path / "nih", "films")
+        toy(tmp_path / "nih")
 
 
 def _films(n, root=None):
@@ -75,40 +79,45 @@ def _films(n, root=None):
         for i in range(n):
             (root / f"p{i % 2}").mkdir(exist_ok=True)
             (root / f"p{i % 2}" / f"{i}.png").touch()
-    return pd.DataFrame({"image": [f"p{i % 2}/{i}.png" for i in range(n)]}, index=range(3, 3 + n))
+    films = pd.DataFrame({"image": [f"p{i % 2}/{i}.png" for i in range(n)], "Mass": [float(i % 4 < 2) for i in range(n)]})
+    return films.assign(patient_id=films["image"], split=[("train", "val", "test")[i // 2 % 3] for i in range(n)])
 
 
-def test_keep_present_warns_once_with_counts_and_the_first_five(tmp_path, recwarn):
+def test_missing_films_are_told_once_with_counts_and_the_first_five(tmp_path, recwarn):
     table = _films(10, tmp_path)
-    kept, dropped = keep_present(table, tmp_path, "t.csv")
-    assert kept is table and len(dropped) == 0 and list(dropped.columns) == ["image", "reason"] and not recwarn
+    whole = toy(tmp_path).benchmark(table)
+    assert len(whole) == 10 and len(whole.dropped) == 0 and list(whole.dropped.columns) == ["image", "reason"] and not recwarn
     for i in (1, 3, 5, 7, 8, 9):
         (tmp_path / table["image"].iloc[i]).unlink()
-    kept, dropped = keep_present(table, tmp_path, "t.csv")
+    source = toy(tmp_path)
+    source.where = "t.csv"
+    part = source.benchmark(table)
     (warning,) = recwarn
     assert warning.category is BenchmarkWarning and "t.csv: 6 of 10 images are not in" in str(warning.message)
     assert "p1/7.png, p0/8.png, ..." in str(warning.message) and "p1/9.png" not in str(warning.message)
-    assert kept.index.tolist() == [3, 5, 7, 9] and dropped["image"].tolist()[-1] == "p1/9.png"
-    assert set(dropped["reason"]) == {"not on disk"}
-    assert keep_present(table, tmp_path, "t.csv", files="all")[0] is table
+    assert part.image_ids() == ["p0/0.png", "p0/2.png", "p0/4.png", "p0/6.png"]
+    assert part.dropped["image"].tolist()[-1] == "p1/9.png" and set(part.dropped["reason"]) == {"not on disk"}
+    assert len(toy(tmp_path).benchmark(table, files="all")) == 10
 
 
 def test_no_film_at_all_is_an_error(tmp_path):
     (tmp_path / "images_001.tar.gz").touch()
     with pytest.raises(BenchmarkError, match=r"none of its 4 images is in .*p0/0\.png.*still packed.*images_001\.tar\.gz"):
-        keep_present(_films(4), tmp_path, "t.csv")
+        toy(tmp_path).benchmark(_films(4))
     with pytest.raises(BenchmarkError, match="files='some'"):
-        keep_present(_films(4), tmp_path, "t.csv", files="some")
+        toy(tmp_path).benchmark(_films(4), files="some")
 
 
-def test_build_says_what_was_set_aside(tmp_path):
+def test_what_was_set_aside_is_said(tmp_path):
     table = pd.DataFrame({"image": ["a", "b"], "patient_id": ["1", "1"], "split": "train", "Mass": [0.0, 1.0]})
-    lost = [dropped_rows(["c", "d"], "view LL"), dropped_rows([], "")]
+    source = toy(tmp_path)
+    source.where = "t.csv"
+    source.set_aside(pd.DataFrame({"image": ["c", "d"]}), [False, False], "view LL")
     with pytest.warns(BenchmarkWarning, match=r"t\.csv: split val, test holds no film; set aside: 2 \(view LL\)"):
-        benchmark = build("toy", tmp_path, ["Mass"], table, "t.csv", {"train": 4}, lost)
+        benchmark = source.benchmark(table, files="all")
     assert benchmark.dropped["image"].tolist() == ["c", "d"] and benchmark.official == {"train": 4}
     with pytest.raises(BenchmarkError, match=r"no film is left; set aside: 2 \(view LL\)"):
-        build("toy", tmp_path, ["Mass"], table[:0], "t.csv", {}, lost)
+        source.benchmark(table[:0], files="all")
 
 
 def test_draw_val():

@@ -14,7 +14,7 @@ def test_canonical(label, finding):
 
 
 def test_no_name_means_two_findings():
-    names = [alias for finding, aliases in FINDINGS.items() for alias in (finding.lower(), *aliases)]
+    names = [alias for name, finding in FINDINGS.items() for alias in (name.lower(), *finding.aliases)]
     assert len(names) == len(set(names))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbridge.data import load_benchmark
-from medbridge.data.chexpert import LABELS
+from medbridge.data import label_names, load_benchmark
 from medbridge.data.images import check_films
 from medbridge.data.mimic import load_mimic
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
+LABELS = label_names()["chexpert"]
 FIXTURE = Path(__file__).parents[2] / "data" / "fixtures" / "mimic"
 pytestmark = pytest.mark.filterwarnings("ignore:.*cannot be learned")  # of a few films, a label may have one class in train
 

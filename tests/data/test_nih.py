@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from samples import edit
 
-from medbridge.data import load_benchmark
+from medbridge.data import label_names, load_benchmark
 from medbridge.data.images import check_films
-from medbridge.data.nih import LABELS, load_nih
+from medbridge.data.nih import load_nih
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
+LABELS = label_names()["nih"]
 FIXTURE = Path(__file__).parents[2] / "data" / "fixtures" / "nih"
 TABLE = "Data_Entry_2017_v2020.csv"
 lone_classes = pytest.mark.filterwarnings("ignore:.*cannot be learned")  # of a few films, a label may have one class in train

@@ -18,7 +18,7 @@ from medbridge.metrics.evaluate import auc
 
 sides = st.integers(1, 90)
 unit = st.floats(0, 1, width=32)
-NAMES = [name for finding, aliases in FINDINGS.items() for name in (finding, *aliases)]
+NAMES = [name for finding, words in FINDINGS.items() for name in (finding, *words.aliases)]
 
 
 @st.composite

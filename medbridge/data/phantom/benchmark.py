@@ -86,7 +86,8 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
         check_whole_number(f"load_phantom: {name}", value, least)
     base = Path(root or os.environ.get("MEDBRIDGE_CACHE") or Path.home() / ".cache" / "medbridge").expanduser()
     # The drawing code's own checksum is part of the name: a changed generator never reuses an older one's films.
-    checksum = zlib.crc32(b"".join(module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))))
+    sources = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".yaml"))
+    checksum = zlib.crc32(b"".join(path.read_bytes() for path in sources))
     folder = base / f"phantom-v{GENERATOR_VERSION}-{checksum:08x}-seed{seed}"
     lists = [_films_of(hospital, seed) for hospital in sorted(hospitals)]
     rows = [next(lists[i % len(lists)]) for i in range(n_films)]

@@ -3,11 +3,9 @@
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from medbridge.data.phantom.anatomy import SIDES, Thorax
-from medbridge.data.phantom.shapes import SIZE, Canvas, falloff, smooth_line
+from medbridge.data.phantom.anatomy import Thorax
+from medbridge.data.phantom.shapes import CHEST, SIDES, SIZE, Canvas, falloff, smooth_line
 
-_CLAVICLE = np.array([(0.07, 0.125), (0.3, 0.085), (0.6, 0.015), (0.9, -0.012), (1.08, -0.01)])
-_ARM = [(1.27, 0.12), (1.34, 0.26), (1.42, 0.42)]
 _ELECTRODES = (("R", 0.75, 0.08), ("L", 0.75, 0.08), ("L", 0.85, 0.72), ("R", 0.8, 0.75))
 
 
@@ -39,13 +37,13 @@ def bones(thorax: Thorax) -> np.ndarray:
                 for spot in thorax.px(side, [inner - 0.02, fall[-1]] + rng.normal(0, 0.016, (7, 2))):
                     r = rng.uniform(1.5, 4)
                     front.disc(spot, r * 1.8, r, int(rng.integers(50, 100)))
-        clavicle = thorax.curve(side, _CLAVICLE - (0, lift), 24)
+        clavicle = thorax.curve(side, CHEST.clavicle - (0, lift), 24)
         front.band(clavicle, width * 1.15, 112)
         front.band(clavicle, width * 1.15 - 7, 84)
         blade = [(0.98 - over, -0.02), (0.90 - over, 0.16), (0.95 - over, 0.34), (1.02 - over, 0.46), (1.22, 0.24), (1.28, 0.05)]
         blades.area(thorax.curve(side, blade), 34)
         front.disc(thorax.px(side, [1.25, 0.11]), 0.13 * thorax.unit, 0.13 * thorax.unit, 60)
-        front.band(thorax.px(side, _ARM), 0.11 * thorax.unit, 60)
+        front.band(thorax.px(side, CHEST.arm), 0.11 * thorax.unit, 60)
     return np.asarray(ImageChops.add(ImageChops.add(back.image, front.image), blades.image)) * np.float32(0.17 / 100)
 
 

@@ -6,9 +6,12 @@ detector blurs, a characteristic curve turns exposure into grey values, and the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import yaml
 from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import norm
 
@@ -19,43 +22,13 @@ from medbridge.data.phantom.shapes import SIZE, blur
 from medbridge.data.table import check_whole_number
 from medbridge.errors import BenchmarkError
 
-# A: a teaching hospital, balanced and well exposed. B: an outpatient clinic, younger, hard contrast, edge enhancement, tight
-# collimation. C: intensive care, portable AP films, noisy and flat, many devices.
-_PREVALENCE = {
-    "Atelectasis": (0.18, 0.12, 0.30), "Cardiomegaly": (0.16, 0.12, 0.24), "Effusion": (0.20, 0.13, 0.34),
-    "Infiltration": (0.22, 0.20, 0.24), "Mass": (0.13, 0.16, 0.09), "Nodule": (0.20, 0.26, 0.10),
-    "Pneumonia": (0.14, 0.15, 0.20), "Pneumothorax": (0.11, 0.09, 0.17),
-}
-_DEVICES = ({"ecg": 0.08, "line": 0.08, "pacemaker": 0.06, "buttons": 0.03},
-            {"ecg": 0.01, "line": 0.02, "pacemaker": 0.04, "buttons": 0.08},
-            {"ecg": 0.85, "line": 0.60, "tube": 0.35, "pacemaker": 0.12})
-_SITES = {
-    "ap": (0.15, 0.03, 0.96),  # share of AP films
-    "female": (0.48, 0.56, 0.42),  # share of women
-    "age": ((56, 16), (46, 15), (65, 14)),  # mean and standard deviation in years
-    "noise": (0.022, 0.016, 0.058),  # quantum noise (density) in the open lung
-    "blur": (0.9, 0.75, 1.15),  # of the detector, sigma in pixels
-    "sharpen": (0.0, 0.7, 0.0),  # strength of edge enhancement
-    "center": (0.60, 0.55, 0.56),  # of the characteristic curve, as is the slope
-    "slope": (4.6, 6.2, 3.7),
-    "exposure": (0.025, 0.03, 0.06),  # film-to-film spread of the centre
-    "tilt": (1.0, 0.8, 2.0),  # spread of poses, 1 = standing
-    "collimated": (0.25, 0.75, 0.10),  # share of films with visible collimator edges
-    "marker": ("R", "L", "AP PORT"),
-    "devices": _DEVICES,  # probability of each, in drawing order
-    "prevalence": [dict(zip(_PREVALENCE, column, strict=True)) for column in zip(*_PREVALENCE.values(), strict=True)],
-}
-LABELS = tuple(_PREVALENCE)
-HOSPITALS = {name: SimpleNamespace(**{key: row[i] for key, row in _SITES.items()}) for i, name in enumerate("ABC")}
+_TABLES = yaml.safe_load(Path(__file__).with_name("hospitals.yaml").read_text(encoding="utf-8"))
+HOSPITALS = {name: SimpleNamespace(**site) for name, site in _TABLES["hospitals"].items()}
+LABELS = tuple(HOSPITALS["A"].prevalence)
 
-# Correlations of the labels' latent severities, after the co-occurrence table of NIH ChestX-ray14 (Wang et al. 2017).
-_TOGETHER = {
-    ("Atelectasis", "Effusion"): 0.50, ("Cardiomegaly", "Effusion"): 0.40, ("Infiltration", "Pneumonia"): 0.45,
-    ("Atelectasis", "Infiltration"): 0.20, ("Effusion", "Infiltration"): 0.20, ("Mass", "Nodule"): 0.35,
-    ("Atelectasis", "Cardiomegaly"): 0.15, ("Effusion", "Pneumonia"): 0.20, ("Atelectasis", "Pneumothorax"): 0.15,
-    ("Effusion", "Mass"): 0.10, ("Infiltration", "Nodule"): 0.10, ("Atelectasis", "Pneumonia"): 0.15,
-}
-_CORRELATION = [[1.0 if a == b else _TOGETHER.get((a, b), _TOGETHER.get((b, a), 0.0)) for b in LABELS] for a in LABELS]
+_CORRELATION = pd.DataFrame(np.eye(len(LABELS)), LABELS, LABELS)
+for one, other, correlation in _TABLES["together"]:
+    _CORRELATION.loc[one, other] = _CORRELATION.loc[other, one] = correlation
 _SEVERITY = np.linalg.cholesky(_CORRELATION)
 _PRESENT = {name: norm.isf(list(site.prevalence.values())) for name, site in HOSPITALS.items()}
 

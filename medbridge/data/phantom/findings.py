@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from medbridge.data.phantom.anatomy import SIDES, Thorax
-from medbridge.data.phantom.shapes import SIZE, Canvas, closed, falloff, smooth_field, smooth_line
+from medbridge.data.phantom.anatomy import Thorax
+from medbridge.data.phantom.shapes import CHEST, SIDES, SIZE, Canvas, closed, falloff, smooth_field, smooth_line
 
 Box = tuple[int, int, int, int]
 """``x0, y0, x1, y1`` in pixels of the film, the far edges exclusive."""
@@ -55,20 +55,9 @@ def _box(patch: np.ndarray, x0: int, y0: int, least: float) -> Iterator[Box]:
         yield x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1
 
 
-# Round shadows: fractions of the lung across (u) and down (t), radius and edge in pixels; edges are graded by subtlety.
-_LUMPS = {
-    "Nodule": {"u": (0.15, 0.82), "t": (0.14, 0.62), "stretch": (0.94, 1.06), "rough": 0.05, "edge": (2, 2)},
-    "Mass": {"u": (0.2, 0.75), "t": (0.18, 0.6), "radius": (33, 58), "stretch": (0.92, 1.08), "rough": 0.16, "edge": (7, 18)},
-    "Pneumonia": {"u": (0.3, 0.65), "t": (0.3, 0.74), "radius": (62, 108), "stretch": (0.85, 1.18), "rough": 0.3,
-                  "edge": (55, 85)},
-    "Infiltration": {"u": (0.35, 0.6), "t": (0.28, 0.7), "radius": (62, 100), "stretch": (0.85, 1.2), "rough": 0.25,
-                     "edge": (45, 45)},
-}
-
-
 def _lump(scene: Scene, name: str, side: str, radius: float | None = None) -> tuple[np.ndarray, int, int, float]:
     """A shadow with a lobulated outline, 1 inside and 0 outside, the corner (x, y) where it lies, and its radius."""
-    place, rng, look = scene.place, scene.rng, _LUMPS[name]
+    place, rng, look = scene.place, scene.rng, CHEST.lumps[name]
     x, y = np.round(scene.thorax.at(side, place.uniform(*look["u"]), place.uniform(*look["t"]))).astype(int)
     radius = radius or place.uniform(*look["radius"])
     stretch, edge = rng.uniform(*look["stretch"]), scene.grade(*look["edge"])

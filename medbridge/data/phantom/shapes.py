@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import yaml
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 
 SIZE = 1024
+SIDES = {"R": -1.0, "L": 1.0}  # the patient's right is left in the image
+_TABLES = yaml.safe_load(Path(__file__).with_name("chest.yaml").read_text(encoding="utf-8"))
+CHEST = SimpleNamespace(**_TABLES, **{name: np.array(points) for name, points in _TABLES["lines"].items()})
 
 
 def falloff(distance: np.ndarray, height: float = 1.0) -> np.ndarray:
@@ -81,13 +88,3 @@ def blur(array: np.ndarray, sigma: float) -> np.ndarray:
         for k in range(1, radius + 1):
             columns += weights[k] * (rows[:, radius - k : radius - k + width] + rows[:, radius + k : radius + k + width])
     return out
-
-
-def doubled(array: np.ndarray) -> np.ndarray:
-    """Bilinear upsampling by two, as :func:`resized` does it, only faster."""
-    for axis in (0, 1):
-        padded = np.pad(array, [(1 - axis, 1 - axis), (axis, axis)], mode="edge")
-        before, after = (padded[:-2], padded[2:]) if axis == 0 else (padded[:, :-2], padded[:, 2:])
-        halves = [0.75 * array + 0.25 * before, 0.75 * array + 0.25 * after]
-        array = np.stack(halves, axis=axis + 1).reshape((2 - axis) * len(array), -1)
-    return array
