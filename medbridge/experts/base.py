@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
@@ -194,6 +195,18 @@ class Expert(nn.Module):
 
     def vision_state(self) -> dict[str, Tensor]:
         """State dict of the vision tower alone."""
+        raise NotImplementedError
+
+
+class TextEncoder(nn.Module):
+    """A frozen text tower ``encoder`` and its ``tokenizer``; ``text_dim`` is the width of its space."""
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ``(n, text_dim)`` float32, L2-normalised."""
+        with torch.inference_mode():
+            return F.normalize(self._pooled(list(texts), next(self.encoder.parameters()).device).float(), dim=-1)
+
+    def _pooled(self, texts: list[str], device: torch.device) -> Tensor:
         raise NotImplementedError
 
 

@@ -20,13 +20,25 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import BlockWeights, Expert
+from medbridge.experts.base import BlockWeights, Expert, TextEncoder
+from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import timm_blocks
-from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state, weight_files
+from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 _BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",
           "fc2": "mlp.c_proj."}
+
+
+class OpenClipText(TextEncoder):
+    """The text tower of an open_clip ``model``."""
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
+        super().__init__()
+        self.encoder, self.tokenizer = model, tokenizer
+
+    def _pooled(self, texts: list[str], device: torch.device) -> Tensor:
+        return self.encoder.encode_text(self.tokenizer(texts).to(device))
 
 
 class OpenClipExpert(Expert):
@@ -44,12 +56,12 @@ class OpenClipExpert(Expert):
                          getattr(visual, "preprocess_cfg", {}).get("interpolation", "bilinear"))
         if not isinstance(visual, (VisionTransformer, TimmModel, ModifiedResNet)):
             raise ExpertError(f"{name}: towers of type {type(visual).__name__} are not supported yet")
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.text = model, tokenizer, OpenClipText(model, tokenizer)
         trunk = getattr(visual, "trunk", None)
         self.channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
         prefix = 1 if isinstance(visual, VisionTransformer) else getattr(trunk, "num_prefix_tokens", 0)
         self._measure(to_2tuple(visual.image_size)[0], prefix)
-        self.text_dim = self.image_dim - self.widths[-1]
+        self.text_dim = self.text.text_dim = self.image_dim - self.widths[-1]
 
     def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
         extra = {} if isinstance(self.model.visual, ModifiedResNet) else {"output_extra_tokens": self.prefix > 0}
@@ -62,11 +74,6 @@ class OpenClipExpert(Expert):
         # the mean of an un-normalised last map can be an order of magnitude larger than the embedding
         mean_patch = F.normalize(out[1].flatten(2).mean(dim=2).float(), dim=-1)
         return torch.cat([embed, mean_patch], dim=1), embed
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        with torch.inference_mode():
-            tokens = self.tokenizer(list(texts)).to(self.mean.device)
-            return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     def blocks(self) -> list[nn.Module]:
         visual = self.model.visual
@@ -90,31 +97,21 @@ class OpenClipExpert(Expert):
         return BlockWeights.of(block, _BLOCK, block.ln_1, (block.ls_1, block.ls_2), block.mlp.gelu)
 
 
-def load_open_clip(name: str, identifier: str, size: int | None = None, weights: Path | None = None) -> OpenClipExpert:
-    """Build ``open_clip:MODEL/PRETRAINED``, one of ``open_clip.list_pretrained()``, or ``open_clip:hf-hub:ORG/REPO``.
+def load_open_clip(called: str, name: ExpertName, size: int | None, path: Path | None) -> OpenClipExpert:
+    """Build ``open_clip:MODEL/PRETRAINED`` from a file, or ``open_clip:hf-hub:ORG/REPO`` from its folder; None asks the hub."""
+    if name.repository:
+        if path is not None:
+            return load_open_clip_folder(called, path, size)
+        with asking(called, [f"the folder {name.files[0]}/ (open_clip_config.json and weights)"], "the Hugging Face hub"):
+            model, tokenizer = open_clip.create_model(name.model), open_clip.get_tokenizer(name.model)
+        return OpenClipExpert(called, _resized(called, model, size), tokenizer)
 
-    ``weights`` is a file, or for ``hf-hub:`` the folder that mirrors the repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
-    """
-    if identifier.startswith("hf-hub:"):
-        folder = hub_folder(identifier.removeprefix("hf-hub:"))
-        if path := weights or find_weights([folder]):
-            return load_open_clip_folder(name, path, size)
-        with asking(name, [f"the folder {folder}/ (open_clip_config.json and weights)"], "the Hugging Face hub"):
-            model, tokenizer = open_clip.create_model(identifier), open_clip.get_tokenizer(identifier)
-        return OpenClipExpert(name, _resized(name, model, size), tokenizer)
-
-    model_name, _, tag = identifier.partition("/")
-    if model_name not in open_clip.list_models():
-        raise ExpertError(f"unknown open_clip model {model_name!r}; open_clip.list_models() lists the known ones")
-    if tag not in open_clip.list_pretrained_tags_by_model(model_name):
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(model_name)) or "none"
-        raise ExpertError(f"open_clip model {model_name!r} has no pretrained tag {tag!r}; it has: {known}")
-    candidates, text = weight_files(f"{model_name}-{tag}"), open_clip.get_model_config(model_name)["text_cfg"]
-    path, stated = weights or find_weights(candidates), open_clip.get_pretrained_cfg(model_name, tag)
+    model_name, _, tag = name.model.partition("/")
+    text, stated = open_clip.get_model_config(model_name)["text_cfg"], open_clip.get_pretrained_cfg(model_name, tag)
     # weights that were trained with QuickGELU are wrong without it, whichever of a model's two names is asked for
     options: dict[str, Any] = {"force_quick_gelu": bool(stated.get("quick_gelu", False)), **_local_text(text)}
     if path is None:
-        with asking(name, candidates, "its hub"):
+        with asking(called, name.files, "its hub"):
             model = open_clip.create_model(model_name, pretrained=tag, **options)
     else:
         if path.suffix != ".safetensors":
@@ -129,9 +126,9 @@ def load_open_clip(name: str, identifier: str, size: int | None = None, weights:
                                 tokenizer_mode=text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {}))
     else:
         wanted = f"the folder {hub_folder(hub)}/ (the tokenizer of {hub})" if hub else "its tokenizer"
-        with asking(name, [wanted], "the Hugging Face hub"):
+        with asking(called, [wanted], "the Hugging Face hub"):
             tokenizer = open_clip.get_tokenizer(model_name)
-    return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+    return OpenClipExpert(called, _resized(called, model, size), tokenizer)
 
 
 def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> OpenClipExpert:

@@ -18,10 +18,9 @@ import timm
 
 from medbridge.errors import ExpertError
 from medbridge.experts.clip import BIOMEDBERT
-from medbridge.experts.hf_vision import empty_tower
-from medbridge.experts.registry import ExpertName
-from medbridge.experts.text import SENTENCE_ENCODERS
-from medbridge.experts.weights import INDEX, WHOLE, explained, hub_folder, tower_prefix, weights_folder
+from medbridge.experts.hf_vision import INDEX, WHOLE, empty_tower, tensor_files
+from medbridge.experts.registry import SENTENCE_ENCODERS, ExpertName
+from medbridge.experts.weights import explained, hub_folder, weights_folder
 from medbridge.support.files import write_atomic
 
 SMALL = (".json", ".txt", ".model")  # configurations and vocabularies
@@ -45,14 +44,10 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> dict[Path, str]
     fetch, expert = _Fetch(root), ExpertName.of(name)
     alias = expert.alias
     if alias and not alias.fetchable:
-        try:
-            fetch.text(expert)
-            also = "; ".join(map(str, fetch.files)) or "nothing"
-        except ExpertError as error:
-            also = f"nothing, as {error}"
-        raise ExpertError(f"{expert.plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
-                          f"{alias.file or expert.plain + '.pth'} (of what it needs besides, here is: {also})")
-    if alias and alias.hub:
+        if not any((root / file).is_file() for file in expert.own_files):
+            raise ExpertError(f"{expert.plain} cannot be fetched by its name: {alias.note}. Put its checkpoint into {root} as "
+                              f"{expert.wanted}; this command then fetches the rest")
+    elif alias and alias.hub:
         fetch.one_of(*os.path.split(alias.hub), stem=expert.plain)
     else:
         fetch.expert(expert)
@@ -69,9 +64,10 @@ class _Fetch:
         self.files: dict[Path, str] = {}
 
     def expert(self, expert: ExpertName) -> None:
-        kind, model = expert.kind, expert.model
-        if kind == "open_clip" and model.startswith("hf-hub:"):
-            repository = model.removeprefix("hf-hub:")
+        kind, model, repository = expert.kind, expert.model, expert.repository
+        if kind == "hf":
+            self.checkpoint(model, tower_alone=expert.text is not None)
+        elif repository:
             self.one_of(repository, "open_clip_config.json")
             self.small(repository)
             self.one_of(repository, *CLIP_WEIGHTS)
@@ -81,25 +77,21 @@ class _Fetch:
             model_name, _, tag = model.partition("/")
             stated, stem = open_clip.get_pretrained_cfg(model_name, tag), f"{model_name}-{tag}"
             if not stated.get("hf_hub"):
-                known = f"download {stated['url']} and put it there as {self.root / stem}.pt" if stated else "unknown name"
-                raise ExpertError(f"{expert.target} is not on the Hugging Face hub: {known}")
+                raise ExpertError(f"{expert.target} is not on the Hugging Face hub: download {stated['url']} and put it there as "
+                                  f"{self.root / stem}.pt")
             repository, file = os.path.split(stated["hf_hub"])
             self.one_of(repository, *([file] if file else CLIP_WEIGHTS), stem=stem)
             # vocabulary and configuration of a text tower that open_clip takes from a repository of its own
             text = open_clip.get_model_config(model_name)["text_cfg"]
             for own in sorted({text.get("hf_model_name"), text.get("hf_tokenizer_name")} - {None}):
                 self.small(own)
-        elif kind == "timm" and expert.text is not None:
+        elif kind == "timm":
             stated = None
             with suppress(RuntimeError):  # no such tag
-                stated = timm.get_pretrained_cfg(model) if timm.is_model(model.split(".")[0]) else None
+                stated = timm.get_pretrained_cfg(model)
             if stated is None or not stated.hf_hub_id:
                 raise ExpertError(f"timm names no hub for {model!r}; write the tag of its weights too, as in resnet50.a1_in1k")
             self.one_of(stated.hf_hub_id, WHOLE, stem=model)
-        elif kind == "hf":
-            self.checkpoint(model, tower_alone=expert.text is not None)
-        elif kind != "tiny":
-            raise ExpertError(f"{expert.target!r} is not a name that create_expert knows; see `medbridge experts list`")
 
     def text(self, expert: ExpertName) -> None:
         """The text encoder that stands beside a checkpoint, or the configuration of the one in it."""
@@ -127,10 +119,8 @@ class _Fetch:
         names, folder = self.small(repository), self.root / hub_folder(repository)
         shards = {WHOLE} & set(names)
         if INDEX in names:
-            shard_of = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            keys = list(empty_tower(folder).state_dict()) if tower_alone else list(shard_of)
-            prefix = tower_prefix(keys, list(shard_of))
-            shards = {shard_of[prefix + key] for key in keys if prefix + key in shard_of}
+            held = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            shards = {file for _, file in tensor_files(empty_tower(folder), held).values()} if tower_alone else set(held.values())
         if not shards:
             raise ExpertError(f"{repository} holds no safetensors; MedBridge does not read pickles")
         for file in sorted(shards):

@@ -7,19 +7,22 @@ views into one sequence, in its own order (2 x 2 neighbours, in Qwen2.5-VL windo
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import Expert
-from medbridge.experts.text import PairedText
-from medbridge.experts.weights import Repository, explained, transformers_for
+from medbridge.experts.base import Expert, TextEncoder
+from medbridge.experts.registry import SENTENCE_ENCODERS
+from medbridge.experts.weights import asking, explained, find_weights, hub_folder, transformers_for
 
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 PAIRED = ("clip", "siglip", "metaclip_2")
 """Model types whose text tower shares the images' space."""
 
@@ -116,6 +119,48 @@ class HfVisionExpert(Expert):
         return place[packed]
 
 
+class SentenceEncoder(TextEncoder):
+    """The encoder of a key of :data:`SENTENCE_ENCODERS`; ExpertError without transformers, or where weights are not reachable."""
+
+    def __init__(self, short: str) -> None:
+        super().__init__()
+        transformers, hub = transformers_for(f"text encoder {short!r}"), SENTENCE_ENCODERS[short]
+        stem = hub.split("/")[-1]
+        source = find_weights([stem, hub_folder(hub)]) or hub
+        transformers.utils.logging.disable_progress_bar()  # a bar for a second's work would stand between our own
+        with asking(short, [f"the folder {stem}/"], f"the hub ({hub})"):
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+            # use_safetensors: a pickle is never opened
+            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+        self.encoder = model.eval().requires_grad_(False)
+        self.text_dim = int(model.config.hidden_size)
+
+    def _pooled(self, texts: list[str], device: torch.device) -> Tensor:
+        batch = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
+        hidden = self.encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1).to(hidden)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+
+class PairedText(TextEncoder):
+    """The text tower of ``model``, a transformers CLIP or SigLIP, projection included."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.encoder, self.tokenizer = model.text_model, tokenizer
+        self.projection = getattr(model, "text_projection", None) or nn.Identity()
+        # SigLIP was trained with padded texts, and pools the last place
+        self.masked = model.config.model_type != "siglip"
+        self.options = {"padding": True if self.masked else "max_length", "truncation": True, "return_tensors": "pt",
+                        "max_length": int(model.config.text_config.max_position_embeddings)}
+        self.text_dim = self(["a film"]).shape[1]
+
+    def _pooled(self, texts: list[str], device: torch.device) -> Tensor:
+        batch = self.tokenizer(texts, **self.options).to(device)
+        mask = {"attention_mask": batch["attention_mask"]} if self.masked else {}
+        return self.projection(self.encoder(input_ids=batch["input_ids"], **mask).pooler_output)
+
+
 def _tower(name: str, vision: Any) -> nn.Module:
     """The vision model of a configuration, with random weights; a few classes are not in transformers' own table."""
     from transformers import AutoModel, PreTrainedModel
@@ -138,31 +183,104 @@ def empty_tower(folder: Path) -> nn.Module:
         return _tower(folder.name, getattr(config, "vision_config", config))
 
 
-def load_hf(
-    name: str, repository: str, text: Callable[[], nn.Module] | None, size: int | None = None, weights: Path | None = None
-) -> HfVisionExpert:
-    """Build ``hf:ORG/REPO``, or the vision tower of ``hf:ORG/REPO+TEXT`` alone; ``text`` builds the encoder that lends its space.
+def tensor_files(tower: nn.Module, held: Mapping[str, str], source: str = "") -> dict[str, tuple[str, str]]:
+    """Each of the tower's tensors -> its name in a checkpoint, and its file; ``held``: the file of every tensor there."""
+    wanted = list(tower.state_dict())
+    prefixes = {key.removesuffix(wanted[0]) for key in held if key == wanted[0] or key.endswith(f".{wanted[0]}")}
+    prefix = max(sorted(prefixes), key=lambda p: sum(p + key in held for key in wanted), default="")
+    if absent := [key for key in wanted if prefix + key not in held]:
+        raise ExpertError(f"{source}: the checkpoint lacks {absent[0]!r} of the vision tower, and {len(absent) - 1} more; is it "
+                          "another model?")
+    return {key: (prefix + key, held[prefix + key]) for key in wanted}
 
-    ``size`` is by default the model's own, and 448 for towers that take any. ``weights`` is the folder that mirrors the
-    repository; default ``MEDBRIDGE_WEIGHTS``, then the hub.
+
+class _Checkpoint:
+    """A checkpoint in transformers' layout, of which only what is needed is fetched and read: a tower of 1.7 GB out of 16 GB.
+
+    ``folder`` mirrors the hub's repository ``ORG/REPO``; without one the hub is asked. Pickles are refused.
     """
-    transformers = transformers_for(f"expert {name!r}")
-    files = Repository(name, repository, weights)
-    config = files.ask(transformers.AutoConfig.from_pretrained, files.source)
+
+    def __init__(self, expert: str, repository: str, folder: Path | None) -> None:
+        if folder is not None and not folder.is_dir():
+            raise ExpertError(f"{folder}: expert {expert!r} needs the folder that mirrors {repository}, not a file")
+        self.expert, self.repository, self.here = expert, repository, folder is not None
+        self.folder = folder or self._fetch("*.json", "*.txt", "*.model")
+
+    def _fetch(self, *patterns: str) -> Path:
+        from huggingface_hub import snapshot_download
+
+        wanted = f"the folder {hub_folder(self.repository)}/ (config.json, preprocessor_config.json, tokenizer, safetensors)"
+        with asking(self.expert, [wanted], f"the hub ({self.repository})"):
+            return Path(snapshot_download(self.repository, allow_patterns=patterns))
+
+    def read(self, cls: Any, **options: Any) -> Any:
+        """What a class of transformers makes of the checkpoint."""
+        with explained(f"{self.folder}: transformers cannot load this folder", "; restore its files"):
+            return cls.from_pretrained(str(self.folder), **options)
+
+    def paired(self) -> Any:
+        """The whole model, of float32."""
+        if not self.here:
+            self._fetch("*.safetensors")
+        return self.read(transformers_for(self.expert).AutoModel, use_safetensors=True, dtype=torch.float32).eval()
+
+    def preprocessing(self) -> dict[str, Any]:
+        """``image_mean``, ``image_std`` and ``resample`` of the image processor; ExpertError where no file states them."""
+        for path in (self.folder / "preprocessor_config.json", self.folder / "processor_config.json"):
+            config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            config = config.get("image_processor", config)
+            if "image_mean" in config and "image_std" in config:
+                return config
+        raise ExpertError(f"{self.folder}: no preprocessor_config.json with image_mean and image_std; put the one of "
+                          f"{self.repository} there")
+
+    def load_tower(self, tower: nn.Module) -> None:
+        """Read the vision tower's tensors, and no others, into ``tower``; ExpertError names one that is missing or differs."""
+        index = self.folder / INDEX
+        if index.is_file():
+            held = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        else:
+            with self._open(WHOLE) as file:
+                held = dict.fromkeys(file.keys(), WHOLE)
+        files, state = tensor_files(tower, held, str(self.folder)), {}
+        for shard in sorted({shard for _, shard in files.values()}):
+            with self._open(shard) as file:
+                state |= {key: file.get_tensor(name).float() for key, (name, where) in files.items() if where == shard}
+        with explained(f"{self.folder}: does not fit its config.json"):
+            tower.load_state_dict(state, strict=True)
+
+    def _open(self, file: str) -> Any:
+        path = (self.folder if self.here else self._fetch(file)) / file
+        if not path.is_file():
+            raise ExpertError(f"{path}: missing; put this file of {self.repository} there")
+        with explained(f"{path}: not a readable weights file", "; download it again"):
+            return safe_open(path, framework="pt")
+
+
+def load_hf(
+    called: str, repository: str, text: nn.Module | None, size: int | None = None, folder: Path | None = None
+) -> HfVisionExpert:
+    """Build ``hf:ORG/REPO``, or the vision tower of ``hf:ORG/REPO+TEXT`` alone, whose space ``text`` lends.
+
+    ``size`` is by default the model's own, 448 for towers that take any. ``folder`` mirrors the repository: None asks the hub.
+    """
+    transformers = transformers_for(f"expert {called!r}")
+    files = _Checkpoint(called, repository, folder)
+    config = files.read(transformers.AutoConfig)
     if text is None and config.model_type not in PAIRED:
-        raise ExpertError(f"{name}: a {config.model_type!r} has no text tower that shares its images' space; "
+        raise ExpertError(f"{called}: a {config.model_type!r} has no text tower that shares its images' space; "
                           f"write hf:{repository}+TEXT to borrow one")
     vision = getattr(config, "vision_config", config)
     if vision.model_type == "siglip2_vision_model":
         raise ExpertError(
-            f"{name}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as siglip2-vitb16")
+            f"{called}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as siglip2-vitb16")
     preprocessing = files.preprocessing()
     size = size or int(getattr(vision, "image_size", 0) or 448)
     if text is None:
-        model = files.ask(transformers.AutoModel.from_pretrained, files.source, use_safetensors=True, dtype=torch.float32).eval()
+        model = files.paired()
         projection = getattr(model, "visual_projection", None) or nn.Identity()
-        paired = PairedText(model, files.ask(transformers.AutoTokenizer.from_pretrained, files.source))
-        return HfVisionExpert(name, model.vision_model, paired, preprocessing, size, projection)
-    tower = _tower(name, vision).float()  # a checkpoint's own half precision is for a GPU
+        paired = PairedText(model, files.read(transformers.AutoTokenizer))
+        return HfVisionExpert(called, model.vision_model, paired, preprocessing, size, projection)
+    tower = _tower(called, vision).float()  # a checkpoint's own half precision is for a GPU
     files.load_tower(tower)
-    return HfVisionExpert(name, tower, text(), preprocessing, size)
+    return HfVisionExpert(called, tower, text, preprocessing, size)

@@ -1,8 +1,6 @@
 """What is known of an expert before it is loaded: licence, size, input resolution, depth, width, and whether it is here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -10,13 +8,12 @@ import timm
 import torch
 from torch import nn
 
-from medbridge.experts import create_expert, tiny_experts_folder
 from medbridge.experts.base import Expert
 from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.hf_vision import empty_tower
 from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import TimmExpert
-from medbridge.experts.weights import explained, find_weights, hub_folder, weight_files
+from medbridge.experts.weights import explained
 
 
 @dataclass(frozen=True)
@@ -39,58 +36,34 @@ class ExpertInfo:
 def expert_info(name: str) -> ExpertInfo:
     """The card of an expert, without reading its weights. ExpertError for a name that ``create_expert`` does not take."""
     expert = ExpertName.of(name)
-    alias, (candidates, build) = expert.alias, _known(name, expert)
-    own_file, paths, state = alias is not None and alias.own_file, [], None
-    files = expert.own_files + ([] if own_file else candidates)
-    here = tiny_experts_folder() / expert.model if expert.kind == "tiny" else find_weights(files)
+    alias, here, state = expert.alias, expert.find(), {}
     size, depth, width = alias.shape if alias and alias.shape else (None, None, None)
     if expert.kind == "hf" and here is not None:
         tower = empty_tower(here)
         size, depth = int(getattr(tower.config, "image_size", 0)) or 448, int(tower.config.num_hidden_layers)
         width, state = int(getattr(tower.config, "embed_dim", None) or tower.config.hidden_size), tower.state_dict()
-    elif build is not None:
+    elif expert.repository is None or here is not None:
         with torch.device("meta"):  # shapes without numbers: nothing is computed and no memory is taken
-            built = build()
+            built = _blank(expert, here)
         size, depth, width, state = built.size, built.depth, built.widths[-1], built.vision_state()
-    if here is not None:
-        paths = [here] if here.is_file() else [path for path in here.rglob("*") if path.is_file()]
+    paths = [here, *here.rglob("*")] if here else []
     return ExpertInfo(
         name=name, target=expert.target, licence=alias.licence if alias else "", note=alias.note if alias else "",
         size=expert.size or expert.default_size or size, depth=depth, width=width,
-        parameters=sum(tensor.numel() for tensor in state.values()) if state else None,
-        here=here, bytes=sum(path.stat().st_size for path in paths) if here else None,
-        wanted=(alias.file or files[0]) if own_file else candidates[0])
+        parameters=sum(tensor.numel() for tensor in state.values()) or None,
+        here=here, bytes=sum(path.stat().st_size for path in paths if path.is_file()) if here else None, wanted=expert.wanted)
 
 
-def _known(name: str, expert: ExpertName) -> tuple[list[str], Callable[[], Expert] | None]:
-    """Names of the files, and how to build the expert without weights where that needs no file."""
-    kind, model = expert.kind, expert.model
-    model_name, _, tag = model.partition("/")
-    if kind == "tiny":
-        return [model], partial(_open_clip, f"local-dir:{tiny_experts_folder() / model}")
-    if kind == "open_clip" and model.startswith("hf-hub:"):
-        folder = hub_folder(model.removeprefix("hf-hub:"))
-        here = find_weights([folder])
-        return [folder], partial(_open_clip, f"local-dir:{here}") if here else None
-    if kind == "unimed" or (kind == "open_clip" and tag in open_clip.list_pretrained_tags_by_model(model_name)):
-        return weight_files(f"{model_name}-{tag}"), partial(_open_clip, model_name)
-    if kind == "timm" and timm.is_model(model.split(".")[0]):
-        return weight_files(model), partial(_timm, model)
-    if kind == "hf" and "/" in model:
-        return [hub_folder(model), model.split("/")[-1]], None
-    return [create_expert(name).name], None  # raises the error that names the nearest known ones
-
-
-def _open_clip(model_name: str) -> Expert:
+def _blank(expert: ExpertName, here: Path | None) -> Expert:
+    """The expert without weights."""
+    if expert.kind == "timm":
+        trunk, text = timm.create_model(expert.model, num_classes=0), nn.Identity()
+        text.text_dim = 1
+        return TimmExpert(expert.model, trunk, text, trunk.pretrained_cfg["input_size"][-1])
+    source = f"local-dir:{here}" if here and here.is_dir() else expert.model.partition("/")[0]
     # the text tower is not asked about, and some need a configuration from a hub
     text = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
-    kept = {"embed_cls": True} if "multimodal_cfg" in open_clip.get_model_config(model_name) else {}
-    with explained(f"{model_name}: open_clip cannot build this model"):
-        model = open_clip.create_model(model_name, load_weights=False, pretrained_text=False, device="meta", text_cfg=text | kept)
-    return OpenClipExpert(model_name, model, lambda _: torch.zeros(1, 8, dtype=torch.long))
-
-
-def _timm(model_name: str) -> Expert:
-    trunk, text = timm.create_model(model_name, num_classes=0), nn.Identity()
-    text.text_dim = 1
-    return TimmExpert(model_name, trunk, text, trunk.pretrained_cfg["input_size"][-1])
+    kept = {"embed_cls": True} if "multimodal_cfg" in open_clip.get_model_config(source) else {}
+    with explained(f"{source}: open_clip cannot build this model"):
+        model = open_clip.create_model(source, load_weights=False, pretrained_text=False, device="meta", text_cfg=text | kept)
+    return OpenClipExpert(source, model, lambda _: torch.zeros(1, 8, dtype=torch.long))

@@ -6,7 +6,7 @@ so there is no zero-shot; the query encoder learns the projection into the text 
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from medbridge.errors import ExpertError
 from medbridge.experts.base import BlockWeights, Expert
-from medbridge.experts.weights import asking, explained, find_weights, load_state, weight_files
+from medbridge.experts.registry import ExpertName
+from medbridge.experts.weights import asking, explained, load_state
 
 _BLOCK = {"norm1": "norm1.", "qkv": "attn.qkv.", "proj": "attn.proj.", "norm2": "norm2.", "fc1": "mlp.fc1.", "fc2": "mlp.fc2."}
 _PREFIXES = ("module.", "teacher.", "backbone.", "encoder.", "model.")  # what training frameworks put before every key
@@ -74,20 +75,14 @@ def timm_blocks(name: str, trunk: nn.Module, depth: int) -> list[nn.Module]:
     return [modules[module] for module in stated]
 
 
-def load_timm(
-    name: str, model_name: str, text: Callable[[], nn.Module], size: int | None = None, weights: Path | None = None
-) -> TimmExpert:
-    """Build ``timm:MODEL+TEXT``; ``text`` builds the encoder that lends its space.
+def load_timm(called: str, name: ExpertName, text: nn.Module, size: int | None, path: Path | None) -> TimmExpert:
+    """Build ``timm:MODEL+TEXT`` from a checkpoint of this architecture, or from timm's hub; ``text`` lends its space.
 
-    ``weights`` is a checkpoint of this architecture; default ``MEDBRIDGE_WEIGHTS``, then timm's hub. Names of another training
-    framework are translated where timm knows them, heads are dropped. timm interpolates position embeddings to ``size``.
+    Names of another training framework are translated where timm knows them, heads are dropped. timm interpolates position
+    embeddings to ``size``.
     """
-    if not timm.is_model(model_name.split(".")[0]):
-        close = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:8])
-        raise ExpertError(f"unknown timm model {model_name!r}; close names: {close or 'see timm.list_models()'}")
-    path = weights or find_weights(weight_files(model_name))
-    encoder = text()
-    with asking(name, weight_files(model_name), "timm's hub"):
+    model_name = name.model
+    with asking(called, name.files, "timm's hub"):
         create = partial(timm.create_model, model_name, pretrained=path is None, num_classes=0)
         try:
             trunk = create(dynamic_img_size=True) if "vit" in model_name or "eva" in model_name else create()
@@ -98,10 +93,10 @@ def load_timm(
     if not hasattr(trunk, "forward_intermediates"):
         raise ExpertError(f"timm model {model_name!r} has no forward_intermediates; choose one that has")
     native = resolve_data_config(model=trunk)["input_size"][-1]
-    with explained(f"{name}: size={size or native} does not fit this tower", f"; it was pre-trained at {native}"):
+    with explained(f"{called}: size={size or native} does not fit this tower", f"; it was pre-trained at {native}"):
         if size not in (None, native) and not getattr(trunk, "dynamic_img_size", False) and hasattr(trunk, "set_input_size"):
             trunk.set_input_size(img_size=size)
-        return TimmExpert(name, trunk, encoder, size or native)
+        return TimmExpert(called, trunk, text, size or native)
 
 
 def _load(trunk: nn.Module, path: Path, model_name: str) -> None:

@@ -4,6 +4,7 @@ Arrays are those of :mod:`medbridge.metrics.evaluate`: y, scores and mask, each 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,7 @@ def group_codes(groups: Sequence[Any] | None, n: int) -> np.ndarray:
 
 def _resample_counts(codes: np.ndarray, n_boot: int, seed: int) -> Iterator[np.ndarray]:
     """Times that each film is drawn in each resample, patients whole: chunks of int32 (n, <= _CHUNK)."""
-    rng = np.random.default_rng(seed)
-    n_groups = int(codes.max()) + 1
+    rng, n_groups = np.random.default_rng(seed), int(codes.max()) + 1
     for start in range(0, n_boot, _CHUNK):
         drawn = rng.integers(n_groups, size=(min(_CHUNK, n_boot - start), n_groups))
         yield np.stack([np.bincount(patients, minlength=n_groups).astype(np.int32) for patients in drawn], axis=1)[codes]
@@ -73,36 +73,30 @@ def bootstrap_aucs(
     The AUC is the share of (positive, negative) pairs in the right order, ties counting half, by the counts w of a resample:
     sum_i w_i (below_i + tied_i / 2) / (W_pos W_neg). Films are sorted once per label; a resample costs one cumulative sum.
     """
-    n_labels = y.shape[1]
-    plans = []
-    for scores in runs:
-        for label in range(n_labels):
-            positive, negative = (np.flatnonzero(mask[:, label] & (y[:, label] == value)) for value in (1, 0))
-            negative = negative[np.argsort(scores[negative, label], kind="stable")]
-            # row k of the cumulative counts is the weight of the k lowest negatives
-            below, upto = (np.searchsorted(scores[negative, label], scores[positive, label], side) for side in ("left", "right"))
-            plans.append((positive, negative, below, upto))
-    out = np.full((len(runs) * n_labels, n_boot), np.nan)
-    start = 0
+    n_labels, plans = y.shape[1], []
+    for scores, label in product(runs, range(n_labels)):
+        positive, negative = (np.flatnonzero(mask[:, label] & (y[:, label] == value)) for value in (1, 0))
+        negative = negative[np.argsort(scores[negative, label], kind="stable")]
+        # row k of the cumulative counts is the weight of the k lowest negatives
+        below, upto = (np.searchsorted(scores[negative, label], scores[positive, label], side) for side in ("left", "right"))
+        plans.append((positive, negative, below, upto))
+    out, start = np.full((len(plans), n_boot), np.nan), 0
     for counts in _resample_counts(codes, n_boot, seed):
         stop = start + counts.shape[1]
         for row, (positive, negative, below, upto) in enumerate(plans):
-            if not len(positive) or not len(negative):
-                continue
             cumulative = np.zeros((len(negative) + 1, counts.shape[1]), dtype=np.int32)
             np.cumsum(counts[negative], axis=0, out=cumulative[1:])
             weights = counts[positive].astype(np.float64)
             pairs = weights.sum(axis=0) * cumulative[-1]
             won = np.einsum("pb,pb->b", weights, cumulative[below].astype(np.float64) + cumulative[upto]) / 2
-            out[row, start:stop] = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+            np.divide(won, pairs, out=out[row, start:stop], where=pairs > 0)
         start = stop
     return out.reshape(len(runs), n_labels, n_boot).transpose(0, 2, 1)
 
 
 def bootstrap_sums(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
     """Column sums of values ``(n, C)`` over resampled patients (codes of :func:`group_codes`): ``(n_boot, C)``."""
-    parts = [counts.T @ values for counts in _resample_counts(codes, n_boot, seed)]
-    return np.concatenate(parts) if parts else np.empty((0, values.shape[1]))
+    return np.concatenate([values[:0], *(counts.T @ values for counts in _resample_counts(codes, n_boot, seed))])
 
 
 def bootstrap_means(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
@@ -119,13 +113,9 @@ def mean_intervals(
 
 
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """``(n_boot, C)`` -> lower and upper ``(C,)``, over the draws that are defined; NaN where none is."""
-    bounds = np.full((2, draws.shape[1]), np.nan)
-    for column, values in enumerate(draws.T):
-        values = values[~np.isnan(values)]
-        if len(values):
-            bounds[:, column] = np.percentile(values, (50 * (1 - level), 50 * (1 + level)))
-    return bounds[0], bounds[1]
+    """``(n_boot, C)`` or ``(n_boot,)`` -> lower and upper ``(C,)``, over the draws that are defined; NaN where none is."""
+    lower, upper = pd.DataFrame(draws).quantile([(1 - level) / 2, (1 + level) / 2]).to_numpy()
+    return lower, upper
 
 
 def defined_mean(values: np.ndarray) -> np.ndarray:

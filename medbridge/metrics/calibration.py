@@ -1,7 +1,7 @@
 """Do probabilities mean what they say? Brier score, ECE, the table behind a reliability plot, and a temperature. [ours]
 
 Of the films that get a probability of 0.3, three in ten should have the finding (DeGroot and Fienberg, The Statistician 1983).
-Arrays and errors are those of :mod:`medbridge.metrics.evaluate`; all known film-label pairs count alike.
+All known film-label pairs count alike; NaN where nothing is known. Arrays and errors: :mod:`medbridge.metrics.evaluate`.
 """
 
 import math
@@ -29,13 +29,13 @@ def _binned(y: np.ndarray, p: np.ndarray, bins: int) -> tuple[np.ndarray, np.nda
 
 
 def brier(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Mean squared error of probabilities p; NaN where nothing is known."""
+    """Mean squared error of probabilities p."""
     y, p = _known_probabilities(y, p, mask)
     return float(np.mean((p - y) ** 2)) if len(p) else math.nan
 
 
 def ece(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15) -> float:
-    """Expected calibration error of probabilities p: bins of equal width, weighted by count; NaN where nothing is known."""
+    """Expected calibration error of probabilities p: bins of equal width, weighted by count."""
     y, p = _known_probabilities(y, p, mask)
     _, predicted, positive = _binned(y, p, bins)
     return float(np.abs(predicted - positive).sum() / len(p)) if len(p) else math.nan
@@ -49,9 +49,8 @@ def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bi
     if bins < 1:
         raise EvaluationError(f"bins={bins}; give at least one")
     n, total, positive = _binned(y, p, bins)
-    held = np.flatnonzero(n)
+    held, z = np.flatnonzero(n), norm.isf((1 - 0.95) / 2)
     count, predicted, observed = n[held], total[held] / n[held], positive[held] / n[held]
-    z = norm.isf((1 - 0.95) / 2)
     centre = (observed + z**2 / (2 * count)) / (1 + z**2 / count)
     reach = z / (1 + z**2 / count) * np.sqrt(observed * (1 - observed) / count + z**2 / (4 * count**2))
     # at shares of 0 and 1 a rounding error would put the bound past the share itself

@@ -1,9 +1,7 @@
 """How good are the scores, how sure are we, and is A better than B?
 
-ROC AUC (the paper's metric) and average precision, with intervals and a paired comparison [ours] from a bootstrap that draws
-patients, as films of one patient are no independent evidence. A label with one class among its known films has no AUC: it is
-NaN, 'undefined', and left out of the mean; 0.5 in its place would be an invented result.
-
+AUC and average precision, with a bootstrap [ours] that draws patients: films of one patient are no independent evidence. A label
+with one class among its known films is NaN and left out of means; an AUC of 0.5 in its place would be an invented result.
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
 
@@ -22,7 +20,7 @@ from medbridge.metrics.bootstrap import bootstrap_aucs, by_label, checked_arrays
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of :func:`evaluate`; NaN where undefined."""
+    """Result of :func:`evaluate`."""
 
     macro: dict[str, float]  # auc, lo, hi, ap (means over the labels that are defined) and n_defined
     per_label: pd.DataFrame  # label, n (known films), positives, auc, auc_lo, auc_hi, ap, resamples (that held both classes)
@@ -57,7 +55,7 @@ class PairedDifference:
 
 
 def auc(y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """ROC AUC of each label over its known films (scikit-learn): float64 ``(C,)``, NaN where one class lacks."""
+    """ROC AUC of each label over its known films (scikit-learn): float64 ``(C,)``."""
     return by_label(roc_auc_score, *checked_arrays(y, scores, mask))
 
 
@@ -65,7 +63,7 @@ def bootstrap_auc(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, groups: Sequence[Any] | None = None, n_boot: int = 1000,
     seed: int = 0,
 ) -> np.ndarray:
-    """AUC of each label in each resample of the patients: float64 ``(n_boot, C)``, NaN for one class alone."""
+    """AUC of each label in each resample of the patients: float64 ``(n_boot, C)``."""
     y, scores, mask = checked_arrays(y, scores, mask)
     return bootstrap_aucs(y, [scores], mask, _plan(y, groups, None, n_boot, seed, 0.95)[1], n_boot, seed)[0]
 
@@ -92,8 +90,8 @@ def evaluate(
     per_label = pd.DataFrame({
         "label": names, "n": mask.sum(axis=0), "positives": ((y == 1) & mask).sum(axis=0), "auc": aucs, "auc_lo": lo,
         "auc_hi": hi, "ap": aps, "resamples": np.sum(~np.isnan(draws), axis=0)})
-    lo, hi = percentiles(defined_mean(draws)[:, None], level)
-    macro = {"auc": float(defined_mean(aucs)), "lo": float(lo[0]), "hi": float(hi[0]), "ap": float(defined_mean(aps)),
+    [lo], [hi] = percentiles(defined_mean(draws), level)
+    macro = {"auc": float(defined_mean(aucs)), "lo": float(lo), "hi": float(hi), "ap": float(defined_mean(aps)),
              "n_defined": int(np.sum(~np.isnan(aucs)))}
     return Evaluation(macro, per_label, settings)
 
@@ -119,7 +117,7 @@ def paired_difference(
     label_lo, label_hi = percentiles(diff_draws, level)
     per_label = pd.DataFrame({"label": names, "diff": diffs, "lo": label_lo, "hi": label_hi})
     diff, macro_draws = float(defined_mean(diffs)), defined_mean(diff_draws)
-    lo, hi = (float(bound[0]) for bound in percentiles(macro_draws[:, None], level))
+    lo, hi = (float(bound) for [bound] in percentiles(macro_draws, level))
     valid = macro_draws[~np.isnan(macro_draws)]
     tail = min(int(np.sum(valid <= 0)), int(np.sum(valid >= 0)))
     p_value = min(1.0, 2 * (1 + tail) / (1 + len(valid))) if len(valid) else math.nan

@@ -1,7 +1,7 @@
 """Is it as good for everyone? AUC by sex, age band, view position and hospital, with intervals over patients. [ours]
 
-Every group is measured on the same resamples of the patients, so that the gap between a group and all other films gets an
-interval of its own. A gap shows that the scores differ on these films; it does not say why (a group may hold harder films).
+Every group is measured on the same resamples of the patients, so that the gap to all other films gets an interval of its own. A
+gap shows that the scores differ on these films; it does not say why (a group may hold harder films).
 """
 
 from collections.abc import Sequence
@@ -58,8 +58,7 @@ def subgroup_table(
             own, others = (auc(y, scores, mask) for mask in masks)
             own_draws, other_draws = (bootstrap_aucs(y, [scores], mask, codes, n_boot, seed)[0] for mask in masks)
             gap, gap_draws = own - others, own_draws - other_draws
-            (lo,), (hi,) = percentiles(defined_mean(own_draws)[:, None])
-            (gap_lo,), (gap_hi,) = percentiles(defined_mean(gap_draws)[:, None])
+            [lo, gap_lo], [hi, gap_hi] = percentiles(np.stack([defined_mean(own_draws), defined_mean(gap_draws)], axis=1))
             rows.append({
                 "column": column, "group": group, "films": int(inside.sum()), "patients": len(np.unique(codes[inside])),
                 "labels": int(np.sum(~np.isnan(own))), "auc": float(defined_mean(own)), "lo": lo, "hi": hi,

@@ -1,21 +1,28 @@
-"""From scores to decisions: sensitivity at a fixed specificity, and F1 at a threshold that was chosen on other films. [ours]
+"""From scores to decisions: sensitivity at a fixed specificity, F1 at a threshold, and what a report says beside AUC. [ours]
 
-A score of at least the threshold counts as positive. Chosen on the test split, a threshold's F1 would be too good. What films of
-one class alone cannot show is NaN. Arrays and errors are those of :mod:`medbridge.metrics.evaluate`.
+A score of at least the threshold counts as positive. Thresholds are chosen on validation films: on the test split, their F1 would
+be too good. NaN: films of one class alone cannot show it. Arrays and errors are those of :mod:`medbridge.metrics.evaluate`.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from medbridge.errors import EvaluationError
-from medbridge.metrics.bootstrap import by_label, checked_arrays
+from medbridge.metrics.bootstrap import by_label, checked_arrays, defined_mean
+from medbridge.metrics.calibration import brier, ece
+from medbridge.metrics.evaluate import Evaluation
 
 
 def sensitivity_at_specificity(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, specificity: float = 0.9
 ) -> np.ndarray:
-    """Highest sensitivity of each label among the thresholds whose specificity is at least this: float64 ``(C,)``."""
+    """Highest sensitivity of each label where the specificity is at least this: float64 ``(C,)``.
+
+    It is a point of these films' own ROC curve, as is usual, not a decision that was made beforehand.
+    """
     if not 0 <= specificity <= 1:
         raise EvaluationError(f"specificity={specificity}; give a share between 0 and 1, such as 0.9")
 
@@ -67,3 +74,22 @@ def operating_points(y: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, 
     with np.errstate(invalid="ignore"):
         return table.assign(sensitivity=tp / (tp + fn), specificity=tn / (tn + fp), precision=tp / (tp + fp),
                             f1=2 * tp / (2 * tp + fp + fn), accuracy=(tp + tn) / (tp + fp + fn + tn))
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """One method on one target; NaN where undefined."""
+
+    mean: dict[str, float]  # ap, sensitivity, f1: means over the labels that are defined; brier, ece: over all known pairs
+    per_label: pd.DataFrame  # label, n, positives, ap, sensitivity, threshold (highest F1 on validation), f1 (at it)
+    specificity: float = 0.9  # at which the sensitivity is given
+
+
+def make_scorecard(
+    evaluation: Evaluation, y: np.ndarray, p: np.ndarray, thresholds: np.ndarray, mask: np.ndarray | None = None
+) -> Scorecard:
+    """Score probabilities p ``(n, C)`` of test films, evaluated before, at thresholds ``(C,)`` of :func:`f1_thresholds`."""
+    table = evaluation.per_label[["label", "n", "positives", "ap"]].assign(
+        sensitivity=sensitivity_at_specificity(y, p, mask), threshold=thresholds, f1=f1_at(y, p, thresholds, mask))
+    mean = {name: float(defined_mean(table[name].to_numpy())) for name in ("ap", "sensitivity", "f1")}
+    return Scorecard(mean | {"brier": brier(y, p, mask), "ece": ece(y, p, mask)}, table)

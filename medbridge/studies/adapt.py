@@ -24,9 +24,8 @@ from medbridge.data import Benchmark
 from medbridge.data.tasks import Target, make_targets
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, json_safe
-from medbridge.metrics.scorecard import Scorecard, make_scorecard
 from medbridge.metrics.subgroups import known_subgroups, subgroup_table
-from medbridge.metrics.thresholds import f1_thresholds
+from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecard
 from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings

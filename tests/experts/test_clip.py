@@ -16,7 +16,7 @@ from timm.layers import resample_abs_pos_embed
 from medbridge.errors import ExpertError
 from medbridge.experts import ALIASES, OpenClipExpert, create_expert, tiny_experts_folder
 from medbridge.experts.clip import _resized, load_unimed
-from medbridge.experts.info import _known, expert_info
+from medbridge.experts.info import expert_info
 from medbridge.experts.registry import ExpertName
 
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -109,8 +109,7 @@ EACH = {_family(model): (model, tag) for model, tag in reversed(NAMED)}  # of ea
 def test_every_entry_of_list_pretrained_is_a_name_that_experts_take():
     for model, tag in NAMED:
         name = f"open_clip:{model}/{tag}"
-        files, build = _known(name, ExpertName.of(name))
-        assert files[0] == f"{model}-{tag}.safetensors" and build is not None and _family(model) in EACH
+        assert ExpertName.of(name).files[0] == f"{model}-{tag}.safetensors" and _family(model) in EACH
     assert len(NAMED) > 150 and len(EACH) >= 15
 
 

@@ -3,9 +3,12 @@
 import hashlib
 import http.server
 import json
+import os
 import sys
 import threading
+from functools import partial
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -120,7 +123,7 @@ def test_a_timm_expert_is_fetched_checked_and_then_used(hub, capsys, tmp_path):
     assert fetch_expert(name) == {folder / "test_vit.r160_in1k.safetensors": ""} and asked == ["model.safetensors"]
 
 
-def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
+def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     files, asked, _ = hub
     from test_hf_vision import LANGUAGE, VISION
@@ -141,6 +144,13 @@ def test_of_a_language_model_only_the_vision_shards_are_fetched(hub, tmp_path):
     info = expert_info("hf:org/llava+tiny-vit")
     assert (info.size, info.depth, info.width) == (32, 3, 32)
     assert info.parameters == sum(t.numel() for t in expert.vision_state().values())
+    # and without a weights folder the same files come from the hub, into its own cache
+    monkeypatch.delenv("MEDBRIDGE_WEIGHTS")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", partial(
+        huggingface_hub.snapshot_download, endpoint=os.environ["HF_ENDPOINT"], cache_dir=tmp_path / "cache"))
+    asked.clear()
+    assert create_expert("hf:org/llava+tiny-vit").fingerprint() == expert.fingerprint()
+    assert set(asked) & shards == fetched
 
 
 def test_a_download_that_differs_from_its_checksum_gets_no_name(hub):
@@ -162,8 +172,8 @@ def test_a_hub_out_of_reach_says_which_file_to_put_where(hub, monkeypatch):
 @pytest.mark.parametrize(("name", "message"), [
     ("lvm-med-resnet50+pubmedbert", "cannot be fetched by its name.*LVM-Med.*Put its checkpoint into"),
     ("timm:resnet26t.nobody+tiny-vit", "write the tag of its weights too"),
-    ("open_clip:ViT-B-32/nobody", "unknown name"),
-    ("nothing:else", "not a name that create_expert knows")])
+    ("open_clip:ViT-B-32/nobody", "no pretrained tag 'nobody'"),
+    ("nothing:else", "unknown expert 'nothing:else'")])
 def test_what_cannot_be_fetched_says_so(hub, name, message):
     with pytest.raises(ExpertError, match=message):
         fetch_expert(name)

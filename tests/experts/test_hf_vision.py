@@ -126,9 +126,9 @@ def test_the_tower_is_the_saved_one_and_splits_at_every_depth(loaded):
 @pytest.mark.parametrize("kind", [kind for kind in MODELS if kind not in PAIRED])
 def test_no_tensor_of_a_language_model_is_read(kind, monkeypatch, checkpoints):
     monkeypatch.setenv("MEDBRIDGE_WEIGHTS", str(checkpoints[0]))
-    from medbridge.experts import weights
+    from medbridge.experts import hf_vision
 
-    read, real = [], weights.safe_open
+    read, real = [], hf_vision.safe_open
 
     class Spy:
         def __init__(self, *args, **options):
@@ -145,7 +145,7 @@ def test_no_tensor_of_a_language_model_is_read(kind, monkeypatch, checkpoints):
             read.append(key)
             return self.inner.get_tensor(key)
 
-    monkeypatch.setattr(weights, "safe_open", Spy)
+    monkeypatch.setattr(hf_vision, "safe_open", Spy)
     create_expert(f"hf:org/{kind}+tiny-vit", size=SIZE.get(kind))
     assert read and all("vision" in key or "visual" in key for key in read)
     assert len(read) < len(load_all(checkpoints[0] / f"org--{kind}"))

@@ -12,8 +12,7 @@ from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.calibration import ece
 from medbridge.metrics.evaluate import evaluate, json_safe
-from medbridge.metrics.scorecard import SPECIFICITY, make_scorecard
-from medbridge.metrics.thresholds import f1_thresholds
+from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecard
 from medbridge.model import AdapterConfig
 from medbridge.predict import predict
 from medbridge.studies.adapt import adapt
@@ -39,7 +38,7 @@ def test_a_card_is_scikit_learns_numbers(drawn):
     for c, label in enumerate(("a", "b")):
         t, s = y[mask[:, c], c], p[mask[:, c], c]
         false, true, _ = roc_curve(t, s)
-        want = [len(t), t.sum(), average_precision_score(t, s), true[false <= 1 - SPECIFICITY].max(), thresholds[c],
+        want = [len(t), t.sum(), average_precision_score(t, s), true[false <= 1 - Scorecard.specificity].max(), thresholds[c],
                 f1_score(t, s >= thresholds[c])]
         assert table.loc[label].tolist() == pytest.approx(want)
     assert table.loc["c", ["ap", "sensitivity", "threshold", "f1"]].isna().all()
@@ -47,7 +46,7 @@ def test_a_card_is_scikit_learns_numbers(drawn):
     assert card.mean["brier"] == pytest.approx(brier_score_loss(y[mask], p[mask]))
     assert card.mean["ece"] == ece(y, p, mask)
     saved = json.loads(json.dumps(json_safe(card), allow_nan=False))
-    assert saved["per_label"][2]["f1"] is None and saved["specificity"] == SPECIFICITY
+    assert saved["per_label"][2]["f1"] is None and saved["specificity"] == Scorecard.specificity
 
 
 def test_a_card_refuses_logits(drawn):
