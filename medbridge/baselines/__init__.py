@@ -1,12 +1,10 @@
-"""Every method by name: MedBridge and what it is compared with, all behind :class:`medbridge.method.Method`.
+"""Every method by name, MedBridge and what it is compared with: ``create_method("CoOp", experts, labels)``."""
 
-``create_method("CoOp", experts, labels)``; what the baselines share is in :mod:`medbridge.baselines.base`.
-"""
-
+import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from medbridge.baselines.base import TrainedBaseline
 from medbridge.baselines.clip_adapter import CLIPAdapter
 from medbridge.baselines.cocoop import CoCoOp
 from medbridge.baselines.coop import CoOp
@@ -24,10 +22,7 @@ from medbridge.experts import Expert
 from medbridge.method import TRIES, MedBridgeMethod, Method
 from medbridge.support.text import did_you_mean
 
-__all__ = [
-    "MVFA", "TRIES", "VPT", "CLIPAdapter", "CoCoOp", "CoOp", "DenseNet", "FineTune", "KNN", "LinearProbe", "LoRA", "MaPLe",
-    "TipAdapter", "TipAdapterF", "TrainedBaseline", "ZeroShot", "create_method", "list_methods", "method_class",
-]
+__all__ = ["MVFA", "TRIES", "DenseNet", "LinearProbe", "ZeroShot", "create_method", "list_methods", "method_class"]
 
 _METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (
     ZeroShot, LinearProbe, KNN, CoOp, CoCoOp, CLIPAdapter, TipAdapter, TipAdapterF, VPT, MaPLe, LoRA, MVFA, FineTune, DenseNet,
@@ -41,23 +36,14 @@ def list_methods() -> list[str]:
 
 def method_class(name: str) -> type[Method]:
     """The class of a method, whatever the case, blanks or hyphens of its name; ValueError for an unknown one."""
-    by_letters = {_letters(known): cls for known, cls in _METHODS.items()} | {"mvfa": MVFA, "finetune": FineTune}
-    if _letters(name) not in by_letters:
+    letters = partial(re.sub, r"[\W_]", "")
+    known = {letters(own).lower(): cls for own, cls in _METHODS.items()} | {"mvfa": MVFA, "finetune": FineTune}
+    if letters(name).lower() not in known:
         raise ValueError(f"unknown method {name!r}; {did_you_mean(name, _METHODS)}known: {', '.join(_METHODS)}")
-    return by_letters[_letters(name)]
+    return known[letters(name).lower()]
 
 
 def create_method(name: str, experts: Sequence[Expert], labels: Sequence[str], **options: Any) -> Method:
-    """One of :func:`list_methods`, for K experts, the same as in the cached features, and C labels.
-
-    Options are ``views``, ``prompts``, ``config``, ``tries`` (default :data:`TRIES`) and ``progress``, which every method takes
-    (and leaves aside where they mean nothing to it), and what the class of the method adds.
-
-    Raises:
-        ValueError: an unknown name. ExpertError: no expert that the method can use.
-    """
+    """One of :func:`list_methods`; arguments as :class:`medbridge.baselines.base.Baseline` (``tries``: default :data:`TRIES`) and
+    what the method's class adds. ValueError: an unknown name. ExpertError: no expert that the method can use."""
     return method_class(name)(experts, labels, **{"tries": TRIES, **options})
-
-
-def _letters(name: str) -> str:
-    return name.lower().replace("-", "").replace(" ", "").replace("_", "")

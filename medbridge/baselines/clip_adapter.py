@@ -1,10 +1,5 @@
 r"""CLIP-Adapter (Gao et al., "CLIP-Adapter: better vision-language models with feature adapters", IJCV 2024, arXiv
-2110.04544): a bottleneck after the frozen image encoder, mixed with its output.
-
-The visual adapter alone, with the residual ratio 0.2 and the reduction 4 of the authors' code. [ours] That code has a second
-ReLU after W_2; with it the adapter hardly learned on the validation split of a small synthetic benchmark, so it is left out,
-and the rates reach higher. f may be normalised first: without biases A(cf) = c A(f).
-"""
+2110.04544): a bottleneck after the frozen image encoder, mixed with its output."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +10,7 @@ from medbridge.features.cache import CachedFilms
 
 
 class FeatureAdapter(nn.Module):
-    """Image embeddings ``(B, d)`` -> logits ``(B, C)``, with frozen prompts ``(C, d)`` and ``scale`` s.
+    """Image embeddings ``(B, d)``, of any length, -> logits ``(B, C)``, with frozen prompts ``(C, d)`` and ``scale`` s.
 
     ``alpha`` is the share of the adapted feature, ``reduction`` the width d over the bottleneck's.
     """
@@ -37,7 +32,11 @@ class FeatureAdapter(nn.Module):
 
 
 class CLIPAdapter(TrainedBaseline):
-    """CLIP-Adapter on the cached image embeddings of every expert that shares a space with text."""
+    """The visual adapter alone, with the residual ratio 0.2 and the reduction 4 of the authors' code.
+
+    [ours] That code has a second ReLU after W_2; with it the adapter hardly learned on the validation split of a small synthetic
+    benchmark, so it is left out, and the rates reach higher.
+    """
 
     name = "CLIP-Adapter"
     grid = ({"rate": 1e-2}, {"rate": 1e-1}, {"rate": 1e-3})

@@ -1,10 +1,5 @@
 r"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022): each image moves the learned
-context.
-
-The meta-net h is Linear, ReLU, Linear with a bottleneck of a sixteenth, and M = 4, as in the authors' code. [ours] The context
-starts at random, not from the words "a photo of a", which do not describe a film. As in CoOp there is a context for presence
-and one for absence; [ours] both are moved by the same pi. The text tower runs on B x 2C prompts per step.
-"""
+context."""
 
 from collections.abc import Sequence
 
@@ -34,7 +29,11 @@ class ConditionalContext(LearnedContext):
 
 
 class CoCoOp(CoOp):
-    """CoCoOp on the cached image embeddings; arguments as :class:`medbridge.baselines.coop.CoOp`."""
+    """CoCoOp, with M = 4 and a meta-net of Linear, ReLU, Linear with a bottleneck of a sixteenth, as in the authors' code.
+
+    [ours] The contexts, one for presence and one for absence as in CoOp, start at random, not from the words "a photo of a" that
+    do not describe a film, and are moved by the same pi. The text tower runs on B x 2C prompts per step.
+    """
 
     name = "CoCoOp"
 

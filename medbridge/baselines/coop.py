@@ -1,17 +1,11 @@
-r"""CoOp (Zhou et al., "Learning to prompt for vision-language models", IJCV 2022): the words around a label are learned.
-
-For multi-label data there is one context for presence and one for absence (Sun et al., "DualCoOp", NeurIPS 2022). The vectors
-start from a normal distribution of deviation 0.02 and stand before the label, and the rate 0.002 (there of SGD) is tried
-first, as in the authors' code. [ours] M = 4, where their few-shot scripts take 16, since text towers other than CLIP's may have
-short contexts; no full stop after the label; the optimizer and the epochs, which all baselines share.
-"""
+r"""CoOp (Zhou et al., "Learning to prompt for vision-language models", IJCV 2022): the words around a label are learned."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from medbridge.baselines.base import Option, TrainedBaseline, temperature
+from medbridge.baselines.base import TrainedBaseline, temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -32,12 +26,17 @@ class LearnedContext(nn.Module):
 
 
 class CoOp(TrainedBaseline):
-    """CoOp on the cached image embeddings; ``context`` is M, the learned vectors of each side, and ``prompts`` is not read."""
+    """CoOp with ``context`` (M) learned vectors before the label, one context for presence and one for absence (Sun et al.,
+    "DualCoOp", NeurIPS 2022); ``prompts`` is not read. Their start and the rate that is tried first are the authors' code's.
+
+    [ours] M = 4, where their few-shot scripts take 16, since text towers other than CLIP's may have short contexts; no full stop
+    after the label; the optimizer and the epochs, which all baselines share.
+    """
 
     name = "CoOp"
     need = "an expert with CLIP's text transformer, into which learned vectors can be fed"
     grid = ({"rate": 2e-3}, {"rate": 1e-2}, {"rate": 5e-4})
-    options = (Option("context", 4),)
+    options = (("context", 4),)
     usable = staticmethod(has_clip_text)
 
     def build(self, k: int, train: CachedFilms) -> LearnedContext:

@@ -1,16 +1,12 @@
 r"""DenseNet-121 from timm (Huang et al., "Densely connected convolutional networks", CVPR 2017), trained whole: what CheXNet
-(Rajpurkar et al., 2017) made the usual choice for chest films: x_l = H_l([x_0, x_1, ..., x_{l-1}]).
-
-It is no adaptation of the experts: it sees the same films and views, and no expert. [ours] It starts from random weights
-unless ``pretrained`` is asked for, because ImageNet's have to be fetched; CheXNet starts from them: ask for it where you can.
-"""
+(Rajpurkar et al., 2017) made the usual choice for chest films: x_l = H_l([x_0, x_1, ..., x_{l-1}])."""
 
 import timm
 import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
-from medbridge.baselines.base import Option, TrainedBaseline
+from medbridge.baselines.base import TrainedBaseline
 from medbridge.baselines.inputs import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
@@ -23,8 +19,7 @@ _WEIGHTS = "densenet121.ra_in1k"
 class DenseScores(nn.Module):
     """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``: mean of the views' pooled features, then a linear layer.
 
-    Raises:
-        ExpertError: the ImageNet weights of ``pretrained`` are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable.
+    ExpertError: the ImageNet weights of ``pretrained`` are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable.
     """
 
     def __init__(self, labels: int, pretrained: bool) -> None:
@@ -34,8 +29,7 @@ class DenseScores(nn.Module):
         with asking("densenet121", files, "timm's hub"):
             self.net = timm.create_model(_WEIGHTS, pretrained=pretrained and path is None, num_classes=0)
         if path is not None:
-            state = load_state(path)
-            self.net.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})
+            self.net.load_state_dict({k: v for k, v in load_state(path).items() if not k.startswith("classifier.")})
         # ten views of sixteen films do not fit small machines otherwise; the price is a second forward pass
         self.net.set_grad_checkpointing(True)
         config = resolve_data_config(model=self.net)
@@ -49,17 +43,16 @@ class DenseScores(nn.Module):
 
 
 class DenseNet(TrainedBaseline):
-    """DenseNet-121, once and without the experts, on views of ``size`` pixels; ``pretrained`` starts from ImageNet."""
+    """DenseNet-121, once and without the experts, on views of ``size`` pixels. [ours] It starts from random weights, because
+    ImageNet's have to be fetched; CheXNet starts from those: ask for them where you can, by ``pretrained``."""
 
     name = "DenseNet-121"
     grid = ({"rate": 1e-3}, {"rate": 3e-4}, {"rate": 1e-4})
-    options = (Option("size", 224), Option("pretrained", False, least=0))
+    need = ""
+    options = (("size", 224), ("pretrained", False))
 
     def usable(self, expert: Expert) -> bool:
         return expert is self.experts[0]  # it is trained once, however many experts there are
-
-    def title(self, k: int) -> str:
-        return self.name
 
     def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.size, self.views, self.progress)

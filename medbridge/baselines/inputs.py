@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,44 +18,31 @@ from medbridge.train import Loop, TrainConfig
 _KEEP_BYTES = 2**31  # views of more films than fit here are decoded again in every epoch
 
 
-class FilmInputs:
-    """What a module is fed, beside ``targets`` and ``mask``, float32 and bool ``(n, C)``."""
-
-    def __init__(self, films: CachedFilms) -> None:
-        self.targets, self.mask = films.benchmark.targets()
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def batch(self, rows: list[int]) -> list[Tensor]:
-        """The module's inputs for these films."""
-        raise NotImplementedError
-
-
-class EmbeddingInputs(FilmInputs):
-    """One frozen vector ``(d,)`` per film."""
+class EmbeddingInputs:
+    """One frozen vector ``(d,)`` per film, beside ``targets`` and ``mask``, float32 and bool ``(n, C)``."""
 
     def __init__(self, films: CachedFilms, embeddings: Tensor) -> None:
-        super().__init__(films)
+        self.targets, self.mask = films.benchmark.targets()
         self.embeddings = embeddings
 
     def batch(self, rows: list[int]) -> list[Tensor]:
+        """The module's inputs for these films."""
         return [self.embeddings[rows]]
 
 
-class ViewInputs(FilmInputs):
-    """The views of a film as pictures, padded to the same number in a batch: ``(B, N, R, R)`` in [0, 1], real ``(B, N)``.
+class ViewInputs:
+    """The views of a film as pictures, those that its frozen features were made of: the whole film, or with its windows ('all').
 
-    A method sees what the frozen features were made of: the whole film ('whole'), or with its sliding windows ('all').
+    A batch pads them to the same number: ``(B, N, R, R)`` in [0, 1], real ``(B, N)``.
     """
 
     def __init__(self, films: CachedFilms, size: int, views: str = "whole", progress: bool = True) -> None:
-        super().__init__(films)
+        self.targets, self.mask = films.benchmark.targets()
         self.films, self.size = films, size
         self.counts = [1 if views == "whole" else fixed for fixed in films.fixed]
         self.kept: list[Tensor] | None = None
         if 2 * size**2 * sum(self.counts) <= _KEEP_BYTES:
-            bar = tqdm(range(len(self)), f"views of {films.benchmark.name}", leave=False, disable=not progress)
+            bar = tqdm(range(len(films)), f"views of {films.benchmark.name}", leave=False, disable=not progress)
             self.kept = [self._cut(i).half() for i in bar]
 
     def _cut(self, i: int) -> Tensor:
@@ -69,6 +55,9 @@ class ViewInputs(FilmInputs):
         for n, views in enumerate(cut):
             padded[n, : len(views)], real[n, : len(views)] = views, True
         return [padded, real]
+
+
+FilmInputs = EmbeddingInputs | ViewInputs
 
 
 class _Module:
@@ -98,10 +87,8 @@ def train_module(
     module: nn.Module, train: FilmInputs, val: FilmInputs, config: TrainConfig, rate: float, title: str = "training",
     progress: bool = True,
 ) -> float:
-    """Train what requires a gradient in ``module`` (inputs of a batch -> logits ``(B, C)``), in place, by the loop of all.
-
-    Returns the best validation :func:`medbridge.metrics.evaluate.merit`, whose epoch it ends with.
-    """
+    """Train what requires a gradient in ``module`` (inputs of a batch -> logits ``(B, C)``), in place, by the loop of all; the
+    best validation :func:`medbridge.metrics.evaluate.merit`, whose epoch it ends with."""
     # the average, passes and precision belong to MedBridge: published methods have none
     config = replace(config, lr=rate, ema=0.0, accumulate=1, mixed_precision="no")
     return Loop(_Module(module, train, val, config, title), config, progress=progress).run().best_auc
@@ -109,8 +96,8 @@ def train_module(
 
 def score_module(module: nn.Module, films: FilmInputs, batch_size: int) -> np.ndarray:
     """Probabilities float64 ``(n, C)`` of a module, in eval mode."""
-    device: Any = next((p.device for p in module.parameters()), "cpu")
-    chunks = (list(range(len(films)))[start : start + batch_size] for start in range(0, len(films), batch_size))
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    chunks = (rows.tolist() for rows in torch.arange(len(films.targets)).split(batch_size))
     module.eval()
     with torch.inference_mode():
         parts = [module(*(x.to(device) for x in inputs)).sigmoid().double().cpu()

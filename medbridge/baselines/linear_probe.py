@@ -1,41 +1,26 @@
 """Linear probe: logistic regression on frozen features, its strength of regularisation chosen on the validation split."""
 
-from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from medbridge.baselines.base import check_tries
-from medbridge.experts import Expert
+from medbridge.baselines.base import Baseline
 from medbridge.features.cache import CachedFilms
-from medbridge.method import Method
 from medbridge.metrics.evaluate import merit
-from medbridge.train import TrainConfig
 
 
-class LinearProbe(Method):
-    """One logistic regression per label on the experts' summaries, concatenated; a label with one class in training gets its
-    prevalence for every film.
-
-    Args:
-        experts, labels, prompts, config, progress: here so that all methods are built alike.
-        views: 'whole' (as usual) or 'all' (whole film, mean and maximum over all views: the pictures that MedBridge sees).
-        tries: how many of ``strengths``, values of scikit-learn's C in order of preference, are tried (None: all).
-    """
+class LinearProbe(Baseline):
+    """One logistic regression per label on the experts' summaries, concatenated ('all' views: whole film, mean and maximum); a
+    label with one class in training gets its prevalence. ``strengths``: values of scikit-learn's C in order of preference."""
 
     name = "linear probe"
     seeded = False
-
-    def __init__(self, experts: Sequence[Expert] = (), labels: Sequence[str] = (), views: str = "whole", prompts: Any = None,
-                 config: TrainConfig | None = None, tries: int | None = None, progress: bool = True,
-                 strengths: Sequence[float] = (1e-2, 1e-3, 1e-1, 1e-4, 1.0)) -> None:
-        check_tries(len(strengths) if tries is None else tries, views)
-        self.views, self.strengths, self.models = views, tuple(strengths)[:tries], []
+    need = ""
+    options = (("strengths", (1e-2, 1e-3, 1e-1, 1e-4, 1.0)),)
 
     def _features(self, films: CachedFilms) -> np.ndarray:
         return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
@@ -44,28 +29,23 @@ class LinearProbe(Method):
         """Fit on train; choose C by the mean AUC on val."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
-        best, self.models = -np.inf, []
-        for strength in self.strengths:
+        best, self.modules = -np.inf, []
+        for strength in self.strengths[: self.tries]:
             with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
                 models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
             value = merit(y_val, _scores(models, x_val), mask_val)
-            if value > best or not self.models:
-                best, self.models, self.strength = value, models, strength
+            if value > best or not self.modules:
+                best, self.modules, self.strength = value, models, strength
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
-        return _scores(self._fitted(), self._features(films))
+        return _scores(self.fitted(), self._features(films))
 
     @property
     def trainable_parameters(self) -> int:
         """Weights and intercepts of all labels; after ``fit``."""
-        return sum(1 if isinstance(m, float) else m[-1].coef_.size + 1 for m in self._fitted())
-
-    def _fitted(self) -> list[Pipeline | float]:
-        if not self.models:
-            raise NotFittedError("linear probe is not trained; call fit(train, val) first")
-        return self.models
+        return sum(1 if isinstance(m, float) else m[-1].coef_.size + 1 for m in self.fitted())
 
 
 def _fit_label(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) -> Pipeline | float:

@@ -1,17 +1,10 @@
-r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower, by peft.
-
-A starts as a linear layer does, as in the authors' code. [ours] In a transformer block the attention is adapted (queries, keys,
-values and output), with r = 8 and alpha = 2 r; in a ResNet, which has no attention before its pool, every convolution of its four
-stages, where A is a convolution of the same window and B one of 1 x 1. The linear head is trained too.
-"""
+r"""LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022) on the vision tower, by peft."""
 
 import re
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import Option
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms
@@ -21,17 +14,16 @@ _TARGETS = r"(transformer\.res|trunk\.)?blocks\.\d+\.attn\.(qkv|proj)|layer\d+\.
 
 
 class LinearAttention(nn.Module):
-    """The self-attention of an ``nn.MultiheadAttention``, its parameters in two linear layers, qkv and proj.
+    """The self-attention of a batch-first ``nn.MultiheadAttention``, its parameters in two linear layers, qkv and proj.
 
-    Query, key and value are the same ``(B, L, d)`` (``(L, B, d)`` where the original is not batch-first). It returns that shape,
-    and None for the weights. An :class:`ExpertError` refuses what is more than plain self-attention.
+    Query, key and value are the same ``(B, L, d)``; no weights are returned. ExpertError: more than plain self-attention.
     """
 
     def __init__(self, packed: nn.MultiheadAttention) -> None:
         super().__init__()
         if packed.in_proj_weight is None or packed.bias_k is not None or packed.add_zero_attn or packed.dropout:
             raise ExpertError("LoRA adapts plain self-attention; here it has dropout, a bias of keys, or keys of another width")
-        self.heads, self.batch_first = packed.num_heads, packed.batch_first
+        self.heads = packed.num_heads
         self.qkv = nn.Linear(packed.embed_dim, 3 * packed.embed_dim, device="meta")  # nothing is drawn
         self.qkv.weight, self.qkv.bias = packed.in_proj_weight, packed.in_proj_bias
         self.proj = packed.out_proj
@@ -40,12 +32,8 @@ class LinearAttention(nn.Module):
                 attn_mask: Tensor | None = None) -> tuple[Tensor, None]:
         if key is not query or value is not query or need_weights:
             raise ValueError("LinearAttention is self-attention and returns no weights")
-        x = query if self.batch_first else query.transpose(0, 1)
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # a mask of booleans says "leave out" there and "keep" here
-        keep = ~attn_mask if attn_mask is not None and attn_mask.dtype == torch.bool else attn_mask
-        x = self.proj(F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2).flatten(2))
-        return x if self.batch_first else x.transpose(0, 1), None
+        q, k, v = self.qkv(query).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v, attn_mask).transpose(1, 2).flatten(2)), None
 
 
 def add_lora(tower: Tower, rank: int, alpha: float) -> None:
@@ -65,13 +53,17 @@ def add_lora(tower: Tower, rank: int, alpha: float) -> None:
 
 
 class LoRA(TowerBaseline):
-    """LoRA with ``rank`` r and ``alpha``."""
+    """LoRA with ``rank`` r and ``alpha``; A starts as a linear layer does, as in the authors' code.
+
+    [ours] It adapts the attention of a transformer block (queries, keys, values and output); in a ResNet, which has no attention
+    before its pool, every convolution of its four stages, A with the same window and B of 1 x 1. A linear head is trained too.
+    """
 
     name = "LoRA"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
-    options = (Option("rank", 8), Option("alpha", 16.0, least=0))
+    options = (("rank", 8), ("alpha", 16.0))
 
     def build(self, k: int, train: CachedFilms) -> FilmScores:
         tower = Tower(self.experts[k])
         add_lora(tower, self.rank, self.alpha)
-        return FilmScores(tower, self.head(k, tower))
+        return self.scored(k, tower, tower.dim)

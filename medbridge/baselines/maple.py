@@ -1,21 +1,14 @@
 r"""MaPLe (Khattak et al., "MaPLe: multi-modal prompt learning", CVPR 2023): deep prompts in both towers, those of the vision
-tower being projections F of those of the text tower.
-
-b = 2 prompts, J = 9 blocks (all, where a tower has fewer), and the rate 0.0035 (there of SGD) that is tried first are those of
-the authors' code. [ours] The first prompts start at random like the deeper ones, not from the words "a photo", which do not
-describe a film. [ours, for multi-label data] The same P stands before "{label}" and before "no {label}", so that the coupling
-to the vision tower stays the published one.
-"""
+tower being projections F of those of the text tower."""
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import Option, temperature
+from medbridge.baselines.base import temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
-from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_mean, is_plain_vit
+from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_embedding, is_plain_vit
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
 
@@ -36,18 +29,22 @@ class CoupledPrompts(nn.Module):
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
         # text, block i = 1 ... J:  [_, W_i] = L_i([P_{i-1}, W_{i-1}]); then the prompts go on
         positive, negative = self.text(self.prompts[0], list(self.prompts)[1:]).chunk(2)
-        z = F.normalize(film_mean(F.normalize(self.tower(views[real]), dim=-1), real), dim=-1)
         # score_c = s cos(f, t_c^+) - s cos(f, t_c^-)
-        return self.scale * z @ (positive - negative).T
+        return self.scale * film_embedding(self.tower, views, real) @ (positive - negative).T
 
 
 class MaPLe(TowerBaseline):
-    """MaPLe with ``count`` (b) prompts in each of ``depth`` (J) blocks; ``prompts`` is not read, the context is learned."""
+    """MaPLe with ``count`` (b) prompts in each of ``depth`` (J) blocks (all, where a tower has fewer); ``prompts`` is not read.
+    Both and the rate that is tried first (there of SGD) are those of the authors' code.
+
+    [ours] The first prompts start at random like the deeper ones, not from the words "a photo", which do not describe a film. The
+    same P stands before "{label}" and before "no {label}", so that the coupling to the vision tower stays the published one.
+    """
 
     name = "MaPLe"
     need = "an expert with CLIP's text transformer and a ViT"
     grid = ({"rate": 3.5e-3}, {"rate": 1e-2}, {"rate": 5e-4})
-    options = (Option("count", 2), Option("depth", 9))
+    options = (("count", 2), ("depth", 9))
 
     def usable(self, expert: Expert) -> bool:
         return has_clip_text(expert) and is_plain_vit(expert)

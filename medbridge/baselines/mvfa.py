@@ -1,13 +1,5 @@
 r"""Multi-level residual adapters, after MVFA (Huang et al., "Adapting visual-language models for generalizable anomaly
-detection in medical images", CVPR 2024): at some depths of the frozen tower an adapter of two layers is mixed into the tokens,
-and its bottleneck, as wide as the text space, is what meets the prompts.
-
-gamma 0.1, four depths at equal distances (6, 12, 18, 24 of ViT-L) and the rate 0.001 that is tried first, as in the authors'
-code. [ours] It is MVFA-style and no more: C labels, not one anomaly; no second branch of adapters, which needs pixel masks, and
-no memory of normal films, which has no multi-label form; the mean of logits, not of probabilities, to share the loss of all
-baselines. In a ResNet the tokens are the positions of a stage's map. A vision-only expert's bottleneck learns the way into its
-borrowed text space.
-"""
+detection in medical images", CVPR 2024), whose bottlenecks, as wide as the text space, meet the prompts."""
 
 from functools import partial
 
@@ -15,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medbridge.baselines.base import Option, prompt_sides, temperature
+from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.towers import Tower, TowerBaseline, film_mean
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms
@@ -49,33 +41,37 @@ class AdaptedTower(nn.Module):
         super().__init__()
         self.tower, self.scale = Tower(expert), scale
         self.register_buffer("direction", positive - negative, persistent=False)
-        blocks = self.tower.blocks
-        self.levels = spread_levels(len(blocks), levels)
+        self.levels = spread_levels(len(self.tower.blocks), levels)
         self.adapters = nn.ModuleList(ResidualAdapter(self.tower.widths[i - 1], positive.shape[1], gamma) for i in self.levels)
         self._hidden: list[Tensor] = []
         for i, adapter in zip(self.levels, self.adapters, strict=True):
-            blocks[i - 1].register_forward_hook(partial(self._adapt, adapter))
+            self.tower.blocks[i - 1].register_forward_hook(partial(self._adapt, adapter))
 
     def _adapt(self, adapter: ResidualAdapter, _: nn.Module, args: tuple, x: Tensor) -> Tensor:
         hidden, mixed = adapter(x.flatten(2).transpose(1, 2) if x.dim() == 4 else x)
-        self._hidden.append(hidden if x.dim() == 4 else hidden[:, self.tower.prefix :])
+        self._hidden.append(hidden[:, self.tower.prefix :])
         return mixed.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else mixed
 
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
-        self._hidden = []
+        self._hidden.clear()
         self.tower(views[real])
         # score_c = sum over l of mean over patches p of  s (cos(H_lp, t_c^+) - cos(H_lp, t_c^-))  /  number of depths
         scores = [(F.normalize(h.float(), dim=-1) @ self.direction.T).mean(dim=1) for h in self._hidden]
-        self._hidden = []
         return self.scale * film_mean(torch.stack(scores).mean(dim=0), real)
 
 
 class MVFA(TowerBaseline):
-    """MVFA-style residual adapters at ``levels`` depths, each with the share ``gamma``."""
+    """MVFA-style residual adapters at ``levels`` depths at equal distances, each with the share ``gamma``; 4 (6, 12, 18, 24 of
+    ViT-L), 0.1 and the rate that is tried first are those of the authors' code.
+
+    [ours] C labels, not one anomaly; no second branch of adapters, which needs pixel masks, and no memory of normal films, which
+    has no multi-label form; the mean of logits, not of probabilities, to share the loss of all baselines. In a ResNet the tokens
+    are the positions of a stage's map. A vision-only expert's bottleneck learns the way into its borrowed text space.
+    """
 
     name = "MVFA-style adapters"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
-    options = (Option("levels", 4), Option("gamma", 0.1, least=0, most=1))
+    options = (("levels", 4), ("gamma", 0.1))
 
     def build(self, k: int, train: CachedFilms) -> AdaptedTower:
         expert = self.experts[k]

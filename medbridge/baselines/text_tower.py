@@ -1,8 +1,5 @@
-"""CLIP's text tower on learned context vectors: what CoOp, CoCoOp and MaPLe share.
-
-A prompt is [SOS] [V_1] ... [V_M] [label's tokens] [EOS]: the learned vectors stand where the embeddings of words would. The tower
-is a frozen copy, so that the expert stays as it is.
-"""
+"""CLIP's text tower on learned context vectors, what CoOp, CoCoOp and MaPLe share: [SOS] [V_1] ... [V_M] [label's tokens] [EOS],
+learned vectors where the embeddings of words would stand. The tower is a frozen copy, so that the expert stays as it is."""
 
 import copy
 from collections.abc import Sequence
@@ -19,7 +16,8 @@ from medbridge.experts import Expert, OpenClipExpert
 
 def has_clip_text(expert: Expert) -> bool:
     """Whether the expert has the text transformer of open_clip's ``CLIP`` (CLIP models and the tiny experts)."""
-    return isinstance(expert, OpenClipExpert) and type(expert.model) is CLIP and expert.model.text_pool_type in ("argmax", "eos")
+    return (isinstance(expert, OpenClipExpert) and type(expert.model) is CLIP and expert.model.text_pool_type in ("argmax", "eos")
+            and isinstance(expert.model.text_projection, nn.Parameter))
 
 
 def label_texts(labels: Sequence[str]) -> list[str]:
@@ -30,8 +28,7 @@ def label_texts(labels: Sequence[str]) -> list[str]:
 class PromptedText(nn.Module):
     """``context`` (M) learned vectors of ``width`` numbers -> text embeddings of n names, in ``layers`` transformer blocks.
 
-    Raises:
-        ExpertError: the context and a name do not fit the tower's context length.
+    ExpertError: the context and a name do not fit the tower's context length.
     """
 
     def __init__(self, expert: Expert, names: Sequence[str], context: int) -> None:
@@ -46,15 +43,10 @@ class PromptedText(nn.Module):
         if too_long := [name for name, end in zip(names, ends.tolist(), strict=True) if end + context >= length]:
             raise ExpertError(f"{expert.name}: {context} context vectors and the label {too_long[0]!r} need more than the "
                               f"{length} tokens of its text tower; use fewer context vectors, or a shorter label")
-        projection = model.text_projection  # into the shared space, from the right
-        if isinstance(projection, nn.Linear):
-            if projection.bias is not None:
-                raise ExpertError("text projections with a bias are not supported; choose a CLIP model")
-            projection = projection.weight.T
         # the ids under the learned vectors are never read; the position of [EOS] is
         spaced = torch.cat([tokens[:, :1], tokens[:, :1].expand(-1, context), tokens[:, 1 : length - context]], dim=1)
         buffers = {"tokens": spaced, "words": model.token_embedding(spaced), "position": model.positional_embedding,
-                   "attention": model.attn_mask, "projection": projection}
+                   "attention": model.attn_mask, "projection": model.text_projection}
         for name, value in buffers.items():
             self.register_buffer(name, None if value is None else value.detach().clone(), persistent=False)
         self.requires_grad_(False)
@@ -70,12 +62,9 @@ class PromptedText(nn.Module):
         times = len(context) // names
         words, tokens = self.words.repeat(times, 1, 1), self.tokens.repeat(times, 1)
         x = torch.cat([words[:, :1], context, words[:, 1 + self.context :]], dim=1) + self.position
-        order = self.transformer.batch_first
         for i, block in enumerate(self.transformer.resblocks):
             if 0 < i <= len(deeper):
                 x = torch.cat([x[:, :1], deeper[i - 1].expand(len(x), -1, -1), x[:, 1 + self.context :]], dim=1)
-            x = block(x if order else x.transpose(0, 1), attn_mask=self.attention)
-            x = x if order else x.transpose(0, 1)
-        x = text_global_pool(self.norm(x), tokens, self.pool, eos_token_id=self.end)
-        x = x if self.projection is None else x @ self.projection
+            x = block(x, attn_mask=self.attention)
+        x = text_global_pool(self.norm(x), tokens, self.pool, eos_token_id=self.end) @ self.projection
         return F.normalize(x, dim=-1).unflatten(0, (*batch, names))

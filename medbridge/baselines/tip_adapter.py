@@ -1,10 +1,5 @@
 r"""Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification",
-ECCV 2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores.
-
-Tip-Adapter-F trains the keys with AdamW at rate 0.001, as in the authors' code. [ours] Epoch, alpha and beta are chosen on the
-validation split; that code keeps the epoch with the best *test* accuracy. Keys are the embeddings of the films as they are, not
-the mean over ten augmented copies. alpha is larger than there (0.1 to 30): see cache_values.
-"""
+ECCV 2022, arXiv 2207.09519): the training films are a cache of keys and values, added to the zero-shot scores."""
 
 from typing import Any
 
@@ -22,7 +17,7 @@ def cache_values(y: Tensor, mask: Tensor) -> Tensor:
 
     The published L is one-hot, with as many films of every class. Here a label's column is the difference of two one-hot columns,
     present and absent, each divided by its known films; else a label of two positives in a hundred would always be predicted
-    absent. The cache's term is then a difference of two means, not a sum over 16 films.
+    absent.
     """
     positive, negative = y * mask, (1 - y) * mask
     # L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown)
@@ -32,10 +27,8 @@ def cache_values(y: Tensor, mask: Tensor) -> Tensor:
 class KeyValueCache(nn.Module):
     """Image embeddings ``(B, d)``, L2-normalised -> logits ``(B, C)``.
 
-    Args:
-        keys: F ``(n, d)``, the training embeddings, the start of a parameter. values: L ``(n, C)``.
-        direction: positive minus negative prompt ``(C, d)``, frozen.
-        scale: s. alpha, beta: of the equation. train_keys: Tip-Adapter-F.
+    ``keys`` F ``(n, d)`` are the training embeddings, ``values`` L ``(n, C)``, ``direction`` positive minus negative prompt
+    ``(C, d)``, ``scale`` s; ``train_keys`` makes it Tip-Adapter-F.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, direction: Tensor, scale: float, alpha: float, beta: float,
@@ -54,7 +47,12 @@ class KeyValueCache(nn.Module):
 
 
 class TipAdapterF(TrainedBaseline):
-    """The keys are trained, from the training embeddings; alpha and beta are part of the settings that are tried."""
+    """The keys are trained, from the training embeddings, by AdamW at rate 0.001 as in the authors' code.
+
+    [ours] Epoch, alpha and beta are chosen on the validation split; that code keeps the epoch with the best *test* accuracy. Keys
+    are the embeddings of the films as they are, not the mean over ten augmented copies. alpha is larger than there (0.1 to 30),
+    since values are divided by the films of their side (:func:`cache_values`).
+    """
 
     name = "Tip-Adapter-F"
     grid = ({"rate": 1e-3, "alpha": 100.0, "beta": 5.5}, {"rate": 1e-3, "alpha": 1000.0, "beta": 5.5},
@@ -74,5 +72,5 @@ class TipAdapter(TipAdapterF):
     name = "Tip-Adapter"
     seeded = train_keys = False
 
-    def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, title: str) -> float:
+    def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, k: int) -> float:
         return merit(val.targets, score_module(module, val, self.config.batch_size), val.mask)

@@ -126,7 +126,7 @@ def training_card(source: Benchmark, seed: int, history: History) -> dict[str, A
 
 def _experts_used(method: Method, cell: Cell) -> list[str]:
     experts = cell.settings.experts
-    used = getattr(method, "used", getattr(method, "aligned", range(len(experts))))
+    used = getattr(method, "used", range(len(experts)))
     return [] if isinstance(method, DenseNet) else [experts[k].name for k in used]
 
 

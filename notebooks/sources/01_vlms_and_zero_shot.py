@@ -727,7 +727,7 @@ def probe_of_a(film):
     box = whole_box(*film.shape)[None]
     summaries = [encode_views(e, extract_views(film, box, *e.view_kind), []).summary.float().numpy() for e in experts.values()]
     x = np.concatenate(summaries, axis=1)
-    return np.array([label_probe.predict_proba(x)[0, 1] for label_probe in probes["A"].models])
+    return np.array([label_probe.predict_proba(x)[0, 1] for label_probe in probes["A"].modules])
 
 
 dial_film = test_on["A"].benchmark.read(0)

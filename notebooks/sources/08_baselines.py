@@ -446,7 +446,7 @@ torch.manual_seed(3)
 prompted = PromptedTower(Tower(vit), count=8, patch=16)
 views = torch.rand(2, vit.size, vit.size)
 with torch.no_grad():
-    mine = with_guests(Tower(vit).net, prompted.tower.normalised(views), prompted.prompts)
+    mine = with_guests(Tower(vit).net, vit.preprocess(views), prompted.prompts)
     torch.testing.assert_close(mine, prompted(views), atol=1e-4, rtol=1e-4)
     moved = 1 - F.cosine_similarity(prompted(views), Tower(vit)(views)).mean()
 print(f"{prompted.prompts.shape[0]} blocks x {prompted.prompts.shape[1]} prompts x {prompted.prompts.shape[2]} numbers = "

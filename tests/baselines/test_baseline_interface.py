@@ -176,9 +176,8 @@ def test_unknown_names_and_views(experts, squares):
 
 @pytest.mark.parametrize("name", [n for n in BASELINES if n not in ("zero-shot", "linear probe")])
 def test_what_is_not_fitted_or_cannot_be(name, films, experts, squares):
-    if name != "k-NN":
-        with pytest.raises(NotFittedError, match=r"call fit\(train, val\) first"):
-            create_method(name, experts, squares.labels, **options(name)).predict_proba(films["test"])
+    with pytest.raises(NotFittedError, match=r"call fit\(train, val\) first"):
+        create_method(name, experts, squares.labels, **options(name)).predict_proba(films["test"])
     blank = films["val"].benchmark.table.assign(bright=np.nan, wide=np.nan)
     unknown = replace(films["val"], benchmark=replace(films["val"].benchmark, table=blank))
     with pytest.raises(BenchmarkError, match="no known label in val"):
@@ -207,7 +206,8 @@ def test_maple_leaves_the_resnet_out(experts, squares):
 
 @pytest.mark.parametrize("name, option, words", [
     ("CoOp", {"context": 0}, "context=0"), ("VPT", {"count": 0}, "count=0"), ("MaPLe", {"depth": 0}, "depth=0"),
-    ("LoRA", {"rank": 0}, "rank=0"), ("MVFA-style adapters", {"gamma": 2}, "gamma=2"), ("fine-tuning", {"blocks": 0}, "blocks=0"),
+    ("LoRA", {"rank": 0}, "rank=0"), ("fine-tuning", {"blocks": 0}, "blocks=0"),
+    ("linear probe", {"strengths": (1, 0)}, r"strengths=\(1, 0\)"),
 ])
 def test_options_out_of_range(name, option, words, experts, squares):
     with pytest.raises(ValueError, match=words):

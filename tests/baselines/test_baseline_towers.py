@@ -215,14 +215,12 @@ def test_lora_trains_its_updates_and_the_head_alone(which, request):
     assert all(torch.equal(value, state[name]) for name, value in expert.vision_state().items())
 
 
-@pytest.mark.parametrize("batch_first", [True, False])
-def test_attention_as_linear_layers_is_the_same(batch_first):
+def test_attention_as_linear_layers_is_the_same():
     torch.manual_seed(0)
-    packed = torch.nn.MultiheadAttention(32, 4, batch_first=batch_first)
+    packed = torch.nn.MultiheadAttention(32, 4, batch_first=True)
     torch.nn.init.normal_(packed.in_proj_bias)
     linear, x = LinearAttention(packed), torch.randn(5, 5, 32)
-    hidden = torch.full((5, 5), -math.inf).triu(1)
-    for mask in (None, hidden, hidden.isinf()):
+    for mask in (None, torch.full((5, 5), -math.inf).triu(1)):
         want, got = packed(x, x, x, need_weights=False, attn_mask=mask)[0], linear(x, x, x, attn_mask=mask)[0]
         assert (want - got).abs().max() < 1e-6
     assert trained(linear) == trained(packed)

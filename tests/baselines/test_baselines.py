@@ -75,7 +75,7 @@ def test_zero_shot_sees_the_views_that_it_is_given(films, experts, squares):
 
 def test_zero_shot_needs_a_shared_space(vit, squares, monkeypatch):
     monkeypatch.setattr(vit, "aligned", False)
-    with pytest.raises(ExpertError, match="small-vit has no such space"):
+    with pytest.raises(ExpertError, match="zero-shot needs an expert whose images and texts share a space; small-vit is none"):
         ZeroShot([vit], squares.labels)
 
 
