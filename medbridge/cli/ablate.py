@@ -4,29 +4,21 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from medbridge.cli.options import NOTICE, add_options, add_settings, build_experts, named_benchmark, seeds_of, settings_of
+from medbridge.cli.options import NOTICE, build_experts, settings_of, source_ref
 from medbridge.data.tasks import thin_training
 from medbridge.features.cache import FeatureCache
-from medbridge.studies.ablation import FACTORS, run_ablation
+from medbridge.studies.ablation import run_ablation
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, "benchmark root option expert weights precision seeds label-fraction out cache workers",
-                benchmark={"required": True}, out={"help": "folder of the run (default: runs/ablate-BENCHMARK)"})
-    parser.add_argument("--only", action="append", metavar="FACTOR", choices=list(FACTORS),
-                        help=f"repeat; default all: {', '.join(FACTORS)}")
-    add_settings(parser)
-
-
 def run(args: argparse.Namespace) -> None:
-    seeds, settings = seeds_of(args), settings_of(args)
-    benchmark = thin_training(named_benchmark(args).load(), args.label_fraction, 0)
+    settings = settings_of(args)
+    benchmark = thin_training(source_ref(args).load(), args.label_fraction, 0)
     base = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
-    result = run_ablation(benchmark, base, out, FeatureCache(args.cache, args.workers), args.only, seeds)
+    result = run_ablation(benchmark, base, out, FeatureCache(args.cache, args.workers), args.only, range(args.seeds))
     if is_main():
         from medbridge.viz.ablation import cost_plot, forest_plot  # as in `experiment`: only where something is drawn
 

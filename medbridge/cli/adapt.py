@@ -5,20 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medbridge.cli.options import NOTICE, add_options, add_settings, benchmark_ref, build_experts, settings_of, source_ref
+from medbridge.cli.options import NOTICE, benchmark_ref, build_experts, settings_of, source_ref
 from medbridge.data import Benchmark
 from medbridge.data.tasks import same_films, thin_training
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.adapt import adapt, comparison_table
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.processes import is_main
-
-
-def register(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, "train benchmark root test option cache workers expert weights precision out label-fraction seed",
-                out={"help": "folder of the run (default: runs/BENCHMARK, with the label fraction)"})
-    parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard; needs medbridge[log]")
-    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,28 +2,13 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from medbridge import __version__
+from medbridge.cli.options import COMMANDS, NOTICE, add_command
 from medbridge.errors import MedBridgeError
-
-COMMANDS = {
-    "adapt": "adapt MedBridge to a benchmark and compare it with its baselines",
-    "evaluate": "AUC of a saved adapter on a benchmark's split",
-    "predict": "label probabilities of films (PNG, JPEG, DICOM ...)",
-    "quickstart": "the embedded default: synthetic films, shipped tiny experts, a report",
-    "ablate": "does each part earn its place? One factor at a time, with paired intervals; resumable",
-    "cache": "frozen features on disk: how large they are, and cleaning",
-    "course": "the exercises of the notebooks",
-    "data": "check a benchmark's folder; prepare a resized copy of it",
-    "experiment": "run the tasks of a YAML file; resumes where it stopped",
-    "experts": "foundation models by name, and the experts of a mixture",
-    "labels": "the findings that benchmarks share, by each benchmark's own names",
-    "leaderboard": "MedBridge and all baselines on one benchmark, with intervals; resumable",
-    "prompts": "the prompts of labels, and their similarity in an expert's text space",
-    "published": "published results as context, with their sources; not measured here",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,19 +17,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 where ``data check`` or ``cache info`` finds a fault; 2 for an error that names its fix; 130 when stopped by the user.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="medbridge", description="MedBridge (arXiv 2505.21698). For research and education, not for clinical use.")
+    parser = argparse.ArgumentParser(prog="medbridge", description=f"MedBridge (arXiv 2505.21698). {NOTICE}")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     named = next((word for word in argv if not word.startswith("-")), None)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command["help"])
         if name == named:  # the modules of the other commands are not even imported
-            module = import_module(f"medbridge.cli.{name}")
-            module.register(command)
+            add_command(own, command, import_module(f"medbridge.cli.{name}"))
     args = parser.parse_args(argv)
     try:
-        return (args.run if "run" in args else module.run)(args) or 0
+        with warnings.catch_warnings():  # a warning is one line, without file and line of this package
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            return args.run(args) or 0
     except (MedBridgeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

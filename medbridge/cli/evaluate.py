@@ -4,25 +4,17 @@ import argparse
 import json
 from dataclasses import asdict
 
-from medbridge.cli.options import add_options, benchmark_ref, load_model, named_benchmark
+from medbridge.cli.options import load_model, named_refs
 from medbridge.data.tasks import make_target
-from medbridge.errors import MedBridgeError
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.predict import predict
 from medbridge.support.processes import is_main
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, "adapter weights precision benchmark root test option cache workers json", precision={"default": None})
-    parser.add_argument("--split", default="test", help="train, val or test")
-
-
 def run(args: argparse.Namespace) -> None:
-    if (args.benchmark is None) == (args.test is None) or (args.root is not None and args.benchmark is None):
-        raise MedBridgeError("name what to score: --test NAME[=ROOT], repeated, or --benchmark NAME with --root ROOT")
+    refs = named_refs(args, args.test or [], "name what to score: --test NAME[=ROOT], repeated")
     model = load_model(args.adapter, args.weights, args.precision)
-    refs = [benchmark_ref(text, args) for text in args.test] if args.test else [named_benchmark(args)]
     # all of them are loaded and checked before the first film is scored
     targets = [make_target(model.labels, ref.load(), args.adapter, split=args.split) for ref in refs]
     cache, results = FeatureCache(args.cache, args.workers), []

@@ -4,16 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from medbridge.cli.options import NOTICE, add_options
+from medbridge.cli.options import NOTICE
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.experiment import run_experiment, summary
 from medbridge.studies.experiment_file import read_experiment
 from medbridge.support.processes import is_main
-
-
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE.yaml", help="see medbridge/studies/experiment_file.py and bench/phantom_tasks.yaml")
-    add_options(parser, "out cache workers", out={"help": "folder of the experiment (default: runs/FILE)"})
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,38 +1,20 @@
-"""``medbridge experts list | info | fetch | profile | add | drop``."""
+"""``medbridge experts list | info | fetch | profile``."""
 
 import argparse
 
-from medbridge.adapter import save_adapter
-from medbridge.cli.options import add_action, build_experts, load_model
+from medbridge.cli.options import build_experts
 from medbridge.experts import ALIASES
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
-from medbridge.extras.mixture_edit import with_expert, without_expert
 from medbridge.features.cost import cost_table, expert_cost
-from medbridge.model import MedBridge
 from medbridge.support.text import text_table
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_list)
-    actions = parser.add_subparsers(dest="action")
-    edit = {"names": "adapter out weights", "adapter": {"help": "folder that adapt wrote; it is not changed"},
-            "out": {"required": True, "help": "folder of the new adapter"}}
-    add_action(actions, _list, "the experts that have a short name")
-    info = add_action(actions, _info, "licence, size, input resolution, depth, width, and whether the weights are here")
-    fetch = add_action(actions, _fetch, "download an expert's files into the weights folder, with checksums")
-    add = add_action(actions, _add, "add an expert to a saved adapter's mixture", **edit)
-    drop = add_action(actions, _drop, "drop an expert from a saved adapter's mixture", **edit)
-    profile = add_action(actions, _profile, "seconds and memory per view on this machine, and bytes in the cache", "weights")
-    for one in (info, fetch, add, drop, profile):
-        one.add_argument("name", metavar="NAME", nargs="+" if one is profile else None)
-    fetch.add_argument("--to", metavar="FOLDER", help="weights folder (default: MEDBRIDGE_WEIGHTS)")
-    profile.add_argument("--views", type=int, default=4, help="views of a batch")
-    profile.add_argument("--device", default="cpu")
-
-
-def _list(_: argparse.Namespace) -> None:
+def run(_: argparse.Namespace) -> None:
     print(text_table([[name, alias.licence, alias.note] for name, alias in ALIASES.items()]))
+
+
+_list = run
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -63,18 +45,3 @@ def _fetch(args: argparse.Namespace) -> None:
 def _profile(args: argparse.Namespace) -> None:
     experts = build_experts(args.name, args.weights, args.device)
     print(cost_table([expert_cost(expert, views=args.views) for expert in experts]))
-
-
-def _add(args: argparse.Namespace) -> None:
-    own = [entry for entry in args.weights if entry.partition("=")[0] == args.name]
-    model = load_model(args.adapter, [entry for entry in args.weights if entry not in own])
-    _save(with_expert(model, build_experts([args.name], own)[0]), args.out)
-
-
-def _drop(args: argparse.Namespace) -> None:
-    _save(without_expert(load_model(args.adapter, args.weights), args.name), args.out)
-
-
-def _save(model: MedBridge, out: str) -> None:
-    save_adapter(model, out)
-    print(f"{model.card['edited'][-1]}\nadapter of {', '.join(e.name for e in model.experts)} is in {out}/")

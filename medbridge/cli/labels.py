@@ -9,10 +9,6 @@ from medbridge.data.labels import FINDINGS, canonical
 from medbridge.support.text import text_table
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--csv", action="store_true", help="print CSV")
-
-
 def run(args: argparse.Namespace) -> None:
     names = label_names()
     table = pd.DataFrame("", index=pd.Index(FINDINGS, name="finding"), columns=list(names))

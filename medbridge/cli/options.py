@@ -3,62 +3,57 @@
 import argparse
 import ast
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
 
 from medbridge.adapter import load_adapter, read_adapter
+from medbridge.baselines import TRIES, list_methods
 from medbridge.data import list_benchmarks
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import BenchmarkError, ExpertError, MedBridgeError
 from medbridge.experts import PRECISIONS, Expert, create_expert
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
+from medbridge.studies.ablation import FACTORS
+from medbridge.studies.published import published_benchmarks
 from medbridge.support.settings import read_text
 from medbridge.train import TrainConfig
 
 NOTICE = "For research and education, not for clinical use."
-_SHARED: dict[str, dict[str, Any]] = {
-    "train": {"metavar": "NAME[=ROOT]", "help": "train on it; without --test, its own test split is scored"},
-    "benchmark": {"metavar": "NAME", "help": f"one of {', '.join(list_benchmarks())}"},
-    "root": {"help": "folder that holds --benchmark"},
-    "test": {"action": "append", "metavar": "NAME[=ROOT]",
-             "help": "score the test split of this benchmark over the labels that it shares; repeat for more. "
-                     "Without ROOT: $MEDBRIDGE_DATA/NAME"},
-    "option": {"action": "append", "default": [], "metavar": "[BENCHMARK:]NAME=VALUE",
-               "help": "option of a loader, e.g. uncertain=ones or chexpert:uncertain=ones; without BENCHMARK it is for all "
-                       "that are named"},
-    "cache": {"help": "folder of the frozen features (default: MEDBRIDGE_CACHE or ~/.cache/medbridge)"},
-    "workers": {"type": int, "help": "threads that decode films ahead"},
-    "expert": {"action": "append", "metavar": "NAME", "required": True, "help": "repeat for a mixture; see `medbridge experts`"},
-    "weights": {"action": "append", "default": [], "metavar": "NAME=FILE",
-                "help": "file (or folder) of an expert's weights; repeat for more than one"},
-    "precision": {"choices": PRECISIONS, "default": "float32",
-                  "help": "what the frozen towers compute in; such features have a place of their own in the cache "
-                          "(default: float32, or as the adapter was trained)"},
-    "adapter": {"required": True, "help": "folder that adapt wrote"},
-    "out": {"help": "folder of the run"},
-    "label-fraction": {"type": float, "default": 1.0, "help": "share of the training patients that is used, in (0, 1]"},
-    "seeds": {"type": int, "default": 3, "help": "training seeds 0, 1, ... (default 3)"},
-    "seed": {"type": partial(read_text, int), "default": 0, "metavar": "INT", "help": "of training and of its views (default 0)"},
-    "json": {"action": "store_true", "help": "print JSON"},
-}
+COMMANDS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
+_SHARED = COMMANDS.pop("shared")
+_VALUES = {"benchmarks": list_benchmarks(), "factors": FACTORS, "methods": list_methods(), "precisions": PRECISIONS,
+           "published": published_benchmarks(), "tries": [str(TRIES)]}
+_TYPES = {"path": Path, "int": partial(read_text, int), "float": partial(read_text, float),
+          "count": partial(read_text, Annotated[int, Field(ge=1)])}
 
 
-def add_options(parser: argparse.ArgumentParser, names: str, **changes: dict[str, Any]) -> None:
-    """Add the shared options of these names, separated by blanks; ``out={"help": ...}`` changes one of them."""
-    for name in names.split():
-        parser.add_argument(f"--{name}", **_SHARED[name] | changes.get(name, {}))
-
-
-def add_action(actions: Any, run: Callable, text: str, names: str = "", **changes: dict[str, Any]) -> argparse.ArgumentParser:
-    """Add what a command can do, named as the function that does it, with shared options as :func:`add_options` takes them."""
-    parser = actions.add_parser(run.__name__.strip("_"), help=text)
-    parser.set_defaults(run=run)
-    add_options(parser, names, **changes)
-    return parser
+def add_command(parser: argparse.ArgumentParser, command: dict[str, Any], module: ModuleType, function: str = "run") -> None:
+    """The options and actions that ``commands.yaml`` has for a command; ``args.run`` is the module's function, or ``_ACTION``."""
+    parser.set_defaults(run=getattr(module, function, None))
+    texts = {name: ", ".join(values) for name, values in _VALUES.items()}
+    for name, given in command.get("options", {}).items():
+        option = {key: value.format(**texts) if isinstance(value, str) else value
+                  for key, value in (_SHARED.get(name, {}) | (given or {})).items()}
+        if "type" in option:
+            option["type"] = _TYPES[option["type"]]
+        if "choices" in option:
+            option["choices"] = option["choices"].split(", ")
+        parser.add_argument(name, **option)
+    if "settings" in command:
+        add_settings(parser, command["settings"])
+    if "actions" in command:
+        actions = parser.add_subparsers(dest="action", required=not hasattr(module, "run"))
+        for name, action in command["actions"].items():
+            description = action.get("description", action["help"])
+            add_command(actions.add_parser(name, help=action["help"], description=description), action, module, f"_{name}")
 
 
 def add_settings(parser: argparse.ArgumentParser, training: Iterable[str] | None = None) -> None:
@@ -81,13 +76,6 @@ def settings_of(args: argparse.Namespace) -> list[Any]:
     """MedBridge's settings, in the order of MethodSettings, with what the command line says; defaults where it has no option."""
     return [cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
             for cls in (AdapterConfig, FocalSampler, TrainConfig)]
-
-
-def seeds_of(args: argparse.Namespace) -> range:
-    """The training seeds. ValueError for fewer than one."""
-    if args.seeds < 1:
-        raise ValueError(f"--seeds {args.seeds} must be at least 1")
-    return range(args.seeds)
 
 
 def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:
@@ -115,16 +103,18 @@ def benchmark_ref(text: str, args: argparse.Namespace) -> BenchmarkRef:
     return BenchmarkRef.parse(text, parse_options(args.option, text.partition("=")[0].strip()))
 
 
-def named_benchmark(args: argparse.Namespace) -> BenchmarkRef:
-    """That of ``--benchmark`` and ``--root``."""
-    return benchmark_ref(args.benchmark if args.root is None else f"{args.benchmark}={args.root}", args)
+def named_refs(args: argparse.Namespace, texts: Sequence[str], request: str) -> list[BenchmarkRef]:
+    """Those of ``texts``, or that of ``--benchmark`` and ``--root``; MedBridgeError with ``request`` for both or neither."""
+    if bool(texts) != (args.benchmark is None) or (args.root is not None and args.benchmark is None):
+        raise MedBridgeError(f"{request}, or --benchmark NAME with --root ROOT")
+    own = args.benchmark if args.root is None else f"{args.benchmark}={args.root}"
+    return [benchmark_ref(text, args) for text in texts or [own]]
 
 
 def source_ref(args: argparse.Namespace) -> BenchmarkRef:
     """What is trained on: ``--train``, or ``--benchmark`` and ``--root``. MedBridgeError where it is not named once."""
-    if (args.train is None) == (args.benchmark is None) or (args.root is not None and args.benchmark is None):
-        raise MedBridgeError("name the source once: --train NAME[=ROOT], or --benchmark NAME with --root ROOT")
-    return benchmark_ref(args.train, args) if args.train else named_benchmark(args)
+    train = getattr(args, "train", None)
+    return named_refs(args, [train] if train else [], "name the source once: --train NAME[=ROOT]")[0]
 
 
 def build_experts(
@@ -148,8 +138,6 @@ def build_experts(
 
 def load_model(folder: str | Path, weights: Sequence[str] = (), precision: str | None = None) -> MedBridge:
     """A saved adapter, with the weights of some of its experts from ``NAME=FILE``; ``precision``: another than in training."""
-    if not weights:
-        return load_adapter(folder, precision=precision)
-    saved = read_adapter(folder)
-    kinds = [precision or e.precision for e in saved.experts]
-    return load_adapter(folder, build_experts([e.name for e in saved.experts], weights, precision=kinds), precision)
+    experts = read_adapter(folder).experts
+    built = build_experts([e.name for e in experts], weights, precision=[precision or e.precision for e in experts])
+    return load_adapter(folder, built, precision)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medbridge.cli.options import add_options, load_model
+from medbridge.cli.options import load_model
 from medbridge.data.images import probe_film, read_film
 from medbridge.errors import ImageError, MedBridgeError
 from medbridge.features.batch import collate, encode_films
@@ -19,12 +19,6 @@ from medbridge.support.processes import ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
 FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-
-
-def register(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, "adapter weights precision json workers", precision={"default": None},
-                json={"help": "print JSON, one object per film in a list"})
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a film, or a folder of films")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,12 +11,6 @@ from medbridge.prompts import class_prompts, encode_prompts
 from medbridge.support.text import text_table
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("labels", nargs="+", metavar="LABEL")
-    parser.add_argument("--expert", default="tiny-vit", metavar="NAME", help="whose text space (default tiny-vit)")
-    parser.add_argument("--weights", metavar="FILE", help="file of the expert's weights")
-
-
 def run(args: argparse.Namespace) -> None:
     expert = create_expert(args.expert, weights=args.weights)
     for label in args.labels:

@@ -4,13 +4,7 @@ import argparse
 
 import numpy as np
 
-from medbridge.studies.published import HEADING, published_benchmarks, published_results, published_table
-
-
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--benchmark", metavar="NAME", help=f"one of {', '.join(published_benchmarks())}; default all")
-    parser.add_argument("--labels", action="store_true", help="the AUC of each label too")
-    parser.add_argument("--csv", action="store_true", help="print CSV, with one column per label")
+from medbridge.studies.published import HEADING, published_results, published_table
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,12 +10,6 @@ from medbridge.studies.cells import MethodSettings
 from medbridge.train import TrainConfig
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="runs/quickstart")
-    parser.add_argument("--films", type=int, default=900, help="synthetic films that are drawn")
-    parser.add_argument("--seed", type=int, default=0)
-
-
 def run(args: argparse.Namespace) -> None:
     print("MedBridge quickstart: SYNTHETIC films (PhantomCXR) and the shipped tiny experts; nothing is downloaded.", flush=True)
     benchmark = load_benchmark("phantom", n_films=args.films, seed=args.seed)

@@ -1,9 +1,7 @@
-"""``medbridge experts``: cards, cost, mixtures. Fetching is tested with :mod:`medbridge.experts.fetch`."""
+"""``medbridge experts``: cards and cost. Fetching is tested with :mod:`medbridge.experts.fetch`."""
 
-from medbridge.adapter import load_adapter, save_adapter
 from medbridge.cli import main
 from medbridge.experts import ALIASES
-from medbridge.model import MedBridge
 
 
 def test_the_commands_print_cards(capsys, monkeypatch):
@@ -27,18 +25,6 @@ def test_profile_prints_a_table(capsys):
     assert "write NAME=FILE" in capsys.readouterr().err
     assert main(["experts", "profile", "tiny-vit", "--weights", "clip=x"]) == 2
     assert "no expert 'clip' here" in capsys.readouterr().err
-
-
-def test_experts_are_added_and_dropped_on_the_command_line(tmp_path, capsys):
-    save_adapter(MedBridge(["tiny-vit"], ["Mass", "Nodule"], width=32), tmp_path / "one")
-    assert main(["experts", "add", "tiny-resnet", "--adapter", f"{tmp_path}/one", "--out", f"{tmp_path}/two"]) == 0
-    out = capsys.readouterr().out
-    assert "added tiny-resnet to tiny-vit" in out and "train again" in out
-    assert [e.name for e in load_adapter(tmp_path / "two").experts] == ["tiny-vit", "tiny-resnet"]
-    assert main(["experts", "drop", "tiny-vit", "--adapter", f"{tmp_path}/two", "--out", f"{tmp_path}/three"]) == 0
-    assert "dropped tiny-vit" in capsys.readouterr().out
-    assert main(["experts", "drop", "tiny-resnet", "--adapter", f"{tmp_path}/three", "--out", f"{tmp_path}/x"]) == 2
-    assert "only expert" in capsys.readouterr().err
 
 
 def test_experts_are_listed(capsys):

@@ -136,11 +136,13 @@ def test_the_command(squares, tmp_path, capsys):
     arguments = ["leaderboard", "--benchmark", "folder", "--root", str(root), "--expert", "tiny-resnet", "--method", "zero-shot",
                  "--method", "k-nn", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--views", "whole",
                  "--label-fraction", "0.5", "--tries", "1", "--workers", "0", "--width", "64"]
-    with pytest.warns(UserWarning, match="1 of 2 labels have one class only"):
-        assert main(arguments) == 0
-    told = capsys.readouterr().out
+    assert main(arguments) == 0
+    told, error = capsys.readouterr()
+    assert "warning: " in error and "1 of 2 labels have one class only" in error
     assert "| k-NN |" in told and "leaderboard_labels.csv are in" in told and "4 training films, 8 test films" in told
     assert (tmp_path / "out" / "leaderboard.png").read_bytes()[:4] == b"\x89PNG"
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["tries"] == 1 and settings["adapter"]["width"] == 64
-    assert main([*arguments, "--seeds", "0"]) == 2 and "--seeds 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--seeds", "0"])
+    assert "argument --seeds: '0': write at least 1" in capsys.readouterr().err
