@@ -20,9 +20,8 @@ from medbridge.cli.options import add_settings, settings_of
 from medbridge.data.tasks import make_targets
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import auc, json_safe
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore
 from medbridge.studies.engine import run_cells
-from medbridge.studies.store import ResultStore
 from medbridge.studies.tables import difference
 
 

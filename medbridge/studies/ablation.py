@@ -1,11 +1,7 @@
 """Does each part earn its place? One thing at a time around a default, trained for each seed, compared on the same films. [ours]
 
-Differences are paired, on validation and on test: a choice between variants is made on validation, and the test columns only
-tell what it was worth. With many variants some interval leaves zero out by chance; ``val_holm`` corrects for all of them.
-
-A variant differs from the default in one factor alone. Two factors need care to be one. The **number of views** N is changed by
-the overlap of the sliding windows, whose size stays; the **crop size** is changed together with the overlap, so that N stays (on
-square films). With a single expert left, a ``top_k`` above 1 means nothing and is dropped.
+A choice between variants is made on validation; the test columns only tell what it was worth. With many variants some interval
+leaves zero out by chance; ``val_holm`` corrects for all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,31 +22,30 @@ from medbridge.focal import FocalSampler, grid_boxes
 from medbridge.losses import LOSSES
 from medbridge.moe import ROUTERS
 from medbridge.qencoder import KINDS
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, data_fingerprint, describe_films
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore, describe_films
 from medbridge.studies.engine import run_cells
-from medbridge.studies.store import ResultStore
-from medbridge.studies.tables import difference, holm, measure
+from medbridge.studies.tables import difference, holm, measure, with_interval
 from medbridge.support.text import markdown_table
 
 DEFAULT = "default"
+Factor = Callable[[MethodSettings], dict[str, dict]]
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One row of the ablation: what is different (unique within its factor), and how it is made."""
+    """One row of the ablation."""
 
     factor: str
-    name: str
+    name: str  # what is different; unique within its factor
     settings: MethodSettings
     method: str = MEDBRIDGE
 
 
-def _each(part: str, name: str, text: str, values: Callable[[Any], Sequence[Any]]) -> Callable[[MethodSettings], dict[str, dict]]:
+def _each(part: str, name: str, text: str, values: Callable[[Any], Sequence[Any]]) -> Factor:
     """Variants that set one field of a part of the settings to each value that is not the default's."""
     def changes(base: MethodSettings) -> dict[str, dict]:
         own = getattr(getattr(base, part), name)
         return {text.format(value): {part: {name: value}} for value in values(own) if value != own}
-
     return changes
 
 
@@ -65,16 +60,17 @@ def _overlap(crop: float, side: int) -> float:
 
 
 def _views(base: MethodSettings) -> dict[str, dict]:
+    """N is changed by the overlap of the sliding windows, whose size stays."""
     if not base.sampler.local:
         return {"with local views": {"sampler": {"local": True}}}
-    variants = {"whole film only (N=1)": {"sampler": {"local": False}}}
-    for count in (_side(base.sampler) - 1, _side(base.sampler) + 1):
-        if count > 1 and (overlap := _overlap(base.sampler.crop, count)) > -1e-9:
-            variants[f"N={1 + count**2}"] = {"sampler": {"overlap": max(overlap, 0.0)}}
-    return variants
+    side, crop = _side(base.sampler), base.sampler.crop
+    return {"whole film only (N=1)": {"sampler": {"local": False}}} | {
+        f"N={1 + count**2}": {"sampler": {"overlap": max(_overlap(crop, count), 0.0)}}
+        for count in (side - 1, side + 1) if count > 1 and _overlap(crop, count) > -1e-9}
 
 
 def _crop(base: MethodSettings) -> dict[str, dict]:
+    """The overlap changes too, so that N stays (on square films)."""
     side = _side(base.sampler)
     if not base.sampler.local or side < 2:
         return {}
@@ -91,15 +87,7 @@ def _router(base: MethodSettings) -> dict[str, dict]:
         f"top_k={str(k).lower()}": {"adapter": {"top_k": k}} for k in tops}
 
 
-def _experts(base: MethodSettings) -> dict[str, dict]:
-    return {f"{e.name} alone": {"experts": (e,)} for e in base.experts} if len(base.experts) > 1 else {}
-
-
-def _probe(base: MethodSettings) -> dict[str, dict]:
-    return {"linear probe, all views": {"views": "all"}, "linear probe, whole film": {"views": "whole"}}
-
-
-FACTORS: Mapping[str, Callable[[MethodSettings], dict[str, dict]]] = {
+FACTORS: Mapping[str, Factor] = {
     "views": _views,
     "crop": _crop,
     "queries": _each("adapter", "queries", "Q={}", lambda own: (1, 4, 8, 16)),
@@ -109,26 +97,22 @@ FACTORS: Mapping[str, Callable[[MethodSettings], dict[str, dict]]] = {
     "pool": _each("adapter", "pool", "{}", lambda own: POOLS),
     "router": _router,
     "loss": _each("config", "loss", "{}", lambda own: tuple(LOSSES)),
-    "experts": _experts,
-    "probe": _probe,
+    "experts": lambda base: {f"{e.name} alone": {"experts": (e,)} for e in base.experts if len(base.experts) > 1},
+    "probe": lambda base: {"linear probe, all views": {"views": "all"}, "linear probe, whole film": {"views": "whole"}},
 }
 """Factor -> its variants, each a name and what it changes in the settings."""
 
 
 def plan(base: MethodSettings, only: Sequence[str] | None = None) -> list[Variant]:
-    """The default first, then every variant of the factors ``only`` (default all), in the order of :data:`FACTORS`.
-
-    Raises:
-        ValueError: an unknown factor.
-    """
+    """The default, then every variant of the factors ``only`` (default all) of :data:`FACTORS`. ValueError: an unknown factor."""
     if unknown := sorted(set(only or ()) - set(FACTORS)):
         raise ValueError(f"unknown factor {', '.join(unknown)}; known: {', '.join(FACTORS)}")
     variants = [Variant(DEFAULT, DEFAULT, base)]
     for factor in [name for name in FACTORS if not only or name in only]:
         for name, change in FACTORS[factor](base).items():
-            parts = {part: replace(getattr(base, part), **new) if isinstance(new, dict) else new for part, new in change.items()}
-            settings = replace(base, **parts)
-            if len(settings.experts) == 1:
+            settings = replace(base, **{
+                part: replace(getattr(base, part), **new) if isinstance(new, dict) else new for part, new in change.items()})
+            if len(settings.experts) == 1:  # where a top_k above 1 means nothing
                 settings = replace(settings, adapter=replace(settings.adapter, top_k=None))
             variants.append(Variant(factor, name, settings, LinearProbe.name if factor == "probe" else MEDBRIDGE))
     return variants
@@ -136,27 +120,23 @@ def plan(base: MethodSettings, only: Sequence[str] | None = None) -> list[Varian
 
 @dataclass(frozen=True)
 class Ablation:
-    """Result of :func:`run_ablation`.
+    """Result of :func:`run_ablation`: a row per variant, the default (whose differences are NaN) first.
 
-    Attributes:
-        table: one row per variant, the default first: factor, variant; for s of 'val' and 'test': s_auc (mean over labels and
-            seeds), s_diff (minus the default), s_lo, s_hi, s_p (two-sided, paired bootstrap), s_holm (corrected for all
-            variants), s_seed_sd (standard deviation over seeds of the difference at the same seed); seeds, parameters
-            (trained), seconds (of training without the frozen features, mean over seeds: processor time, or wall time beside a
-            GPU; of the last call where a training was interrupted), views (N, mean over test films), val_better (val_lo above
-            zero and val_holm below 0.05). Differences of the default are NaN.
-        left_out: variant -> why it cannot be built.
-        caption: what was measured on what, in one sentence.
+    Columns: factor, variant; for s of 'val' and 'test': s_auc (mean over labels and seeds), s_diff (minus the default), s_lo,
+    s_hi, s_p (two-sided, paired bootstrap), s_holm (corrected for all variants), s_seed_sd (standard deviation over seeds of the
+    difference at the same seed); seeds, parameters (trained), seconds (of training, mean over seeds: processor time, or wall
+    time beside a GPU; of the last call where it was interrupted), views (N, mean over test films), val_better (val_lo above
+    zero and val_holm below 0.05).
     """
 
     table: pd.DataFrame
-    left_out: dict[str, str]
-    caption: str
+    left_out: dict[str, str]  # variant -> why it cannot be built
+    caption: str  # what was measured on what, in one sentence
 
     def markdown(self) -> str:
         """The table as Markdown."""
         def cells(auc: float, diff: float, lo: float, hi: float, p: float) -> tuple[str, str]:
-            return f"{auc:.3f}", "" if np.isnan(diff) else f"{diff:+.3f} [{lo:+.3f}, {hi:+.3f}]{' †' * (p < 0.05)}"
+            return f"{auc:.3f}", with_interval(diff, lo, hi, "+") + " †" * (p < 0.05)
 
         minus = "minus default [95 % interval]"
         head = ("factor", "variant", "N", "validation AUC", minus, "test AUC", minus, "trained parameters", "seconds")
@@ -176,14 +156,7 @@ def run_ablation(
 ) -> Ablation:
     """Run what is missing, then write ``ablation.md`` and ``ablation.csv`` to ``out``; the same call goes on where it stopped.
 
-    Args:
-        benchmark: with films in train, val and test.
-        base: the default that variants are compared with.
-        out: folder of the run.
-        cache: of the frozen features.
-        only: factors of :data:`FACTORS`; default all. Results of other factors stay in ``out``.
-        seeds: of initial weights and of training; linear probes run once.
-        n_boot: resamples.
+    ``only``: factors of :data:`FACTORS`; results of others stay in ``out``. Linear probes run once, whatever the seeds.
 
     Raises:
         BenchmarkError: an empty split, or an ``out`` that holds a run with other data or settings.
@@ -192,26 +165,23 @@ def run_ablation(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds={list(seeds)}: give one or more, each once")
     targets = {split: make_target(benchmark.labels, benchmark, benchmark.name, True, split) for split in ("val", "test")}
-    cells: dict[Variant, list[Cell]] = {}
-    left_out = {}
+    cells, left_out = {}, {}
     for variant in plan(base, only):
         runs = [Cell(variant.method, benchmark, list(targets.values()), variant.settings, seed) for seed in seeds]
         try:
             runs[0].create()
+            cells[variant] = runs
         except (ExpertError, ValueError) as error:
             if variant.factor == DEFAULT:
                 raise
             left_out[f"{variant.factor} {variant.name}"] = str(error)
-        else:
-            cells[variant] = runs if variant.method == MEDBRIDGE else runs[:1]
-    store = ResultStore(out, {**base.to_dict(), **data_fingerprint(benchmark, base.experts)})
+    store = ResultStore(out, Cell(MEDBRIDGE, benchmark, list(targets.values()), base))
     # seed by seed: a run that is stopped early has whole seeds
     in_order = [cell for seed in seeds for runs in cells.values() for cell in runs if cell.seed == seed]
     run_cells(in_order, store, cache or FeatureCache(), "ablation")
-    table = _table(cells, targets, store, n_boot)
     count, epochs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(seeds), "seed"), (base.config.epochs, "epoch")))
     caption = f"{describe_films(benchmark)} and {count}; at most {epochs}; experts: {', '.join(e.name for e in base.experts)}"
-    result = Ablation(table, left_out, caption)
+    result = Ablation(_table(cells, targets, store, n_boot), left_out, caption)
     store.write("ablation.md", result.markdown())
     store.write("ablation.csv", result.table.to_csv(index=False))
     return result
@@ -219,23 +189,24 @@ def run_ablation(
 
 def _table(cells: dict[Variant, list[Cell]], targets: dict[str, Target], store: ResultStore, n_boot: int) -> pd.DataFrame:
     default = next(iter(cells.values()))
-    references = {split: [store.scores(cell, target) for cell in default] for split, target in targets.items()}
+    references = {split: store.runs(default, target) for split, target in targets.items()}
     rows = []
     for variant, runs in cells.items():
         row: dict[str, Any] = {"factor": variant.factor, "variant": variant.name}
         for split, target in targets.items():
-            scores, reference = [store.scores(cell, target) for cell in runs], references[split]
+            scores, reference = store.runs(runs, target), references[split]
             each, own = (measure(target, group, n_boot=0, seed=0)[0].runs for group in (scores, reference))
-            numbers = dict.fromkeys(("diff", "lo", "hi", "p", "seed_sd"), np.nan)
+            numbers = (np.nan,) * 5
             if runs is not default:
                 d = difference(target, scores, reference, n_boot)
                 spread = np.std(np.subtract(each, own), ddof=1) if len(own) > 1 else np.nan  # a probe's one run against each
-                numbers = {"diff": d.diff, "lo": d.lo, "hi": d.hi, "p": d.p_value, "seed_sd": spread}
-            row |= {f"{split}_auc": np.mean(each), **{f"{split}_{name}": value for name, value in numbers.items()}}
+                numbers = d.diff, d.lo, d.hi, d.p_value, spread
+            names = (f"{split}_{name}" for name in ("auc", "diff", "lo", "hi", "p", "seed_sd"))
+            row |= dict(zip(names, (np.mean(each), *numbers), strict=True))
         facts = [store.facts(cell) for cell in runs]
         whole = variant.factor == "probe" and variant.settings.views == "whole"
         seconds, views = np.mean([f["training_seconds"] for f in facts]), 1.0 if whole else facts[0]["views"]
-        rows.append(row | {"seeds": len(runs), "parameters": facts[0]["parameters"], "seconds": seconds, "views": views})
+        rows.append(row | {"seeds": len(each), "parameters": facts[0]["parameters"], "seconds": seconds, "views": views})
     table = pd.DataFrame(rows)
     for split in targets:
         table.insert(table.columns.get_loc(f"{split}_p") + 1, f"{split}_holm", holm(table[f"{split}_p"]))

@@ -1,8 +1,7 @@
-"""The whole job once: features, baselines, MedBridge, a fair comparison on the test split, and a folder with all of it.
+"""The whole job once: features, baselines, MedBridge, a fair comparison on the test split, and a folder with all of it. [ours]
 
-``medbridge adapt`` and ``medbridge quickstart`` are this function. Every method gets the same films and the same frozen
-features, chooses its settings on the validation split, and is measured once on the test split of each target
-(:mod:`medbridge.data.tasks`).
+Every method gets the same films, chooses its settings on the validation split, and is measured once on the test split of each
+target (:mod:`medbridge.data.tasks`). ``medbridge adapt`` and ``medbridge quickstart`` are this function.
 """
 
 import json
@@ -30,7 +29,7 @@ from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
 from medbridge.studies.engine import cell_films, training_card
-from medbridge.studies.tables import difference
+from medbridge.studies.tables import difference, with_interval
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import is_main
 from medbridge.support.text import text_table
@@ -39,40 +38,25 @@ from medbridge.train import History
 
 @dataclass
 class Tested:
-    """What every method scored on one target, over the S labels that it shares with the source.
-
-    Attributes:
-        target: the films and labels. prediction: the model's, on them.
-        scores: method -> probabilities ``(n, S)``.
-        evaluations: method -> AUC with intervals.
-        difference: MedBridge minus the linear probe, paired on the same films.
-        scorecards: method -> decisions and probabilities; its thresholds were chosen on the source's validation split.
-        subgroups: MedBridge's macro AUC by sex, age band, view and hospital, as far as the benchmark tells them.
-    """
+    """What every method scored on one target, over the S labels that it shares with the source."""
 
     target: Target
-    prediction: Prediction
-    scores: dict[str, np.ndarray]
-    evaluations: dict[str, Evaluation]
-    difference: PairedDifference
-    scorecards: dict[str, Scorecard]
-    subgroups: pd.DataFrame
+    prediction: Prediction  # the model's
+    scores: dict[str, np.ndarray]  # method -> probabilities (n, S)
+    evaluations: dict[str, Evaluation]  # method -> AUC with intervals
+    difference: PairedDifference  # MedBridge minus the linear probe, paired on the same films
+    scorecards: dict[str, Scorecard]  # method -> decisions at thresholds chosen on the source's validation split, probabilities
+    subgroups: pd.DataFrame  # MedBridge's macro AUC by sex, age band, view and hospital, as far as the benchmark tells them
 
 
 @dataclass
 class Adapted:
-    """Result of :func:`adapt`.
-
-    Attributes:
-        model: the trained model. history: of its training.
-        tested: one per target, in the order that was asked for.
-        seconds: part of the job -> wall time.
-    """
+    """Result of :func:`adapt`."""
 
     model: MedBridge
     history: History
-    tested: list[Tested]
-    seconds: dict[str, float]
+    tested: list[Tested]  # one per target, in the order that was asked for
+    seconds: dict[str, float]  # part of the job -> wall time
 
 
 def adapt(
@@ -82,56 +66,38 @@ def adapt(
     """Adapt MedBridge to a benchmark and compare it with zero-shot and a linear probe, on that benchmark or on others.
 
     Writes ``adapter.safetensors``, ``adapter.json`` and ``metrics.json`` to ``out``, and a checkpoint each epoch: the same call
-    goes on where an interrupted one stopped.
-
-    Args:
-        benchmark: the source, with films in train and val.
-        settings: experts, model, views, training and its seed.
-        out: folder of the run.
-        cache: of the frozen features.
-        tests: benchmarks whose test splits are scored over the labels that they share with the source; none: the source's own.
-        tensorboard: as in :func:`medbridge.train.fit`.
+    goes on where an interrupted one stopped. ``tests``: benchmarks whose test splits are scored over the labels that they share
+    with the source; none: the source's own.
 
     Raises:
         BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
         ImageError: a film that cannot be read. All of them before any training starts.
     """
-    cache, seed, clock = cache or FeatureCache(), settings.config.seed, _Clock()
+    cache, seed, clock = cache or FeatureCache(), settings.config.seed, [time.perf_counter()]
     targets = make_targets(benchmark, tests or [benchmark])
     names = [ZeroShot.name] * any(e.aligned for e in settings.experts) + [LinearProbe.name, MEDBRIDGE]
     cells = [Cell(name, benchmark, targets, settings, seed) for name in names]
-    train, val, films = cell_films(cells[-1], targets, cache)
-    clock.lap("features")
-    methods = {}
-    for cell in cells:
-        methods[cell.method] = cell.create(out, cache.progress, tensorboard).fit(train, val)
-        clock.lap("training" if cell.method == MEDBRIDGE else "baselines")
+    train, val, films = cell_films(cells[-1], targets, cache, {})
+    clock.append(time.perf_counter())
+    methods = {cell.method: cell.create(progress=cache.progress).fit(train, val) for cell in cells[:-1]}
+    clock.append(time.perf_counter())
+    ours = cells[-1].create(out, cache.progress, tensorboard).fit(train, val)
+    clock.append(time.perf_counter())
     y, known = val.benchmark.targets()
-    thresholds = {name: f1_thresholds(y, method.predict_proba(val), known) for name, method in methods.items()}
-    ours = methods.pop(MEDBRIDGE)
+    thresholds = {name: f1_thresholds(y, m.predict_proba(val), known) for name, m in (methods | {MEDBRIDGE: ours}).items()}
     tested = []
     for target, part in zip(targets, films, strict=True):
         prediction = predict(ours.model, part, settings.config.batch_size, cache.progress).select(target.columns)
         scores = {name: method.predict_proba(part)[:, target.columns] for name, method in methods.items()}
         tested.append(_compare(target, prediction, scores | {MEDBRIDGE: prediction.probabilities}, thresholds, seed))
-    clock.lap("evaluation")
+    clock.append(time.perf_counter())
+    seconds = dict(zip(("features", "baselines", "training", "evaluation"), np.diff(clock).tolist(), strict=True))
     ours.model.card = training_card(benchmark, seed, ours.history)
-    result = Adapted(ours.model, ours.history, tested, clock.laps)
+    result = Adapted(ours.model, ours.history, tested, seconds)
     if is_main():
         save_adapter(result.model, out)
-        metrics = _metrics(result, benchmark, settings, {"train": len(train), "val": len(val)})
-        write_atomic(Path(out) / "metrics.json", json.dumps(metrics, indent=2))
+        write_atomic(Path(out) / "metrics.json", json.dumps(_metrics(result, benchmark, settings), indent=2))
     return result
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.laps[part], self._last = self.laps.get(part, 0.0) + now - self._last, now
 
 
 def _compare(
@@ -147,57 +113,40 @@ def _compare(
     return Tested(target, prediction, scores, evaluations, minus_probe, cards, groups)
 
 
-def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings, films: dict[str, int]) -> dict[str, Any]:
+def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings) -> dict[str, Any]:
+    films = {split: len(benchmark.split(split)) for split in ("train", "val")}
     first, *further = ({
-        "target": tested.target.test.name,
-        "in_domain": tested.target.in_domain,
-        "shared_labels": [asdict(s) for s in tested.target.shared],
-        "test": json_safe(tested.evaluations),
-        "medbridge_minus_linear_probe": json_safe(tested.difference),
-        "scorecards": json_safe(tested.scorecards),
-        "subgroups": json_safe(tested.subgroups),
-        "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
+        "target": tested.target.test.name, "in_domain": tested.target.in_domain,
+        "shared_labels": [asdict(s) for s in tested.target.shared], "test": json_safe(tested.evaluations),
+        "medbridge_minus_linear_probe": json_safe(tested.difference), "scorecards": json_safe(tested.scorecards),
+        "subgroups": json_safe(tested.subgroups), "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
     } for tested in result.tested)
     return {
-        "benchmark": benchmark.name,
-        "synthetic": benchmark.synthetic,
+        "benchmark": benchmark.name, "synthetic": benchmark.synthetic,
         "films": films | {"test": len(result.tested[0].target.test)},
-        "experts": [e.name for e in settings.experts],
-        "precision": [e.precision for e in settings.experts],
+        "experts": [e.name for e in settings.experts], "precision": [e.precision for e in settings.experts],
         "trainable_parameters": sum(p.numel() for p in result.model.trainable().values()),
-        "config": asdict(settings.adapter),
-        "sampler": asdict(settings.sampler),
-        "train": asdict(settings.config),
-        **first,
-        "further_targets": further,
-        "history": asdict(result.history),
-        "seconds": result.seconds,
+        "config": asdict(settings.adapter), "sampler": asdict(settings.sampler), "train": asdict(settings.config),
+        **first, "further_targets": further, "history": asdict(result.history), "seconds": result.seconds,
         "machine": {"cores": os.cpu_count(), "cuda": torch.cuda.is_available(), "python": platform.python_version(),
                     "torch": torch.__version__},
     }
 
 
 def comparison_table(result: Adapted) -> str:
-    """Test AUC of every method on every target, mean and by label, with intervals, and the paired difference below.
-
-    Above the table of a cross-domain target: the labels that it shares with the source.
-    """
+    """Test AUC of every method on every target, mean and by label, with intervals; the paired difference below."""
     return "\n\n".join(_target_table(tested, result.model.labels) for tested in result.tested)
 
 
 def _target_table(tested: Tested, labels: Sequence[str]) -> str:
-    def cell(auc: float, lo: float, hi: float) -> str:
-        return "undefined" if np.isnan(auc) else f"{auc:.3f} [{lo:.3f}, {hi:.3f}]"
-
     test, d, evaluations = tested.target.test, tested.difference, tested.evaluations.values()
-    rows = [["", *tested.evaluations], ["mean", *(cell(e.macro["auc"], e.macro["lo"], e.macro["hi"]) for e in evaluations)]]
-    rows += [[label, *(cell(*e.per_label.loc[c, ["auc", "auc_lo", "auc_hi"]]) for e in evaluations)]
+    means = [with_interval(e.macro["auc"], e.macro["lo"], e.macro["hi"]) for e in evaluations]
+    rows = [["", *tested.evaluations], ["mean", *means]]
+    rows += [[label, *(with_interval(*e.per_label.loc[c, ["auc", "auc_lo", "auc_hi"]]) for e in evaluations)]
              for c, label in enumerate(test.labels)]
-    shared = [] if tested.target.in_domain else [
-        f"{len(test.labels)} of the source's {len(labels)} labels are shared (source = target): {tested.target.mapping()}"]
-    patients = test.table["patient_id"].nunique()
+    films = f"{len(test)} films of {test.table['patient_id'].nunique()} patients"
+    shared = f"{len(test.labels)} of the source's {len(labels)} labels are shared (source = target): {tested.target.mapping()}\n"
     zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
-    return "\n".join([
-        f"{test.name}, test split: {len(test)} films of {patients} patients, AUC [95 % bootstrap interval]",
-        *shared, text_table(rows),
-        f"MedBridge minus linear probe, paired on the same films: {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]{zero}"])
+    return (f"{test.name}, test split: {films}, AUC [95 % bootstrap interval]\n{'' if tested.target.in_domain else shared}"
+            f"{text_table(rows)}\n"
+            f"MedBridge minus linear probe, paired on the same films: {with_interval(d.diff, d.lo, d.hi, '+')}{zero}")

@@ -21,21 +21,16 @@ from medbridge.data.tasks import Target
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms, FeatureCache
 from medbridge.method import MedBridgeMethod, Method
-from medbridge.model import MedBridge
-from medbridge.studies.cells import Cell
-from medbridge.studies.store import ResultStore
+from medbridge.qencoder import query_depths
+from medbridge.studies.cells import Cell, ResultStore
 from medbridge.support.processes import gather_all, ranks, share_of_rank
 from medbridge.train import History
 
 
-def run_cells(
-    cells: Sequence[Cell], store: ResultStore, cache: FeatureCache, title: str
-) -> tuple[int, int, dict[str, str]]:
-    """Fit and score what is not finished, each cell in one process.
+def run_cells(cells: Sequence[Cell], store: ResultStore, cache: FeatureCache, title: str) -> tuple[int, int, dict[str, str]]:
+    """Fit and score what is not finished, each cell in one process; cells that need the same training are one.
 
-    Returns:
-        How many cells were made now, how many there are (one where several need the same training), and method -> why it cannot
-        run.
+    Returns how many cells were made now, how many there are, and method -> why it cannot run.
     """
     by_folder: dict[Path, Cell] = {}
     for cell in cells:
@@ -44,38 +39,35 @@ def run_cells(
     missing = [cell for cell in by_folder.values() if store.missing(cell)]
     if ranks()[1] > 1:  # together first: cells that are shared out would each make the features again
         for cell in missing:
-            cell_films(cell, store.missing(cell), cache)
+            cell_films(cell, store.missing(cell), cache, {})
     left_out: dict[str, str] = {}
-    bar = tqdm(
-        total=len(by_folder), initial=len(by_folder) - len(missing), desc=title, unit="cell", disable=not cache.progress)
-    kept: dict[tuple, tuple[Benchmark, CachedFilms]] = {}
-    for cell in share_of_rank(missing):
+    count, kept = len(by_folder), {}
+    bar = tqdm(share_of_rank(missing), title, count, initial=count - len(missing), unit="cell", disable=not cache.progress)
+    for cell in bar:
         bar.set_postfix_str(f"{cell.method}, {cell.source.name}, seed {cell.seed}")
         if cell.method not in left_out:
             try:
                 _run(cell, store, cache, kept)
             except ExpertError as error:
                 left_out[cell.method] = str(error)
-        bar.update()
-    bar.close()
-    return len(missing), len(by_folder), gather_all(left_out)
+    return len(missing), count, gather_all(left_out)
 
 
 def cell_films(
-    cell: Cell, targets: Sequence[Target], cache: FeatureCache, kept: dict[tuple, tuple[Benchmark, CachedFilms]] | None = None
+    cell: Cell, targets: Sequence[Target], cache: FeatureCache, kept: dict
 ) -> tuple[CachedFilms, CachedFilms, list[CachedFilms]]:
     """Frozen features of train, val and each target; the same for every method.
 
-    ``kept``: those of the cell before, which are not looked up again (a whole benchmark is a hundred thousand film files); left
-    with those of this cell.
+    ``kept``: those of the cell before, not looked up again (a hundred thousand files); this cell's take their place.
     """
-    s, kept, used = cell.settings, {} if kept is None else kept, {}
-    reader = MedBridge(s.experts, cell.source.labels, s.adapter, s.sampler)
+    s, used = cell.settings, {}
+    depths = [query_depths(e.depth, s.adapter.query_layers, s.adapter.query_kind) for e in s.experts]
 
     def films(source: Benchmark, split: str | None = None) -> CachedFilms:
-        key = id(source), split, s.experts, s.sampler, str(reader.depths)  # source is kept too: no other can take its id
+        key = id(source), split, *s.experts, s.sampler, str(depths)  # source is kept too: no other can take its id
         if key not in kept:
-            kept[key] = source, cache.of(reader, source if split is None else source.split(split), split == "train")
+            part = source if split is None else source.split(split)
+            kept[key] = source, cache.films(part, s.experts, depths, s.sampler, split == "train")
         used[key] = kept[key]
         return kept[key][1]
 
@@ -85,7 +77,7 @@ def cell_films(
     return features
 
 
-def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict[tuple, tuple[Benchmark, CachedFilms]]) -> None:
+def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict) -> None:
     folder, targets = store.folder(cell), store.missing(cell)
     train, val, films = cell_films(cell, targets, cache, kept)  # all of them are there before the clock starts
     method = cell.create(folder, cache.progress)
@@ -94,11 +86,12 @@ def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict[tuple, 
     fitted = _clock()
     for target, part in zip(targets, films, strict=True):
         store.keep(cell, target, method.predict_proba(part))
+    used = () if isinstance(method, DenseNet) else getattr(method, "used", range(len(train.depths)))
     if not (folder / "cell.json").exists():  # a new target changes nothing of the training
         store.finish(cell, {
             "source": cell.source.name, "label_fraction": cell.fraction, "seed": cell.seed, "train_films": len(train),
             "train_patients": train.benchmark.table["patient_id"].nunique(), "parameters": method.trainable_parameters,
-            "used": _experts_used(method, cell), "views": float(np.mean(films[-1].fixed)),
+            "used": [cell.settings.experts[k].name for k in used], "views": float(np.mean(films[-1].fixed)),
             "training_seconds": fitted - began, "scoring_seconds": _clock() - fitted})
     for path in folder.glob("rate*"):  # the adapter is there; checkpoints are no longer needed
         shutil.rmtree(path)
@@ -122,12 +115,6 @@ def training_card(source: Benchmark, seed: int, history: History) -> dict[str, A
     """What a saved adapter says of its training."""
     return {"trained_on": source.name, "synthetic": source.synthetic, "films": len(source.split("train")), "seed": seed,
             "best_epoch": history.best_epoch + 1, "val_auc": history.best_auc}
-
-
-def _experts_used(method: Method, cell: Cell) -> list[str]:
-    experts = cell.settings.experts
-    used = getattr(method, "used", range(len(experts)))
-    return [] if isinstance(method, DenseNet) else [experts[k].name for k in used]
 
 
 def _clock() -> float:

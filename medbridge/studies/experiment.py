@@ -1,13 +1,11 @@
 """A whole grid of training runs from one YAML file: ``medbridge experiment FILE.yaml``. [ours]
 
-Every cell of the grid is trained once, whatever tasks need it, and kept: the same folder goes on where it stopped. The tables
-have one row per task, source, target, label, label fraction, method and seed (or over the seeds). Labels carry their canonical
-names (:mod:`medbridge.data.labels`); 'mean' is the mean over those that are defined.
+Every cell of the grid is trained once, whatever tasks need it, and kept: the same folder goes on where it stopped. Tables carry
+the labels' canonical names (:mod:`medbridge.data.labels`); 'mean' is the mean over those that are defined.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache as memoise
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,11 +21,10 @@ from medbridge.errors import ExpertError
 from medbridge.experts import Expert, create_expert
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import Evaluation, evaluate
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore
 from medbridge.studies.engine import run_cells
 from medbridge.studies.experiment_file import Experiment, Task
-from medbridge.studies.store import ResultStore
-from medbridge.studies.tables import difference, measure
+from medbridge.studies.tables import difference, measure, with_interval
 from medbridge.support.text import text_table
 
 _AVERAGES = ("auc", "lo", "hi", "auc_min", "auc_max", "seeds")
@@ -36,25 +33,21 @@ _COUNTS = ("seed", "n", "positives", "patients", "train_positives", "labels", "s
 
 @dataclass
 class Results:
-    """What an experiment found.
+    """What an experiment found; every table has one row per task, source, target, label fraction, method and label.
 
     Attributes:
-        results: AUC of every seed with its interval, and ap; ``n`` known test films, ``positives`` among them, ``patients`` of
-            the test films; ``train_films`` and ``train_patients`` of the budget, ``train_positives`` (0: the label could not be
-            learned); ``labels`` in the mean.
+        results: AUC of every seed with its interval, and ap; ``n`` known test films, of ``patients``; ``train_films`` and
+            ``train_patients`` of the budget; ``train_positives``, 0 where the label could not be learned; ``labels`` in the mean.
         averages: AUC over the seeds; the interval covers the choice of test patients, ``auc_min`` and ``auc_max`` the seeds.
-        differences: MedBridge minus each baseline over the seeds, on the same resampled patients (twice ``n_boot``). ``p_value``
-            is that of the mean; ``holds_zero``: no difference is shown.
-        trained: how many cells were fitted by this call. cells: how many the experiment has.
-        notes: what a reader of the tables has to know.
+        differences: MedBridge minus each baseline over the seeds, on the same resampled patients (twice ``n_boot``).
     """
 
     results: pd.DataFrame
     averages: pd.DataFrame
     differences: pd.DataFrame
-    trained: int
+    trained: int  # cells that this call fitted
     cells: int
-    notes: list[str]
+    notes: list[str]  # what a reader of the tables has to know
 
 
 @dataclass(frozen=True)
@@ -73,23 +66,11 @@ class _Place:
                 "in_domain": target.in_domain, "synthetic": cell.source.synthetic or target.test.synthetic,
                 "label_fraction": cell.fraction, "patients": target.test.table["patient_id"].nunique()}
 
-    def runs(self, store: ResultStore, target: Target) -> dict[str, list[np.ndarray]]:
-        """Method -> its scores, once for each run that differs: zero-shot is one run, whatever the seeds."""
-        runs: dict[str, dict[Path, np.ndarray]] = {}
-        for cell in self.cells:
-            runs.setdefault(cell.method, {})[store.folder(cell)] = store.scores(cell, target)
-        return {method: list(scores.values()) for method, scores in runs.items()}
-
 
 def run_experiment(
     experiment: Experiment, out: str | Path, cache: FeatureCache | None = None, experts: Sequence[Expert] | None = None
 ) -> Results:
-    """Run what is missing of an experiment, then write ``results``, ``averages`` and ``differences``, as Parquet and as CSV.
-
-    Args:
-        experiment: what to run. out: folder of the experiment; the same folder goes on where it stopped.
-        cache: of the frozen features.
-        experts: those that the experiment names; created by name when not given.
+    """Run what is missing, then write the tables to ``out``, as Parquet and CSV; ``experts``: those of the file, made already.
 
     Raises:
         BenchmarkError: a benchmark that cannot be loaded, no shared label, a label that a source lacks; before any training.
@@ -108,9 +89,11 @@ def run_experiment(
     trained, count, left_out = run_cells(cells, store, cache or FeatureCache(), experiment.name)
     if left_out:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    tables = {}
     rows = _results(places, store, experiment.n_boot), *_over_seeds(places, store, experiment.n_boot)
-    tables = {name: _frame(part) for name, part in zip(("results", "averages", "differences"), rows, strict=True)}
-    for name, table in tables.items():
+    for name, part in zip(("results", "averages", "differences"), rows, strict=True):
+        table = pd.DataFrame(list(part))
+        tables[name] = table = table.astype({c: "Int64" for c in _COUNTS if c in table})
         store.write(f"{name}.parquet", partial(table.to_parquet, index=False))
         store.write(f"{name}.csv", table.to_csv(index=False))
     return Results(**tables, trained=trained, cells=count, notes=list(dict.fromkeys(notes)))
@@ -120,30 +103,16 @@ def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple
     """The whole grid; all that can be wrong with benchmarks and labels is found here."""
     ours = MethodSettings(experts, experiment.adapter, experiment.sampler, experiment.train)
     settings = {method: ours if method == MEDBRIDGE else replace(ours, tries=TRIES) for method in experiment.methods}
-
-    @memoise
-    def source_of(name: str, label: str | None) -> Benchmark:
+    for task, name in [(each, name) for each in experiment.tasks for name in each.train]:
+        source = loaded[name] if task.label is None else one_label(loaded[name], task.label)
         for split in ("train", "val"):
-            loaded[name].split(split)
-        return loaded[name] if label is None else one_label(loaded[name], label)
-
-    @memoise
-    def target_of(name: str, test: str, label: str | None) -> Target:
-        source = source_of(name, label)
-        return make_targets(source, [source if test == name else loaded[test]])[0]
-
-    @memoise
-    def budget(name: str, label: str | None, fraction: float, seed: int) -> Benchmark:
-        return thin_training(source_of(name, label), fraction, seed)
-
-    for task in experiment.tasks:
-        for name in task.train:
-            targets = {test: target_of(name, test, task.label) for test in task.tests_of(name)}
-            for fraction in task.label_fractions:
-                parts = {seed: budget(name, task.label, fraction, seed) for seed in experiment.seeds}
-                yield _Place(task, name, targets, [
-                    Cell(method, part, list(targets.values()), settings[method], seed, fraction)
-                    for seed, part in parts.items() for method in experiment.methods])
+            source.split(split)
+        targets = {test: make_targets(source, [source if test == name else loaded[test]])[0] for test in task.tests_of(name)}
+        for fraction in task.label_fractions or experiment.label_fractions:
+            budgets = {seed: thin_training(source, fraction, seed) for seed in experiment.seeds}
+            yield _Place(task, name, targets, [
+                Cell(method, budget, list(targets.values()), settings[method], seed, fraction)
+                for seed, budget in budgets.items() for method in experiment.methods])
 
 
 def _results(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Iterator[dict[str, Any]]:
@@ -153,8 +122,7 @@ def _results(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Itera
             # zero-shot is the same at every budget, an in-domain score the same in two tasks: the bootstrap runs once
             once = store.folder(cell), test, target.columns, cell.seed
             if once not in done:
-                y, mask = target.test.targets()
-                patients = target.test.table["patient_id"]
+                (y, mask), patients = target.test.targets(), target.test.table["patient_id"]
                 done[once] = evaluate(y, store.scores(cell, target), mask, patients, n_boot=n_boot, seed=cell.seed)
             train, macro = cell.source.split("train"), done[once].macro
             first = {**place.columns(test), "method": cell.method, "seed": cell.seed, "train_films": len(train),
@@ -162,17 +130,17 @@ def _results(places: Sequence[_Place], store: ResultStore, n_boot: int) -> Itera
             yield {**first, "label": "mean", **{name: macro[name] for name in ("auc", "lo", "hi", "ap")}, "n": len(target.test),
                    "positives": None, "train_positives": None, "labels": macro["n_defined"]}
             for row, shared in zip(done[once].per_label.itertuples(), target.shared, strict=True):
-                taught = int(train.table[shared.train].sum())
                 yield {**first, "label": shared.finding, "auc": row.auc, "lo": row.auc_lo, "hi": row.auc_hi, "ap": row.ap,
-                       "n": row.n, "positives": row.positives, "train_positives": taught, "labels": 1}
+                       "n": row.n, "positives": row.positives, "train_positives": int(train.table[shared.train].sum()),
+                       "labels": 1}
 
 
-def _over_seeds(
-    places: Sequence[_Place], store: ResultStore, n_boot: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _over_seeds(places: Sequence[_Place], store: ResultStore, n_boot: int) -> tuple[list[dict[str, Any]], ...]:
     averages, differences = [], []
     for place, (test, target) in [(each, item) for each in places for item in each.targets.items()]:
-        runs, seed, first = place.runs(store, target), place.cells[0].seed, place.columns(test)
+        seed, first = place.cells[0].seed, place.columns(test)
+        runs = {name: store.runs([c for c in place.cells if c.method == name], target)
+                for name in dict.fromkeys(c.method for c in place.cells)}
         labels = ["mean", *(shared.finding for shared in target.shared)]
         for method, scores in runs.items():
             for label, measured in zip(labels, measure(target, scores, n_boot, seed), strict=True):
@@ -189,26 +157,19 @@ def _over_seeds(
     return averages, differences
 
 
-def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows))
-    return frame.astype({c: "Int64" for c in _COUNTS if c in frame})
-
-
 def summary(averages: pd.DataFrame, differences: pd.DataFrame) -> str:
-    """The means as text: one line per task, source, target and label fraction; then MedBridge minus each baseline."""
-    place = ["task", "train", "test", "label_fraction"]
+    """The means as text: one line per task, source, target and label fraction, with MedBridge minus each baseline."""
+    means = averages[averages["label"] == "mean"]
+    texts = means.assign(column=means["method"], text=[with_interval(*r) for r in means[["auc", "lo", "hi"]].to_numpy()])
+    if len(differences):
+        d = differences[differences["label"] == "mean"]
+        minus = [with_interval(r.diff, r.lo, r.hi, "+") + " 0" * r.holds_zero for r in d.itertuples()]
+        texts = pd.concat([texts, d.assign(column=[f"MedBridge - {b}" for b in d["baseline"]], text=minus)])
     lines = []
-    for task, rows in averages[averages["label"] == "mean"].groupby("task", sort=False):
-        against = differences
-        if len(differences):
-            against = differences[(differences["label"] == "mean") & (differences["task"] == task)]
-        cells = [["train -> test", "labels", *dict.fromkeys(rows["method"]),
-                  *(f"MedBridge - {b}" for b in dict.fromkeys(against.get("baseline", [])))]]
-        for key, group in rows.groupby(place, sort=False):
-            here = against[(against[place] == list(key)).all(axis=1)] if len(against) else against
-            cells.append([f"{key[1]} -> {key[2]}", f"{100 * key[3]:g} %",
-                          *(f"{r.auc:.3f} [{r.lo:.3f}, {r.hi:.3f}]" for r in group.itertuples()),
-                          *(f"{r.diff:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]{' 0' * r.holds_zero}" for r in here.itertuples())])
+    for task, rows in texts.groupby("task", sort=False):
+        wide = rows.pivot_table("text", ["train", "test", "label_fraction"], "column", "first", sort=False)
+        cells = [["train -> test", "labels", *wide]]
+        cells += [[f"{train} -> {test}", f"{100 * share:g} %", *row] for (train, test, share), *row in wide.itertuples(name=None)]
         synthetic = ", SYNTHETIC films" if rows["synthetic"].any() else ""
         lines += [f"{task}{synthetic}: mean test AUC, {rows['seeds'].max()} seed(s) [95 % bootstrap interval over patients]",
                   text_table(cells), ""]

@@ -16,46 +16,41 @@ from medbridge.data import Benchmark
 from medbridge.data.tasks import make_targets
 from medbridge.errors import ExpertError
 from medbridge.features.cache import FeatureCache
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, data_fingerprint, describe_films
+from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore, describe_films
 from medbridge.studies.engine import run_cells
 from medbridge.studies.published import published_benchmarks, published_markdown
-from medbridge.studies.store import ResultStore
-from medbridge.studies.tables import mean_over, measure
+from medbridge.studies.tables import mean_over, measure, with_interval
 from medbridge.support.text import markdown_table
-
-_OURS = {"minus": "ours_minus", "minus_lo": "ours_lo", "minus_hi": "ours_hi"}
 
 
 @dataclass(frozen=True)
 class Leaderboard:
     """Result of :func:`run_leaderboard`.
 
-    Attributes:
-        table: one row per method, best first: method, auc, lo, hi, seed_sd (NaN for one seed), seeds, parameters, seconds (mean
-            over the seeds, of all tried settings and the test films, without the frozen features; of the last call where a
-            training was interrupted), experts; then ours_minus, ours_lo, ours_hi: MedBridge minus the method, paired on the same
-            films (NaN without MedBridge). With several test benchmarks: the mean over them.
-        labels: one row per method, test benchmark and label: auc, lo, hi, ours_minus, ours_lo, ours_hi.
-        left_out: method -> why it could not run.
-        caption: what was measured on what, in one sentence.
+    ``table``, one row per method, best first: method, auc, lo, hi, seed_sd (NaN for one seed), seeds, parameters, seconds (mean
+    over the seeds, of all tried settings and the test films, without the frozen features; of the last call where a training was
+    interrupted), experts; then ours_minus, ours_lo, ours_hi: MedBridge minus the method, paired on the same films (NaN without
+    MedBridge). With several test benchmarks: the mean over them. ``labels``: the same per method, test benchmark and label.
     """
 
     table: pd.DataFrame
     labels: pd.DataFrame
-    left_out: dict[str, str]
-    caption: str
+    left_out: dict[str, str]  # method -> why it could not run
+    caption: str  # what was measured on what, in one sentence
 
     def markdown(self) -> str:
         """Both tables as Markdown, labels as columns; below them, as context, what is published on a test benchmark."""
+        def number(value: float) -> str:
+            return "" if np.isnan(value) else f"{value:.3f}"
+
         head = ("method", "test AUC [95 % interval]", "sd of seeds", "MedBridge minus it", "trained parameters", "seconds",
                 "experts")
-        rows = [(
-            r.method, f"{r.auc:.3f} [{r.lo:.3f}, {r.hi:.3f}]", "" if np.isnan(r.seed_sd) else f"{r.seed_sd:.3f}",
-            "" if np.isnan(r.ours_minus) else f"{r.ours_minus:+.3f} [{r.ours_lo:+.3f}, {r.ours_hi:+.3f}]", f"{r.parameters:,}",
-            f"{r.seconds:.0f}", r.experts) for r in self.table.itertuples()]
+        rows = [(r.method, with_interval(r.auc, r.lo, r.hi), number(r.seed_sd),
+                 with_interval(r.ours_minus, r.ours_lo, r.ours_hi, "+"), f"{r.parameters:,}", f"{r.seconds:.0f}", r.experts)
+                for r in self.table.itertuples()]
         names = list(dict.fromkeys(self.labels["label"]))
-        wide = self.labels.pivot(index=["method", "test"], columns="label", values="auc")
-        by_label = [[method, test, *("" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in names)]
+        wide = self.labels.pivot(index=["method", "test"], columns="label", values="auc")[names]
+        by_label = [[method, test, *map(number, row)]
                     for method in self.table["method"] for test, row in wide.loc[method].iterrows()]
         parts = [f"{self.caption}\n", markdown_table(head, rows), "", markdown_table(["method", "test", *names], by_label)]
         parts += [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
@@ -69,15 +64,9 @@ def run_leaderboard(
 ) -> Leaderboard:
     """Run what is missing, then write ``leaderboard.md``, ``.csv`` and ``leaderboard_labels.csv`` to ``out``.
 
-    Args:
-        benchmark: the source, with films in train and val.
-        settings: of all methods; the seed and lr of ``config`` are not read. ``tries``: default TRIES.
-        out: folder of the run.
-        cache: of the frozen features.
-        methods: names of :func:`medbridge.baselines.list_methods`; default all.
-        seeds: of training; methods without chance run once.
-        tests: benchmarks whose test splits are scored over the labels that they share with the source; none: the source's own.
-        n_boot: resamples.
+    ``settings``: of all methods, with TRIES tries where they have none; the seed and lr of ``config`` are not read. ``methods``:
+    names of :func:`medbridge.baselines.list_methods`, default all; those without chance run for one of the ``seeds``. ``tests``:
+    benchmarks whose test splits are scored over the labels that they share with the source; none: the source's own.
 
     Raises:
         BenchmarkError: an empty split, an ``out`` that holds a run with other data or settings, or as
@@ -87,35 +76,30 @@ def run_leaderboard(
     settings = replace(settings, tries=settings.tries or TRIES)
     kinds = [method_class(name) for name in methods or list_methods()]
     targets = make_targets(benchmark, tests or [benchmark])
-    store = ResultStore(out, {
-        **settings.to_dict(), **data_fingerprint(benchmark, settings.experts),
-        "tests": [data_fingerprint(t.test, []) for t in targets if not t.in_domain]})
-    cells = {kind.name: [Cell(kind.name, benchmark, targets, settings, seed) for seed in (seeds if kind.seeded else seeds[:1])]
-             for kind in kinds}
+    store = ResultStore(out, Cell(MEDBRIDGE, benchmark, targets, settings))
+    cells = {kind.name: [Cell(kind.name, benchmark, targets, settings, seed) for seed in seeds] for kind in kinds}
     _, _, left_out = run_cells([cell for runs in cells.values() for cell in runs], store, cache or FeatureCache(), "leaderboard")
     cells = {name: runs for name, runs in cells.items() if name not in left_out}
     if not cells:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    measured = {name: [measure(t, [store.scores(c, t) for c in runs], n_boot, seed=i) for i, t in enumerate(targets)]
+    measured = {name: [measure(target, store.runs(runs, target), n_boot, seed) for seed, target in enumerate(targets)]
                 for name, runs in cells.items()}
     rows, labels = [], []
     for name, runs in cells.items():
         ours = measured.get(MEDBRIDGE) if name != MEDBRIDGE else None
-        mean = mean_over([m[0] for m in measured[name]]).row(mean_over([m[0] for m in ours]) if ours else None)
+        mean = mean_over([m[0] for m in measured[name]]).row(ours and mean_over([m[0] for m in ours]))
         facts = [store.facts(cell) for cell in runs]
         seconds = np.mean([f["training_seconds"] + f["scoring_seconds"] for f in facts])
         rows.append({"method": name, **mean, "parameters": facts[0]["parameters"], "seconds": seconds,
                      "experts": ", ".join(facts[0]["used"]) or "none"})
-        for t, target in enumerate(targets):
-            for c, label in enumerate(target.test.labels, 1):
-                row = measured[name][t][c].row(ours[t][c] if ours else None)
-                labels.append({"method": name, "test": target.test.name, "label": label, **row})
-    of_methods = ["method", "auc", "lo", "hi", "seed_sd", "seeds", "parameters", "seconds", "experts", *_OURS.values()]
-    of_labels = ["method", "test", "label", "auc", "lo", "hi", *_OURS.values()]
+        labels += [{"method": name, "test": target.test.name, "label": label, **measured[name][t][c].row(ours and ours[t][c])}
+                   for t, target in enumerate(targets) for c, label in enumerate(target.test.labels, 1)]
+    ours = ["ours_minus", "ours_lo", "ours_hi"]
+    of_methods = ["method", "auc", "lo", "hi", "seed_sd", "seeds", "parameters", "seconds", "experts", *ours]
     caption = (f"{describe_films(benchmark, targets)}; at most {settings.config.epochs} epochs, {settings.tries} settings "
                f"tried, views: {settings.views}; experts: {', '.join(e.name for e in settings.experts)}")
-    table = pd.DataFrame(rows).rename(columns=_OURS)[of_methods].sort_values("auc", ascending=False, ignore_index=True)
-    board = Leaderboard(table, pd.DataFrame(labels).rename(columns=_OURS)[of_labels], left_out, caption)
+    table = pd.DataFrame(rows)[of_methods].sort_values("auc", ascending=False, ignore_index=True)
+    board = Leaderboard(table, pd.DataFrame(labels)[["method", "test", "label", "auc", "lo", "hi", *ours]], left_out, caption)
     store.write("leaderboard.md", board.markdown())
     store.write("leaderboard.csv", board.table.to_csv(index=False))
     store.write("leaderboard_labels.csv", board.labels.to_csv(index=False))

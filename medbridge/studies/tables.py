@@ -18,38 +18,32 @@ from medbridge.metrics.evaluate import PairedDifference, auc, paired_difference
 
 @dataclass(frozen=True)
 class Measured:
-    """AUC of one method.
+    """AUC of one method."""
 
-    Attributes:
-        runs: ``(R,)``, one per seed. draws: ``(n_boot,)``, the mean over the runs in each resample of the patients.
-    """
-
-    runs: np.ndarray
-    draws: np.ndarray
+    runs: np.ndarray  # (R,): one per seed
+    draws: np.ndarray  # (n_boot,): the mean over the runs in each resample of the patients
 
     def row(self, reference: Measured | None = None) -> dict[str, float]:
-        """auc, lo, hi, auc_min, auc_max, seed_sd, seeds; and the reference minus it: minus, minus_lo, minus_hi (else NaN)."""
-        lo, hi = _interval(self.draws)
-        minus, minus_lo, minus_hi = np.nan, np.nan, np.nan
+        """auc, lo, hi, auc_min, auc_max, seed_sd, seeds; the reference minus it: ours_minus, ours_lo, ours_hi (else NaN)."""
+        lo, hi = np.ravel(percentiles(self.draws[:, None]))
+        minus = minus_lo = minus_hi = np.nan
         if reference is not None:
-            minus, (minus_lo, minus_hi) = reference.runs.mean() - self.runs.mean(), _interval(reference.draws - self.draws)
+            minus = reference.runs.mean() - self.runs.mean()
+            minus_lo, minus_hi = np.ravel(percentiles((reference.draws - self.draws)[:, None]))
         spread = np.std(self.runs, ddof=1) if len(self.runs) > 1 else np.nan
         return {"auc": self.runs.mean(), "lo": lo, "hi": hi, "auc_min": self.runs.min(), "auc_max": self.runs.max(),
-                "seed_sd": spread, "seeds": len(self.runs), "minus": minus, "minus_lo": minus_lo, "minus_hi": minus_hi}
+                "seed_sd": spread, "seeds": len(self.runs), "ours_minus": minus, "ours_lo": minus_lo, "ours_hi": minus_hi}
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    lo, hi = percentiles(draws[:, None], 0.95)
-    return lo[0], hi[0]
+def with_interval(value: float, lo: float, hi: float, sign: str = "") -> str:
+    """``0.712 [0.650, 0.770]``; with ``sign`` '+' of a difference. NaN: 'undefined', and an empty cell for a difference."""
+    if np.isnan(value):
+        return "" if sign else "undefined"
+    return f"{value:{sign}.3f} [{lo:{sign}.3f}, {hi:{sign}.3f}]"
 
 
 def measure(target: Target, runs: Sequence[np.ndarray], n_boot: int, seed: int) -> list[Measured]:
-    """The mean over the labels that are defined, then each of the S labels.
-
-    Args:
-        target: n films. runs: scores ``(n, S)``, one per seed.
-        n_boot, seed: of the bootstrap.
-    """
+    """The mean over the labels that are defined, then each of the S labels; ``runs``: scores ``(n, S)``, one per seed."""
     y, known = target.test.targets()
     points = np.stack([auc(y, scores, known) for scores in runs])
     checked = [checked_arrays(y, scores, known) for scores in runs]
@@ -68,19 +62,15 @@ def difference(
 ) -> PairedDifference:
     """Mean AUC of some runs minus that of others."""
     y, known = target.test.targets()
-    test = target.test
-    return paired_difference(y, runs, reference, known, test.table["patient_id"], n_boot, seed, labels=test.labels)
+    return paired_difference(y, runs, reference, known, target.test.table["patient_id"], n_boot, seed, labels=target.test.labels)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """p-values after Holm's correction, float64, in the order given; NaN stays NaN and does not count.
 
-    Whoever calls different only what is below a level makes any false claim at all with at most that probability (S. Holm, "A
-    simple sequentially rejective multiple test procedure", 1979).
+    Whoever calls different only what is below a level makes any false claim at all with at most that probability (S. Holm, 1979).
     """
     p = np.asarray(p, dtype=np.float64)
-    out, given = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
-    order = given[np.argsort(p[given], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    out[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else steps
+    out, order = np.full(len(p), np.nan), np.argsort(p, kind="stable")[: np.sum(~np.isnan(p))]  # NaN comes last
+    out[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return out

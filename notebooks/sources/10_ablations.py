@@ -41,8 +41,7 @@ from medbridge.data.tasks import make_targets, thin_training
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.studies.ablation import FACTORS, plan, run_ablation
-from medbridge.studies.cells import Cell, MethodSettings
-from medbridge.studies.store import ResultStore
+from medbridge.studies.cells import Cell, MethodSettings, ResultStore
 from medbridge.studies.tables import holm
 from medbridge.train import fit
 from medbridge.viz import widgets

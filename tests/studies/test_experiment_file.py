@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medbridge.studies.experiment_file import ExperimentError, parse_experiment, read_experiment
+from medbridge.studies.experiment_file import Experiment, ExperimentError, parse_experiment, read_experiment
+
+SHIPPED = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -38,9 +40,9 @@ def given(two_sites):
     ({"benchmarks": {}}, "unknown benchmark 'north'"),
     ({"tasks": []}, r"tasks: \[\]: write a list"),
     ({"tasks": [{"name": "a", "kind": "cross", "train": ["north"]}]}, r"tasks\[0\].kind: 'cross' is unknown"),
-    ({"tasks": [{"name": "a", "kind": "binary", "train": ["north"]}]}, r"tasks\[0\].label: a binary task names one label"),
-    ({"tasks": [{"name": "a", "kind": "cross-domain", "train": ["north"]}]}, r"tasks\[0\].test: a cross-domain task"),
-    ({"tasks": [{"name": "a", "kind": "multi-label", "train": ["north"], "test": ["south"]}]}, r"tasks\[0\].test: an in-domain"),
+    ({"tasks": [{"name": "a", "kind": "binary", "train": ["north"]}]}, r"tasks\[0\]: label: a binary task names one label"),
+    ({"tasks": [{"name": "a", "kind": "cross-domain", "train": ["north"]}]}, r"tasks\[0\]: test: a cross-domain task"),
+    ({"tasks": [{"name": "a", "kind": "multi-label", "train": ["north"], "test": ["south"]}]}, r"tasks\[0\]: test: an in-domain"),
     ({"tasks": [{"name": "a", "kind": "multi-label"}]}, r"tasks\[0\]: key 'train' is missing"),
 ])
 def test_a_faulty_file_names_its_key(given, tmp_path, change, message):
@@ -52,17 +54,19 @@ def test_a_faulty_file_names_its_key(given, tmp_path, change, message):
 
 def test_a_file_that_is_no_yaml(tmp_path):
     path = tmp_path / "a.yaml"
-    for text, message in (("a: [", "not YAML"), ("- 1", r"write it as key: value")):
+    for text, message in (("a: [", "cannot be read as YAML: while parsing"), ("- 1", r"write it as key: value")):
         path.write_text(text)
         with pytest.raises(ExperimentError, match=message):
             read_experiment(path)
 
 
 def test_the_shipped_grid_is_valid_and_method_names_are_forgiving():
-    shipped = read_experiment(Path(__file__).resolve().parents[2] / "bench" / "phantom_tasks.yaml")
+    shipped = read_experiment(SHIPPED / "bench" / "phantom_tasks.yaml")
     assert [t.kind for t in shipped.tasks] == ["cross-domain", "multi-label", "binary"]
     assert shipped.tasks[0].tests_of("phantom-A") == ("phantom-A", "phantom-B", "phantom-C")
-    assert shipped.tasks[0].label_fractions == (0.01, 0.1, 1.0)
+    assert shipped.tasks[0].label_fractions == () and shipped.label_fractions == (0.01, 0.1, 1.0)
+    every = read_experiment(SHIPPED / "medbridge" / "studies" / "experiment.yaml")
+    assert {*every.model_fields_set} == {*Experiment.model_fields} and every.benchmarks["mine"].name == "folder"
     given = {"name": "x", "experts": ["tiny-vit"], "tasks": [{"name": "t", "kind": "multi-label", "train": ["phantom"]}]}
     named = parse_experiment(given | {"methods": ["Zero shot", "linear-probe", "medbridge"]}).methods
     assert named == ("zero-shot", "linear probe", "MedBridge")

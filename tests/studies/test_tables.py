@@ -26,14 +26,14 @@ def test_one_run_is_measured_as_it_is_evaluated(target, runs):
     assert [rows[0][name] for name in ("auc", "lo", "hi")] == [plain.macro[name] for name in ("auc", "lo", "hi")]
     for row, label in zip(rows[1:], plain.per_label.itertuples(), strict=True):
         assert (row["auc"], row["lo"], row["hi"]) == (label.auc, label.auc_lo, label.auc_hi)
-    assert rows[0]["seeds"] == 1 and np.isnan([rows[0]["seed_sd"], rows[0]["minus"], rows[0]["minus_lo"]]).all()
+    assert rows[0]["seeds"] == 1 and np.isnan([rows[0]["seed_sd"], rows[0]["ours_minus"], rows[0]["ours_lo"]]).all()
 
 
 def test_a_reference_is_compared_on_the_same_patients(target, runs):
     ours, theirs = measure(target, runs[:2], 60, 0), measure(target, runs[2:], 60, 0)
     d = difference(target, runs[:2], runs[2:], 60)
     row = theirs[0].row(ours[0])
-    assert [row["minus"], row["minus_lo"], row["minus_hi"]] == pytest.approx([d.diff, d.lo, d.hi])
+    assert [row["ours_minus"], row["ours_lo"], row["ours_hi"]] == pytest.approx([d.diff, d.lo, d.hi])
     y, mask = target.test.targets()
     plain = paired_difference(y, runs[:2], runs[2:], mask, target.test.table["patient_id"], 60, labels=target.test.labels)
     assert (d.diff, d.p_value, d.per_label["label"].tolist()) == (plain.diff, plain.p_value, list(target.test.labels))

@@ -1,4 +1,4 @@
-"""The store of finished cells: what shares an address, what does not, and what is refused."""
+"""Cells and the folder that keeps them: what shares an address, what does not, and what is refused."""
 
 import json
 from dataclasses import replace
@@ -9,8 +9,7 @@ import pytest
 from medbridge.data.tasks import make_targets
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.model import AdapterConfig
-from medbridge.studies.cells import Cell, MethodSettings
-from medbridge.studies.store import ResultStore
+from medbridge.studies.cells import Cell, MethodSettings, ResultStore
 from medbridge.train import TrainConfig
 
 
@@ -52,9 +51,12 @@ def test_scores_are_finished_with_their_facts_and_damage_is_named(cell, tmp_path
         store.scores(cell, target)
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path):
-    ResultStore(tmp_path, {"epochs": 1, "views": ("all",)})
-    ResultStore(tmp_path, {"epochs": 1, "views": ["all"]})
-    with pytest.raises(BenchmarkError, match=r"settings\.json: belongs to a run with other .* \(differs in: epochs, tries\)"):
-        ResultStore(tmp_path, {"epochs": 2, "views": ["all"], "tries": 1})
-    assert json.loads((tmp_path / "settings.json").read_text())["epochs"] == 1
+def test_a_folder_of_other_settings_is_refused(cell, squares, tmp_path):
+    ResultStore(tmp_path, cell)
+    ResultStore(tmp_path, replace(cell, fraction=0.5))
+    others = {"tries, train": replace(cell, settings=replace(cell.settings, config=TrainConfig(epochs=2), tries=1)),
+              "films": replace(cell, source=squares.subset(0.5, "train")), "tests": replace(cell, targets=[])}
+    for odd, other in others.items():
+        with pytest.raises(BenchmarkError, match=rf"settings\.json: belongs to a run with other .* \(differs in: {odd}\)"):
+            ResultStore(tmp_path, other)
+    assert json.loads((tmp_path / "settings.json").read_text())["train"]["epochs"] == cell.settings.config.epochs
