@@ -190,16 +190,8 @@ def test_the_command(squares, tmp_path, capsys):
     for name in ("ablation.png", "cost.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
     kept = json.loads((tmp_path / "out" / "settings.json").read_text())
-<<<<<<< HEAD
-    assert kept["adapter"]["pool"] == "mean" and kept["config"]["epochs"] == 1 and not kept["sampler"]["local"]
+    assert kept["adapter"]["pool"] == "mean" and kept["train"]["epochs"] == 1 and not kept["sampler"]["local"]
     for option, value, message in (("--seeds", "0", "write at least 1"), ("--only", "colour", "invalid choice: 'colour'")):
         with pytest.raises(SystemExit):
             main([*arguments, option, value])
         assert f"argument {option}" in (error := capsys.readouterr().err) and message in error
-=======
-    assert kept["adapter"]["pool"] == "mean" and kept["train"]["epochs"] == 1 and not kept["sampler"]["local"]
-    assert main([*arguments, "--seeds", "0"]) == 2 and "--seeds 0" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*arguments, "--only", "colour"])
-    assert "invalid choice: 'colour'" in capsys.readouterr().err
->>>>>>> 4da0029 (Studies in 1,220 lines: one file of cells and their folder, a study's settings are a cell's address, an experiment's keys in experiment.yaml)
