@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
     result = run_ablation(benchmark, base, out, FeatureCache(args.cache, args.workers), args.only, range(args.seeds))
     if is_main():
-        from medbridge.viz.ablation import cost_plot, forest_plot  # as in `experiment`: only where something is drawn
+        from medbridge.viz.studies import cost_plot, forest_plot  # as in `experiment`: only where something is drawn
 
         for name, draw in (("ablation.png", forest_plot), ("cost.png", cost_plot)):
             write_atomic(out / name, partial(draw(result.table, result.caption).savefig, dpi=150))

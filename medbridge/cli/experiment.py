@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> None:
     results = run_experiment(experiment, out, FeatureCache(args.cache, args.workers))
     if not is_main():
         return
-    from medbridge.viz.experiment import write_figures  # matplotlib wants a writable folder: only where something is drawn
+    from medbridge.viz.studies import write_figures  # matplotlib wants a writable folder: only where something is drawn
 
     figures = write_figures(results.averages, out / "figures")
     for note in results.notes:

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
     board = run_leaderboard(benchmark, methods, out, FeatureCache(args.cache, args.workers), names, range(args.seeds), tests)
     if is_main():
-        from medbridge.viz.plots import leaderboard_plot  # as in `experiment`: only where something is drawn
+        from medbridge.viz.studies import leaderboard_plot  # as in `experiment`: only where something is drawn
 
         write_atomic(out / "leaderboard.png", partial(leaderboard_plot(board.table, board.caption).savefig, dpi=150))
         print(f"{board.markdown()}\nleaderboard.md, .csv, .png and leaderboard_labels.csv are in {out}/")

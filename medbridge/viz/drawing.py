@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import seaborn as sns
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -14,24 +15,26 @@ from matplotlib.patches import Rectangle
 from medbridge.data import Benchmark
 
 COLOURS = sns.color_palette("colorblind")
+_STYLE = {"axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def chart(width: float, height: float, title: str | None = None, **grid: Any) -> tuple[Figure, Any]:
-    """A figure of this size in inches and its axes, as ``Figure.subplots(**grid)`` gives them."""
+def chart(width: float, height: float, title: str | None = None, mosaic: list | None = None, **grid: Any) -> tuple[Figure, Any]:
+    """A figure of this size in inches and its axes: ``Figure.subplots(**grid)``, or ``subplot_mosaic`` where one is given."""
     fig = Figure(figsize=(width, height), layout="constrained")
     if title:
         fig.suptitle(title, fontsize=10)
-    return fig, fig.subplots(**grid)
+    with rc_context(_STYLE):
+        return fig, fig.subplots(**grid) if mosaic is None else fig.subplot_mosaic(mosaic, **grid)
 
 
-def panels(count: int, columns: int, size: tuple[float, float], title: str | None) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, columns: int, size: tuple[float, float], title: str | None = None, **grid: Any
+) -> tuple[Figure, list[Axes]]:
     """``count`` panels of ``size`` inches each, row by row; what is left of the last row stays blank."""
     rows = -(-count // columns)
-    fig, axes = chart(size[0] * columns, size[1] * rows, nrows=rows, ncols=columns, squeeze=False)
+    fig, axes = chart(size[0] * columns, size[1] * rows, title, nrows=rows, ncols=columns, squeeze=False, **grid)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
-    if title:
-        fig.suptitle(title, fontsize=11)
     return fig, axes.ravel().tolist()
 
 
@@ -40,12 +43,6 @@ def png(fig: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
-
-
-def clean(*axes: Axes) -> None:
-    """Take the upper and the right frame away."""
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
 
 
 def caption(fig: Figure, text: str, width: int) -> None:
@@ -73,20 +70,17 @@ def true_boxes(films: Benchmark, i: int, label: str | None = None) -> np.ndarray
     if films.boxes is None:
         return None
     rows = films.boxes[films.boxes["image"] == films.image_ids()[i]]
-    if label is not None:
-        rows = rows[rows["label"] == label]
+    rows = rows if label is None else rows[rows["label"] == label]
     return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
 
 
 def bars(ax: Axes, groups: Mapping[str, np.ndarray], names: Sequence[str], options: Mapping[str, Mapping] | None = None) -> list:
     """Bars over each of ``names``, one per group beside each other; ``options``: group -> what ``Axes.bar`` takes further."""
     width, at = 0.8 / len(groups), np.arange(len(names))
-    drawn = [ax.bar(at + (i - (len(groups) - 1) / 2) * width, values, width * 0.92, label=group,
-                    **{"color": COLOURS[i % 10], **(options or {}).get(group, {})})
-             for i, (group, values) in enumerate(groups.items())]
     ax.set_xticks(at, names, rotation=25, ha="right")
-    clean(ax)
-    return drawn
+    return [ax.bar(at + (i - (len(groups) - 1) / 2) * width, values, width * 0.92, label=group,
+                   **{"color": COLOURS[i % 10], **(options or {}).get(group, {})})
+            for i, (group, values) in enumerate(groups.items())]
 
 
 def errors(value: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:

@@ -18,16 +18,15 @@ from medbridge.features.cache import CachedFilms
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.prompts import encode_prompts
-from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
-from medbridge.viz.ablation import forest_plot
 from medbridge.viz.drawing import png, true_boxes
+from medbridge.viz.studies import forest_plot
 
 
 def explore(draw: Callable[..., Figure], buttons: Sequence[w.Button] = (), **controls: w.Widget) -> w.VBox:
     """The controls, such as ``weight=ipywidgets.FloatSlider()``, above the figure that ``draw(weight=...)`` makes of them.
 
-    A click on one of ``buttons`` draws again, after what it does itself.
+    A click on one of ``buttons`` draws again, after what it does itself. A control without a description gets its name.
     """
     # an image in its own size, where there is room for it; the box around it would stretch it
     image = w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))
@@ -35,7 +34,10 @@ def explore(draw: Callable[..., Figure], buttons: Sequence[w.Button] = (), **con
     def update(_: object = None) -> None:
         image.value = png(draw(**{name: control.value for name, control in controls.items()}), 80)
 
-    for control in controls.values():
+    for name, control in controls.items():
+        control.description = control.description or name
+        if hasattr(control, "continuous_update"):
+            control.continuous_update = False
         control.observe(update, names="value")
     for button in buttons:
         button.on_click(update)
@@ -43,20 +45,8 @@ def explore(draw: Callable[..., Figure], buttons: Sequence[w.Button] = (), **con
     return w.VBox([w.HBox([*controls.values(), *buttons], layout=w.Layout(flex_flow="row wrap")), image])
 
 
-def _dial(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
-    return w.FloatSlider(value, min=low, max=high, step=step, description=description, continuous_update=False)
-
-
-def _number(description: str, count: int) -> w.IntSlider:
-    return w.IntSlider(0, min=0, max=count - 1, description=description, continuous_update=False)
-
-
-def _text(description: str, value: str) -> w.Text:
-    return w.Text(value, description=description, continuous_update=False)
-
-
-def _pick(description: str, options: Sequence, **value: Any) -> w.Dropdown:
-    return w.Dropdown(options=list(options), description=description, **value)
+def _dial(value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    return w.FloatSlider(value, min=low, max=high, step=step)
 
 
 def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
@@ -66,14 +56,13 @@ def explore_views(film: np.ndarray, title: str | None = None) -> w.VBox:
         boxes = FocalSampler(crop, overlap).inference_boxes(*film.shape)
         return plots.film_grid([film], [f"the whole film and {len(boxes) - 1} windows"], 1, [boxes[1:]], title=title)
 
-    return explore(draw, crop=_dial("crop", 0.5, 0.2, 1.0, 0.05), overlap=_dial("overlap", 0.25, 0.0, 0.75, 0.05))
+    return explore(draw, crop=_dial(0.5, 0.2, 1.0, 0.05), overlap=_dial(0.25, 0.0, 0.75, 0.05))
 
 
 def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -> w.VBox:
     """Place up to six views on one film ``(H, W)`` by hand, and see what an encoder of ``size`` pixels gets."""
     kept: list[list[float]] = []
-    across, down = _dial("across", 0.35, 0.0, 1.0, 0.02), _dial("down", 0.45, 0.0, 1.0, 0.02)
-    side = _dial("side", 0.3, 0.05, 1.0, 0.05)
+    across, down, side = _dial(0.35, 0.0, 1.0, 0.02), _dial(0.45, 0.0, 1.0, 0.02), _dial(0.3, 0.05, 1.0, 0.05)
     add, drop = w.Button(description="add a view"), w.Button(description="remove the last")
 
     def box(across: float, down: float, side: float) -> list[float]:
@@ -83,7 +72,7 @@ def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -
 
     def draw(**place: float) -> Figure:
         add.disabled, drop.disabled = len(kept) == 5, not kept
-        return plots_explore.placed_views(film, np.array([*kept, box(**place)], dtype=np.float32), size, title)
+        return plots.placed_views(film, np.array([*kept, box(**place)], dtype=np.float32), size, title)
 
     def keep(_: object) -> None:
         kept.append(box(across.value, down.value, side.value))
@@ -96,64 +85,59 @@ def explore_focus(film: np.ndarray, size: int = 224, title: str | None = None) -
 
 def explore_ablation(table: pd.DataFrame, caption: str) -> w.VBox:
     """The forest plot of an ablation (:class:`medbridge.studies.ablation.Ablation`), all factors or one."""
-
-    def draw(factor: str) -> Figure:
-        return forest_plot(table if factor == "all" else table[table["factor"] == factor], caption)
-
-    return explore(draw, factor=_pick("factor", ["all", *dict.fromkeys(table["factor"].iloc[1:])]))
+    parts = {"all": table} | dict(list(table.iloc[1:].groupby("factor", sort=False)))
+    return explore(lambda factor: forest_plot(parts[factor], caption), factor=w.Dropdown(options=list(parts)))
 
 
 def explore_cache(draw: Callable[[float, float], Figure]) -> w.VBox:
     """Tip-Adapter's two settings: sliders for alpha and beta, and the figure ``draw(alpha, beta)`` that results."""
-    alpha = w.FloatLogSlider(100, min=0, max=4, step=0.25, description="alpha", continuous_update=False)
-    beta = w.FloatLogSlider(5.5, min=-1, max=2, step=0.125, description="beta", continuous_update=False)
+    alpha, beta = w.FloatLogSlider(100, min=0, max=4, step=0.25), w.FloatLogSlider(5.5, min=-1, max=2, step=0.125)
     return explore(draw, alpha=alpha, beta=beta)
 
 
-def _explained(model: MedBridge, films: Benchmark) -> Callable[[int], Explanation]:
-    return lru_cache(maxsize=64)(lambda i: explain(model, films.read(i)))
+def _explore_films(model: MedBridge, films: Benchmark, draw: Callable[..., Figure], **controls: w.Widget) -> w.VBox:
+    """:func:`explore` with a slider over the films; ``draw`` gets a film's explanation, number and name, then the controls."""
+    seen = lru_cache(maxsize=64)(lambda i: explain(model, films.read(i)))
+
+    def picture(film: int, **values: Any) -> Figure:
+        return draw(seen(film), film, f"{films.name}, {films.image_ids()[film]}", **values)
+
+    return explore(picture, film=w.IntSlider(max=len(films) - 1), **controls)
 
 
 def explore_film(model: MedBridge, films: Benchmark) -> w.VBox:
     """A model on a benchmark's films: choose film and label, see the views and where the queries of that label looked."""
-    seen = _explained(model, films)
 
-    def draw(film: int, label: str) -> Figure:
-        truth = films.table[label].iloc[film]
-        state = "unknown" if np.isnan(truth) else "present" if truth == 1 else "absent"
-        return plots.query_attention(seen(film), label, true_boxes(films, film, label),
-                                     f"{films.name}, {films.image_ids()[film]}: {label} is {state}")
+    def draw(e: Explanation, film: int, name: str, label: str) -> Figure:
+        state = {0: "absent", 1: "present"}.get(films.table[label].iloc[film], "unknown")
+        return plots.query_attention(e, label, true_boxes(films, film, label), f"{name}: {label} is {state}")
 
-    return explore(draw, film=_number("film", len(films)), label=_pick("label", model.labels))
+    return _explore_films(model, films, draw, label=w.Dropdown(options=model.labels))
 
 
 def explore_attention(model: MedBridge, films: Benchmark) -> w.VBox:
-    """Attention of every query (:func:`medbridge.viz.explore.attention_view`): choose film, expert, query layer, view and query.
+    """Attention of every query (:func:`medbridge.viz.plots.attention_view`): choose film, expert, query layer, view and query.
 
     A film with fewer views than the first shows its last view instead.
     """
-    seen, layers = _explained(model, films), model.config.query_layers
 
-    def draw(film: int, expert: int, layer: int, view: int, query: int) -> Figure:
-        e = seen(film)
-        return plots_explore.attention_view(e, expert, layer, min(view, len(e.boxes) - 1), query, true_boxes(films, film),
-                                            f"{films.name}, {films.image_ids()[film]}")
+    def draw(e: Explanation, film: int, name: str, expert: int, layer: int, view: int, query: int) -> Figure:
+        return plots.attention_view(e, expert, layer, min(view, len(e.boxes) - 1), query, true_boxes(films, film), name)
 
-    return explore(draw, film=_number("film", len(films)),
-                   expert=_pick("expert", [(e.name, k) for k, e in enumerate(model.experts)]),
-                   layer=_pick("layer", [(f"{i + 1} of {layers}", i) for i in range(layers)], value=layers - 1),
-                   view=_number("view", len(seen(0).boxes)), query=_number("query", model.config.queries))
+    layers, views = model.config.query_layers, model.sampler.inference_boxes(*films.read(0).shape)
+    return _explore_films(
+        model, films, draw, expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(model.experts)]),
+        layer=w.Dropdown(options=[(f"{i + 1} of {layers}", i) for i in range(layers)], value=layers - 1),
+        view=w.IntSlider(max=len(views) - 1), query=w.IntSlider(max=model.config.queries - 1))
 
 
 def explore_router(model: MedBridge, films: Benchmark) -> w.VBox:
-    """Which expert decides which label, film by film (:func:`medbridge.viz.explore.router_film`)."""
-    seen = _explained(model, films)
+    """Which expert decides which label, film by film (:func:`medbridge.viz.plots.router_film`)."""
 
-    def draw(film: int) -> Figure:
-        truth = films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64)
-        return plots_explore.router_film(seen(film), truth, f"{films.name}, {films.image_ids()[film]}")
+    def draw(e: Explanation, film: int, name: str) -> Figure:
+        return plots.router_film(e, films.table[list(model.labels)].iloc[film].to_numpy(dtype=np.float64), name)
 
-    return explore(draw, film=_number("film", len(films)))
+    return _explore_films(model, films, draw)
 
 
 def explore_shift(
@@ -167,10 +151,10 @@ def explore_shift(
 
     def draw(**dials: float) -> Figure:
         shifted = shift_film(film, **dials)
-        return plots_explore.shifted_film(film, shifted, before, score(shifted), labels, title)
+        return plots.shifted_film(film, shifted, before, score(shifted), labels, title)
 
-    return explore(draw, exposure=_dial("exposure", 0.0, -1.5, 1.5, 0.1), contrast=_dial("contrast", 1.0, 0.4, 2.0, 0.1),
-                   noise=_dial("noise", 0.0, 0.0, 1.0, 0.05))
+    exposure, contrast, noise = _dial(0.0, -1.5, 1.5, 0.1), _dial(1.0, 0.4, 2.0, 0.1), _dial(0.0, 0.0, 1.0, 0.05)
+    return explore(draw, exposure=exposure, contrast=contrast, noise=noise)
 
 
 def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
@@ -183,17 +167,18 @@ def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
     labels, name = films.benchmark.labels, films.benchmark.name
 
     def draw(prompt: str, against: str, label: str, expert: int) -> Figure:
-        text = experts[expert].encode_text([prompt or " "])[0].float().numpy()
-        scores = embedded[expert] @ text
+        texts = experts[expert].encode_text([prompt or " ", *filter(None, [against])]).float().numpy()
+        scores = embedded[expert] @ texts[0]
         if against:
-            scores = scores - embedded[expert] @ experts[expert].encode_text([against])[0].float().numpy()
+            scores = scores - embedded[expert] @ texts[1]
         own = encode_prompts(experts[expert], labels)[0].numpy()
         truth = films.benchmark.table[label].to_numpy(dtype=np.float64)
         title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
-        return plots_explore.prompt_similarity(scores, truth, label, own @ text, labels, title)
+        return plots.prompt_similarity(scores, truth, label, own @ texts[0], labels, title)
 
-    return explore(draw, prompt=_text("prompt", f"a chest x-ray showing {labels[0].lower()}"), against=_text("against", ""),
-                   label=_pick("films by", labels), expert=_pick("expert", [(e.name, k) for k, e in enumerate(experts)]))
+    return explore(draw, prompt=w.Text(f"a chest x-ray showing {labels[0].lower()}"), against=w.Text(""),
+                   label=w.Dropdown(options=labels, description="films by"),
+                   expert=w.Dropdown(options=[(e.name, k) for k, e in enumerate(experts)]))
 
 
 def explore_threshold(
@@ -213,7 +198,7 @@ def explore_threshold(
         c = list(labels).index(label)
         return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
 
-    return explore(draw, label=_pick("label", [labels[c] for c in both]), threshold=_dial("threshold", 0.25, 0.0, 1.0, 0.01))
+    return explore(draw, label=w.Dropdown(options=[labels[c] for c in both]), threshold=_dial(0.25, 0.0, 1.0, 0.01))
 
 
 def explore_regions(
@@ -227,4 +212,4 @@ def explore_regions(
         boxes = prompt_boxes(heat, film.shape, share)[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
         return plots.prompt_regions(film, [heat], [text], [boxes], title=title)
 
-    return explore(draw, text=_text("look for", text), share=_dial("share", 0.5, 0.2, 0.95, 0.05))
+    return explore(draw, text=w.Text(text, description="look for"), share=_dial(0.5, 0.2, 0.95, 0.05))

@@ -52,7 +52,6 @@ from medbridge.features.encode import encode_views
 from medbridge.focal import extract_views, whole_box
 from medbridge.metrics.evaluate import bootstrap_auc, evaluate
 from medbridge.prompts import class_prompts, encode_prompts
-from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
 from medbridge.viz.widgets import explore_prompts, explore_shift
 
@@ -745,7 +744,7 @@ explore_shift(probe_of_a, dial_film, LABELS, "a synthetic test film of hospital 
 
 # %% alt="a synthetic film before and after exposure, contrast and grain are turned, and the scores of every label before and after" tags=["nbval-ignore-output"]
 darker = shift_film(dial_film, exposure=-0.8, contrast=0.7, noise=0.3)
-plots_explore.shifted_film(dial_film, darker, probe_of_a(dial_film), probe_of_a(darker), LABELS,
+plots.shifted_film(dial_film, darker, probe_of_a(dial_film), probe_of_a(darker), LABELS,
                            "a synthetic test film of hospital A: exposure -0.8, contrast 0.7, noise 0.3")
 
 # %% [markdown]
@@ -765,7 +764,7 @@ explore_prompts(list(experts.values()), fit_on["A"])
 # %% alt="left: films with and without Cardiomegaly by their similarity to a typed prompt; right: bars of the prompt's similarity to each label's own prompt; synthetic films of hospital A" tags=["nbval-ignore-output"]
 prompt, where = "a large bright blob in the centre", fit_on["A"].benchmark
 text = experts["tiny-vit"].encode_text([prompt])[0].float().numpy()
-plots_explore.prompt_similarity(
+plots.prompt_similarity(
     fit_on["A"].pooled("embed", 0) @ text, where.table["Cardiomegaly"].to_numpy(), "Cardiomegaly", SIDES["tiny-vit"][0].numpy() @ text, LABELS,
     f"{len(where)} synthetic films of hospital A: {prompt!r}, tiny-vit")
 

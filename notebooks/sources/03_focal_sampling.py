@@ -34,7 +34,6 @@ from medbridge.baselines import LinearProbe
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.metrics.evaluate import evaluate
-from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots, widgets
 
 rng = seed_everything(0)
@@ -389,7 +388,7 @@ widgets.explore_focus(film, R, "a synthetic film, and what the expert sees")
 
 # %% alt="a synthetic film with three square views of 800, 400 and 100 pixels drawn on it, and beside it what the expert sees of each at its own size" tags=["nbval-ignore-output"]
 placed = np.array([[500 - side / 2, 520 - side / 2, 500 + side / 2, 520 + side / 2] for side in (800, 400, 100)], dtype=np.float32)
-plots_explore.placed_views(film, placed, R, "a synthetic film, and what the expert sees")
+plots.placed_views(film, placed, R, "a synthetic film, and what the expert sees")
 
 # %% [markdown]
 # ### Exercise 3.2: relative boxes

@@ -54,6 +54,7 @@ from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.studies.published import published_markdown, published_table
 from medbridge.train import TrainConfig
 from medbridge.viz import plots, widgets
+from medbridge.viz.studies import leaderboard_plot
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -614,7 +615,7 @@ board = run_leaderboard(films, settings, out, FeatureCache(progress=False), meth
 board.table[["method", "auc", "lo", "hi", "seed_sd", "parameters", "ours_minus", "ours_lo", "ours_hi"]].round(2)
 
 # %% alt="dots with 95 % intervals: mean test AUC of every method of the leaderboard, synthetic films" tags=["nbval-ignore-output"]
-plots.leaderboard_plot(board.table, board.caption)
+leaderboard_plot(board.table, board.caption)
 
 # %% [markdown]
 # **How to read it.** Three questions, in this order.

@@ -46,8 +46,8 @@ from medbridge.features.cache import FeatureCache
 from medbridge.method import MedBridgeMethod
 from medbridge.studies.experiment import run_experiment, summary
 from medbridge.studies.experiment_file import parse_experiment
-from medbridge.viz import experiment as figures
 from medbridge.viz import plots
+from medbridge.viz import studies as figures
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)

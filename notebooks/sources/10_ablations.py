@@ -45,7 +45,7 @@ from medbridge.studies.cells import Cell, MethodSettings, ResultStore
 from medbridge.studies.tables import holm
 from medbridge.train import fit
 from medbridge.viz import widgets
-from medbridge.viz.ablation import cost_plot, forest_plot
+from medbridge.viz.studies import cost_plot, forest_plot
 
 rng = seed_everything(0)
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/ablate_live")

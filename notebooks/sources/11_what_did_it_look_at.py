@@ -43,7 +43,6 @@ from medbridge.explain.occlusion import film_logits, hide_cells, move_cells, occ
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.predict import predict
-from medbridge.viz import explore as plots_explore
 from medbridge.viz import plots
 from medbridge.viz.widgets import explore_attention, explore_router
 
@@ -139,7 +138,7 @@ explore_attention(model, films.take(np.arange(6)))
 # The same for readers without a kernel, for one query:
 
 # %% alt="one query of the first layer: the synthetic film with its view, the view as the expert gets it, and the query's attention over the view's patches" tags=["nbval-ignore-output"]
-plots_explore.attention_view(e, 0, 0, 5, 2, boxes_of(chosen, LABEL), f"synthetic film {chosen}, one query of the first layer")
+plots.attention_view(e, 0, 0, 5, 2, boxes_of(chosen, LABEL), f"synthetic film {chosen}, one query of the first layer")
 
 # %% [markdown]
 # ## 3. Two scores for a map, and what chance gives
@@ -595,7 +594,7 @@ explore_router(model, films.take(np.arange(6)))
 # The same for readers without a kernel:
 
 # %% alt="one synthetic film: each expert's and the mixture's probability of every label, stars over those present; below, the router's weights as stacked bars" tags=["nbval-ignore-output"]
-plots_explore.router_film(e, films.table[list(model.labels)].iloc[chosen].to_numpy(dtype=float), f"synthetic film {chosen}")
+plots.router_film(e, films.table[list(model.labels)].iloc[chosen].to_numpy(dtype=float), f"synthetic film {chosen}")
 
 # %%
 contributions = scores.weights * scores.expert_logits  # (films, K, C)

@@ -23,7 +23,7 @@ from medbridge.studies.adapt import adapt
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.experiment import run_experiment
 from medbridge.studies.experiment_file import parse_experiment
-from medbridge.viz import experiment as figures
+from medbridge.viz import studies as figures
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*one class only")
 

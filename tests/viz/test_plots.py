@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from medbridge.metrics.evaluate import evaluate
 from medbridge.viz import plots
+from medbridge.viz.studies import leaderboard_plot
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_films_boxes_and_curves_draw():
 def test_the_leaderboard_is_in_its_order_with_its_intervals():
     table = pd.DataFrame({"method": ["MedBridge", "k-NN"], "auc": [0.8, 0.7], "lo": [0.75, 0.6], "hi": [0.85, 0.8],
                           "parameters": [1200, 0]})
-    figure = plots.leaderboard_plot(table, "films (synthetic)")
+    figure = leaderboard_plot(table, "films (synthetic)")
     ax = figure.axes[0]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["MedBridge (1,200)", "k-NN (0)"] and ax.yaxis_inverted()
     assert ax.lines[2].get_xdata().tolist() == [0.6, 0.8] and ax.lines[3].get_xdata()[0] == 0.7
