@@ -36,9 +36,8 @@ def load_benchmark(name: str, root: str | Path | None = None, **options: Any) ->
     """Load a benchmark by name (:func:`list_benchmarks`, in upper or lower case); ``root`` is the folder that holds it.
 
     ``options`` go to the loader, e.g. ``n_films=200`` (phantom) or ``split_seed=0`` (folder). Published data sets take
-    files='present' (the films that are on this disk) or 'all' (every row, without a look at the disk), and where they have no
-    validation split ``val_share``, the share of the training patients that is drawn for it, and ``seed`` [ours]. BenchmarkError:
-    unknown name (with the nearest known one), no root where one is needed, or a fault in the files.
+    files='present' (the films on this disk) or 'all' (every row), and where they have no validation split ``val_share``, the
+    share of the training patients drawn for it, and ``seed`` [ours]. BenchmarkError: unknown name, no root, a fault in the files.
     """
     name = known_name(name)
     if root is None and "holds" in CARDS[name]:

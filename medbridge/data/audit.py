@@ -1,7 +1,7 @@
 """What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from medbridge.support.text import text_table
 @dataclass(frozen=True)
 class Audit:
     """What :func:`audit` saw of a benchmark: its table, and the films that were looked at."""
-
     benchmark: str
     synthetic: bool
     root: str
@@ -42,11 +41,10 @@ class Audit:
     def faults(self) -> list[str]:
         """One line per fault: films that cannot be read, patients in two splits. Empty where all is well."""
         aside = sum(len(names) for reason, names in self.left_out.items() if reason.startswith(ALSO_IN))
-        return [fault for count, fault in (
-            (len(self.unreadable), f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read"),
-            (len(self.patients_in_two_splits), f"{len(self.patients_in_two_splits)} patients are in more than one split"),
-            (aside, f"{aside} films were left out, as their patient is in another split too"),
-        ) if count]
+        faults = {f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read": self.unreadable,
+                  f"{len(self.patients_in_two_splits)} patients are in more than one split": self.patients_in_two_splits,
+                  f"{aside} films were left out, as their patient is in another split too": aside}
+        return [fault for fault, found in faults.items() if found]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; an unknown number is null, and of what was left out only counts and the first five."""
@@ -93,9 +91,9 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise BenchmarkError(f"audit: sample={sample!r}; give a number of films >= 1, or None for every film")
     table, lost = benchmark.table, benchmark.dropped
-    looked, whole = benchmark, sample is None or sample >= len(benchmark)
-    if not whole:
-        looked = benchmark.take(np.sort(np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)))
+    whole = sample is None or sample >= len(benchmark)
+    chosen = range(len(benchmark)) if whole else np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)
+    looked = benchmark.take(np.sort(chosen))
     name_of = dict(zip(looked.paths(), looked.image_ids(), strict=True))
     present = [path for path in name_of if path.is_file()]
     here, unreadable = set(present), [(name_of[path], message) for path, message in check_films(present, workers, progress)]
@@ -122,18 +120,16 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
     # A split can be held against a published number only if all of it is that part and no other split has some of it.
     same = set(official) <= set(SPLITS) and bool((parts == table["split"]).all())
     rows = [(split, int((table["split"] == split).sum()), official.get(split, np.nan) if same else np.nan) for split in SPLITS]
-    if official and not same:
+    if not same:
         rows += [(f"official {part}", int((parts == part).sum()), count) for part, count in official.items()]
     return pd.DataFrame(rows, columns=["part", "here", "published"])
 
 
 def _same_bytes(paths: list[Path]) -> list[list[Path]]:
     """Groups of files with the same bytes; only files of one size are read."""
-    sizes = [path.stat().st_size for path in paths]
-    times, groups = Counter(sizes), defaultdict(list)
-    for path, size in zip(paths, sizes, strict=True):
-        if times[size] > 1:
-            with open(path, "rb") as file:
-                groups[hashlib.file_digest(file, "sha256").digest()].append(path)
+    groups, sizes = defaultdict(list), pd.Series([path.stat().st_size for path in paths], paths, dtype=object)
+    for path in sizes.index[sizes.duplicated(keep=False)]:
+        with open(path, "rb") as file:
+            groups[hashlib.file_digest(file, "sha256").digest()].append(path)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -56,8 +56,7 @@ class Benchmark:
         indices = np.asarray(indices)
         if indices.dtype == bool and indices.shape != (len(self),):
             raise self._error(f"the mask has shape {indices.shape}, not ({len(self)},)")
-        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-        table = self.table.iloc[indices].reset_index(drop=True)
+        table = self.table.iloc[indices if len(indices) else []].reset_index(drop=True)
         boxes = self.boxes
         if boxes is not None:
             boxes = boxes[boxes["image"].isin(table["image"])].reset_index(drop=True)
@@ -71,16 +70,14 @@ class Benchmark:
         names = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
         if isinstance(labels, str) or not names or any(name not in self.labels for name in names):
             raise self._error(f"select({labels!r}): give labels out of {', '.join(self.labels)}")
-        if len(names) < len(list(labels)) or len(set(names.values())) < len(names):
+        if len({*names.values()}) < len(list(labels)):
             raise self._error(f"select({labels!r}) names a label twice")
         # other labels go, and a metadata column gives way to a label that takes its name
         gone = [c for c in self.table.columns if c not in names and c in {*self.labels, *names.values()}]
         boxes = self.boxes
         if boxes is not None:
-            boxes = boxes[boxes["label"].isin(names)].reset_index(drop=True)
-            boxes = boxes.assign(label=boxes["label"].map(names))
-        table = self.table.drop(columns=gone).rename(columns=names)
-        return replace(self, labels=tuple(names.values()), table=table, boxes=boxes)
+            boxes = boxes.assign(label=boxes["label"].map(names)).dropna(subset="label").reset_index(drop=True)
+        return replace(self, labels=tuple(names.values()), table=self.table.drop(columns=gone).rename(columns=names), boxes=boxes)
 
     def subset(self, n: float, split: str | None = None, seed: int = 0) -> Benchmark:
         """Draw whole patients, split by split: the label budgets of the paper (1 %, 10 %, 100 %) and quick trials.
@@ -91,7 +88,7 @@ class Benchmark:
         fraction = isinstance(n, (float, np.floating))
         if isinstance(n, bool) or not (0 < n <= 1 if fraction else n >= 1):
             raise BenchmarkError(f"subset: n={n!r}; give a number of patients (int >= 1) or a fraction (float in (0, 1])")
-        if split is not None and split not in SPLITS:
+        if split not in (None, *SPLITS):
             raise BenchmarkError(f"subset: unknown split {split!r}; choose from {', '.join(SPLITS)}")
         splits, patients = self.table["split"].to_numpy(), self.table["patient_id"].to_numpy()
         keep = np.isin(splits, SPLITS)
@@ -104,8 +101,7 @@ class Benchmark:
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """``(y, mask)``: y float32 (n, C), 0 where unknown; mask bool (n, C), True where known."""
         values = self.table.loc[:, list(self.labels)].to_numpy(dtype=np.float32)
-        mask = ~np.isnan(values)
-        return np.where(mask, values, np.float32(0)), mask
+        return np.nan_to_num(values), ~np.isnan(values)
 
     def paths(self) -> list[Path]:
         """The n files, in table order."""
@@ -123,10 +119,8 @@ class Benchmark:
         """One row per label and split that holds films: label, split, n known, positive, negative, unknown, prevalence."""
         rows = []
         for label in self.labels:
-            for split in SPLITS:
-                values = self.table.loc[self.table["split"] == split, label].to_numpy(dtype=np.float64)
-                known, positive = int(np.sum(~np.isnan(values))), int(np.sum(values == 1))
-                if len(values):
-                    rows.append((label, split, known, positive, known - positive, len(values) - known,
-                                 positive / known if known else float("nan")))
+            for split in (split for split in SPLITS if split in set(self.table["split"])):
+                values = self.table.loc[self.table["split"] == split, label].astype(float)
+                n, positive = int(values.count()), int((values == 1).sum())
+                rows.append((label, split, n, positive, n - positive, len(values) - n, values.mean()))
         return pd.DataFrame(rows, columns=["label", "split", "n", "positive", "negative", "unknown", "prevalence"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from medbridge.data.base import Benchmark
-from medbridge.data.files import CARDS, Distribution
+from medbridge.data.files import CARDS, Distribution, first_five
 from medbridge.data.table import SPLITS, check_choice
 from medbridge.errors import BenchmarkError
 
@@ -27,17 +27,17 @@ def load_covidx(root: str | Path, overlap: str = "error", files: str = "present"
     check_choice("overlap", overlap, ("error", "drop-train"))
     source.where = source.root / "{train,val,test}.txt"
     table = pd.concat([_read(source, split) for split in SPLITS], ignore_index=True)
-    order = table["split"].map({split: i for i, split in enumerate(SPLITS)})
+    order = table["split"].map(SPLITS.index)
     last = order.groupby(table["patient_id"]).transform("max")
     early = order < last
     if overlap == "error" and early.any():
-        patients, shown = table.loc[early, "patient_id"].unique(), []
-        for patient in patients[:5]:
-            counts = table.loc[table["patient_id"] == patient, "split"].value_counts()
-            shown.append(f"{patient} ({', '.join(f'{counts[s]} in {s}.txt' for s in SPLITS if s in counts)})")
-        raise BenchmarkError(f"{root}: {len(patients)} patient(s) are in more than one of train.txt, val.txt and test.txt: "
-                             f"{', '.join(shown)}{', ...' if len(patients) > 5 else ''}; pass overlap='drop-train' to set "
-                             f"{int(early.sum())} film(s) aside, or results will look better than they are")
+        films = table[table["patient_id"].isin(table.loc[early, "patient_id"])]
+        counts = films.groupby(["patient_id", "split"], sort=False).size()
+        shown = [f"{patient} ({', '.join(f'{n} in {split}.txt' for (_, split), n in held.items())})"
+                 for patient, held in counts.groupby("patient_id", sort=False)]
+        raise BenchmarkError(f"{root}: {len(shown)} patient(s) are in more than one of train.txt, val.txt and test.txt: "
+                             f"{first_five(shown)}; pass overlap='drop-train' to set {early.sum()} film(s) aside, or results "
+                             f"will look better than they are")
     return source.benchmark(source.set_aside(table, ~early, ALSO_IN + last.map(dict(enumerate(SPLITS)))), files)
 
 

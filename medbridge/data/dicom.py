@@ -22,11 +22,10 @@ MAX_DEFLATED = 2**30  # bytes that a deflated DICOM may unpack to: beyond the la
 def _check_deflated(path: Path) -> None:
     """pydicom unpacks a deflated file whole, whatever comes of it; count first."""
     with open(path, "rb") as file:
-        try:
+        meta = {}
+        with suppress(Exception):  # no DICOM file: reading it says why
             pydicom.filereader.read_preamble(file, force=True)
             meta = pydicom.filereader._read_file_meta_info(file)
-        except Exception:  # no DICOM file: reading it says why
-            return
         if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
             return
         unpacker, count, data = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(2**16)

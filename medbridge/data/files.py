@@ -4,6 +4,7 @@ Data sets of this size are seldom whole. A loader goes on with the films that ar
 the list of it (:attr:`Benchmark.dropped`).
 """
 
+import csv
 import gzip
 import os
 import warnings
@@ -40,6 +41,23 @@ def _packed(folder: Path, first: str = "") -> str:
     return f"; still packed in {folder}: {', '.join(names[:3])}{more}: unpack there" if names else ""
 
 
+@contextmanager
+def reading(path: Path, title: str, instead: str = "give the folder that holds it as root") -> Iterator[None]:
+    """BenchmarkError, with the way out, where a file of the release ``title`` is missing or cannot be read."""
+    if not path.is_file():
+        packed = _packed(path.parent, path.name.split(".")[0])
+        raise BenchmarkError(f"{path}: no such file, part of {title}{packed}; put it there, or {instead}")
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        fault = f"not UTF-8 ({error.reason} at byte {error.start}); save it as 'CSV UTF-8'"
+    except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, zlib.error, OSError) as error:
+        fault = f"cannot be read as CSV: {' '.join(str(error).split())}; download it again if it was cut short"
+    else:
+        return
+    raise BenchmarkError(f"{path}: {fault}; this loader reads {title}")
+
+
 class Distribution:
     """A published data set as its owner distributes it, in the folder ``root``; ``benchmarks.yaml`` says the rest.
 
@@ -56,24 +74,9 @@ class Distribution:
             packed = _packed(self.root.parent, self.root.name)
             raise BenchmarkError(f"{root}: no such folder{packed}; give the folder that holds {holds}")
 
-    @contextmanager
-    def _reading(self, path: Path, instead: str = "give the folder that holds it as root") -> Iterator[None]:
-        """BenchmarkError, with the way out, where a file is missing or cannot be read."""
-        if not path.is_file():
-            packed = _packed(path.parent, path.name.split(".")[0])
-            raise BenchmarkError(f"{path}: no such file, part of {self.title}{packed}; put it there, or {instead}")
-        try:
-            yield
-        except UnicodeDecodeError as error:
-            raise BenchmarkError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); this loader reads "
-                                 f"{self.title}") from None
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, zlib.error, OSError) as error:
-            raise BenchmarkError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())}; this loader reads "
-                                 f"{self.title}; download it again if it was cut short") from None
-
     def text(self, path: str | Path, **instead: str) -> str:
         """A text file below ``root``. BenchmarkError where it is missing (put it there, or ``instead``) or not UTF-8."""
-        with self._reading(self.root / path, **instead):
+        with reading(self.root / path, self.title, **instead):
             return (self.root / path).read_text(encoding="utf-8-sig")
 
     def csv(self, path: str | Path, columns: Sequence[str], optional: Sequence[str] = (),
@@ -87,7 +90,7 @@ class Distribution:
         other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
         path = other if other.is_file() and not path.is_file() else path
         self.where = self.where or path
-        with self._reading(path):
+        with reading(path, self.title):
             if path.suffix == ".gz":  # before pandas holds in memory what unpacks without end
                 with gzip.open(path) as file:
                     if file.seek(MAX_UNPACKED + 1) > MAX_UNPACKED:

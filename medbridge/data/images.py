@@ -1,13 +1,12 @@
 """One film file -> one array: float32 (H, W) in [0, 1], white = dense.
 
-The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1, since files
-say how many bits they have, not how many they use; DICOM by its own VOI LUT or window. Colour becomes luma; transparency is laid
-over black; EXIF orientation is applied. A file that is not a whole film is an :class:`ImageError`: decoding never guesses pixels.
+The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1 (files say
+how many bits they have, not how many they use); DICOM by its own VOI LUT or window. Decoding never guesses pixels: ImageError.
 """
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from medbridge.data.pixels import check_size, decode_jpeg, jpeg_header, luma, sc
 from medbridge.errors import ImageError
 from medbridge.support.threads import ahead
 
-# Only these: Pillow's other plugins (EPS, PDF, ...) may start programs, and no film is distributed in them.
-_FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")
+_FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")  # Pillow's other plugins (EPS, PDF, ...) may start programs
 _ORIENTATION = 0x0112
 
 
@@ -40,9 +38,9 @@ def _named(path: Path) -> Iterator[None]:
 def read_film(path: str | Path, max_side: int | None = None) -> np.ndarray:
     """Decode one film of PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM to float32 (H, W) in [0, 1], white = dense.
 
-    The content of the file, not its extension, decides the format. A film with a side beyond ``max_side`` is shrunk to it
-    (antialiased, aspect kept). ImageError, with the file and the fix: missing, empty, truncated, corrupt, not a film format,
-    multi-frame, more than MAX_PIXELS, or compressed in a way that needs a decoder which is not installed.
+    The file's content, not its extension, decides the format. Colour becomes luma, transparency is laid over black, EXIF
+    orientation is applied. A film with a side beyond ``max_side`` is shrunk to it (antialiased, aspect kept). ImageError, with
+    the file and the fix: missing, cut short, corrupt, no film format, multi-frame, beyond MAX_PIXELS, or without a decoder here.
     """
     if max_side is not None and max_side < 1:
         raise ImageError(f"max_side={max_side}: give at least one pixel, or None for native resolution")
@@ -75,20 +73,19 @@ def probe_film(path: str | Path) -> tuple[int, int]:
     return size
 
 
-def check_films(paths: Iterable[str | Path], workers: int | None = None, progress: bool = True) -> list[tuple[Path, str]]:
+def check_films(paths: Sequence[Path], workers: int | None = None, progress: bool = True) -> list[tuple[Path, str]]:
     """``(path, message)`` of each film that cannot be decoded, in order; by ``workers`` threads (default: one per core)."""
-    files = [Path(path) for path in paths]
+    problems = ahead(_problem, paths, workers or os.cpu_count() or 1)
+    bar = tqdm(problems, "checking films", len(paths), unit="film", disable=not progress)
+    return [(path, message) for path, message in zip(paths, bar, strict=True) if message]
 
-    def problem(path: Path) -> str:
-        try:
-            read_film(path)
-        except ImageError as error:
-            return str(error)
-        return ""
 
-    problems = ahead(problem, files, workers or os.cpu_count() or 1)
-    bar = tqdm(problems, "checking films", len(files), unit="film", disable=not progress)
-    return [(path, message) for path, message in zip(files, bar, strict=True) if message]
+def _problem(path: Path) -> str:
+    try:
+        read_film(path)
+    except ImageError as error:
+        return str(error)
+    return ""
 
 
 def _reason(error: Exception) -> str:
@@ -139,8 +136,7 @@ def _open_pillow(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path}: {_reason(error)}; shrink the film first") from error
     except Image.UnidentifiedImageError:
-        raise ImageError(f"{path}: not a PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM file, whatever its name says; export it "
-                         "again") from None
+        raise ImageError(f"{path}: not a PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM, whatever its name; export it again") from None
 
 
 def _read_pillow(path: Path) -> np.ndarray:

@@ -7,7 +7,6 @@ row are set aside. The split is the owner's, 'validate' is 'val' here.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from medbridge.data.base import Benchmark
@@ -36,10 +35,11 @@ def load_mimic(root: str | Path, views: str | Sequence[str] = ("PA", "AP"), labe
     splits = source.csv(paths["split"], ["dicom_id", "split"])
     check_cells(paths["split"], splits["split"], ~splits["split"].isin(_SPLITS),
                 f"column {{name!r}} holds {{value!r}}; expected {', '.join(_SPLITS)}")
-    at = _rows_of(films["dicom_id"], splits["dicom_id"], paths["split"])
-    official = pd.Series(np.append(splits["split"], None)[at], dtype=object)  # None where the file does not say
     labels = source.csv(paths[labeler], ["study_id", *source.labels], categories=source.labels)
-    at = _rows_of(films["study_id"], labels["study_id"], paths[labeler])
+    for path, column in ((paths["split"], splits["dicom_id"]), (paths[labeler], labels["study_id"])):
+        check_cells(path, column, column.duplicated(), "{name} {value!r} is there twice; download the file again")
+    official = films["dicom_id"].map(splits.set_index("dicom_id")["split"]).astype(object)  # NaN where the file does not say
+    at = pd.Index(labels["study_id"]).get_indexer(films["study_id"])  # -1: no labels
     values = apply_policy(labels, source.labels, paths[labeler], uncertain, blank).to_numpy()[at]
     subject, study, view = films["subject_id"], films["study_id"], films["ViewPosition"]
     table = pd.DataFrame({
@@ -52,9 +52,3 @@ def load_mimic(root: str | Path, views: str | Sequence[str] = ("PA", "AP"), labe
     table = source.set_aside(table, table["split"].notna(), "not in the split file")
     table = source.set_aside(table, at[table.index] >= 0, f"its study has no row in the {labeler} file")
     return source.benchmark(table, files)
-
-
-def _rows_of(wanted: pd.Series, column: pd.Series, path: Path) -> np.ndarray:
-    """Where each wanted value stands in the column of the file, -1 where it does not."""
-    check_cells(path, column, column.duplicated(), "{name} {value!r} is there twice; download the file again")
-    return pd.Index(column).get_indexer(wanted)

@@ -1,6 +1,6 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017), as the NIH Clinical Center distributes it: 112,120 frontal films of 30,805 patients.
 
-Validation patients are drawn from the owner's train_val [ours]. Where the files differ from their description, a comment says so.
+Validation patients are drawn from the owner's train_val [ours].
 """
 
 import os
@@ -21,7 +21,6 @@ _COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patie
 _LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 _BOXES = "BBox_List_2017.csv"
 _CORNERS = ["Bbox [x", "y", "w", "h]"]  # the header breaks at its own commas
-_OLDEST = 120  # years; the table has ages such as 411
 _SIDE = 1024  # pixels; of the films as distributed, on which the boxes were drawn
 
 
@@ -67,53 +66,44 @@ def _folders(root: Path) -> dict[str, str]:
 
 def _labels(findings: pd.Series, source: Distribution) -> dict[str, np.ndarray]:
     """Label -> 1 or 0 per film, from cells such as 'Mass|Nodule'."""
-    cells, labels = findings.cat.categories, source.labels
-    held = np.zeros((len(cells), len(labels)))
-    for code, cell in enumerate(cells):
-        names = [name.strip() for name in cell.split("|")]
-        unknown = [name for name in names if name not in labels]
-        if unknown and names != ["No Finding"]:
-            row = findings.index[int(np.argmax(findings == cell))] + 2
-            raise BenchmarkError(f"{source.where}: row {row}: column 'Finding Labels' holds {cell!r}: {unknown[0]!r} is none of "
-                                 f"{', '.join(labels)}, nor 'No Finding' alone")
-        held[code, [labels.index(name) for name in names if name in labels]] = 1
-    return dict(zip(labels, held[findings.cat.codes].T, strict=True))
+    cells = [[name.strip() for name in cell.split("|")] for cell in findings.cat.categories]
+    wrong = np.array([names != ["No Finding"] and not set(names) <= set(source.labels) for names in cells])
+    check_cells(source.where, findings.astype(str), wrong[findings.cat.codes], "column {name!r} holds {value!r}; expected names "
+                f"out of {', '.join(source.labels)}, or 'No Finding' alone")
+    return {label: np.array([float(label in names) for names in cells])[findings.cat.codes] for label in source.labels}
 
 
 def _years(ages: pd.Series) -> np.ndarray:
     """'58', '058Y', '006M', '010D' (as in the first release) in years; what is no age, or beyond any person's, is NaN."""
     parts = pd.Series(ages.cat.categories, dtype=object).str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")
     years = pd.to_numeric(parts[0], errors="coerce") / parts[1].map({"M": 12, "D": 365.25}).fillna(1).astype(float)
-    return years.where(years <= _OLDEST).to_numpy()[ages.cat.codes]
+    return years.where(years <= 120).to_numpy()[ages.cat.codes]  # the table has ages such as 411
 
 
 def _official_splits(source: Distribution) -> dict[str, str]:
     """Image -> 'train_val' or 'test'."""
-    split_of: dict[str, str] = {}
     instead = "pass splits='drawn' to draw train, val and test by patient (not comparable with published results)"
-    for split, name in _LISTS.items():
-        listed = source.text(name, instead=instead).split()
-        if twice := next((image for image in listed if image in split_of), None):
-            raise BenchmarkError(f"{source.root / name}: image {twice!r} is listed twice, or in both lists; download the lists "
-                                 f"again")
-        split_of.update(dict.fromkeys(listed, split))
-    return split_of
+    split_of = pd.concat([pd.Series(split, source.text(name, instead=instead).split()) for split, name in _LISTS.items()])
+    if len(twice := split_of.index[split_of.index.duplicated()]):
+        raise BenchmarkError(f"{source.root}: image {twice[0]!r} is listed twice in {' and '.join(_LISTS.values())}; download "
+                             f"the lists again")
+    return split_of.to_dict()
 
 
 def _boxes(source: Distribution, images: pd.Series, files: str) -> pd.DataFrame:
     """The owner's boxes in pixels of the films that are here."""
     raw, path = source.csv(_BOXES, ["Image Index", "Finding Label", *_CORNERS]), source.root / _BOXES
-    x, y, w, h = numbers = [pd.to_numeric(raw[column], errors="coerce") for column in _CORNERS]
-    for number in numbers:
-        check_cells(path, raw[number.name], number.isna(), "column {name!r} holds {value!r}, no number")
+    numbers = raw[_CORNERS].apply(pd.to_numeric, errors="coerce")
+    for column in _CORNERS:
+        check_cells(path, raw[column], numbers[column].isna(), "column {name!r} holds {value!r}, no number")
+    x, y, w, h = numbers.astype(np.float64).to_numpy().T
     label = raw["Finding Label"].replace({"Infiltrate": "Infiltration"})
     check_cells(path, label, ~label.isin(source.labels), f"unknown label {{value!r}}; known are {', '.join(source.labels)}")
     image = raw["Image Index"].map({image.rpartition("/")[2]: image for image in images})
     boxes = pd.DataFrame({"image": image, "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})[image.notna()]
-    if files == "present":  # smaller copies of the films are common
-        shapes = np.full((len(boxes), 2), _SIDE)
-        for shape, name in zip(shapes, boxes["image"], strict=True):
-            with suppress(ImageError):  # whoever reads the damaged film hears of it; its box stays as it was
-                shape[:] = probe_film(source.root / name)
-        boxes[["x0", "y0", "x1", "y1"]] *= shapes[:, [1, 0, 1, 0]] / _SIDE
+    shapes = np.full((len(boxes), 2), _SIDE)
+    for shape, name in zip(shapes, boxes["image"] if files == "present" else (), strict=False):
+        with suppress(ImageError):  # whoever reads the damaged film hears of it; its box stays as it was
+            shape[:] = probe_film(source.root / name)  # smaller copies of the films are common
+    boxes[["x0", "y0", "x1", "y1"]] *= shapes[:, [1, 0, 1, 0]] / _SIDE
     return boxes

@@ -37,9 +37,7 @@ def scale(pixels: np.ndarray, path: Path, counted: np.ndarray | None = None) -> 
     low, high = np.percentile(sample.reshape(-1)[:: max(1, sample.size // 1_000_000)], (0.5, 99.5))
     if high <= low:  # nearly constant: a few bright pixels are all that the film holds
         low, high = float(sample.min()), float(sample.max())
-    if high <= low:
-        return np.zeros_like(pixels)
-    return np.clip((pixels - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.clip((pixels - np.float32(low)) / np.float32(high - low), 0, 1) if high > low else np.zeros_like(pixels)
 
 
 def jpeg_header(data: bytes, path: Path) -> tuple[int, int, int, int, int]:

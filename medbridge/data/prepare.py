@@ -1,14 +1,13 @@
 """A resized copy of any benchmark, in the layout of ``folder.py``: read once, small on disk, fast from then on. [ours]
 
-prepared.json (benchmark, size, synthetic) is written first, so that a folder never mixes two sizes, and labels.csv last;
-unreadable.csv lists the films that could not be decoded and are in none of the other files. A run that is stopped at any moment
+prepared.json is written first, so that a folder never mixes two sizes, and labels.csv last. A run that is stopped at any moment
 loses the films in flight, and the same call goes on with the rest. One run at a time for a folder.
 """
 
 import json
 import os
 import warnings
-from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -34,7 +33,7 @@ class Prepared:
     out: Path
     written: int  # films
     kept: int  # films that were there already
-    unreadable: list[tuple[str, str]]  # image, reason
+    unreadable: list[tuple[str, str]]  # image, reason; in unreadable.csv, and in none of the other files
 
 
 def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int | None = None,
@@ -49,26 +48,24 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
     workers = (os.cpu_count() or 1) if workers is None else workers
     check_whole_number("prepare: size", size, 1)
     check_whole_number("prepare: workers", workers, 1)
+    names = pd.Series([str(PurePosixPath(image).with_suffix(".png")) for image in images], dtype=object)
     # two films that differ by their ending alone keep it before .png
-    short = [str(PurePosixPath(image).with_suffix(".png")) for image in images]
-    times = Counter(name.lower() for name in short)
-    names = [name if times[name.lower()] == 1 else f"{image}.png" for name, image in zip(short, images, strict=True)]
+    names = names.mask(names.str.lower().duplicated(keep=False), [f"{image}.png" for image in images])
     try:
         _claim(out, {"benchmark": benchmark.name, "size": int(size), "synthetic": benchmark.synthetic})
-        jobs = [(i, path, out / "images" / name) for i, (path, name) in enumerate(zip(benchmark.paths(), names, strict=True))]
+        jobs = zip(images, benchmark.paths(), [out / "images" / name for name in names], strict=True)
         jobs = [job for job in jobs if not job[2].exists()]
         results = unordered(partial(_write_film, int(size)), jobs, workers, chunk=4)
         bar = tqdm(results, "preparing films", len(jobs), unit="film", disable=not progress)
-        failed = {i: reason for i, reason in bar if reason}
+        failed = {image: reason for image, reason in bar if reason}
         if len(failed) == len(benchmark):
-            raise BenchmarkError(f"prepare: none of {len(benchmark)} films of {benchmark.root} can be read: {failed[0]}")
-        unreadable = [(images[i], failed[i]) for i in sorted(failed)]
+            raise BenchmarkError(f"prepare: none of {len(failed)} films of {benchmark.root} can be read: {failed[images[0]]}")
+        unreadable = [(image, failed[image]) for image in images if image in failed]
         _write_csv(out / "unreadable.csv", pd.DataFrame(unreadable, columns=["image", "reason"]))
-        table = benchmark.table.assign(image=names).drop(benchmark.table.index[list(failed)])
+        new = {image: name for image, name in zip(images, names, strict=True) if image not in failed}
         if benchmark.boxes is not None:
-            new = {images[i]: names[i] for i in range(len(names)) if i not in failed}
             _write_csv(out / "boxes.csv", _boxes(benchmark, new, int(size)))
-        labels = list(benchmark.labels)
+        labels, table = list(benchmark.labels), benchmark.table[benchmark.table["image"].isin(new)].assign(image=new.values())
         table[labels] = table[labels].astype(float).astype("Int64")  # 1, 0 or blank
         _write_csv(out / "labels.csv", table[[*REQUIRED_COLUMNS, *labels]])
     except OSError as error:
@@ -78,12 +75,10 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
 
 def _claim(out: Path, record: dict) -> None:
     """Take a new folder, or one that was prepared in the same way before."""
-    path = out / PREPARED
+    path, held = out / PREPARED, None
     if path.is_file():
-        try:
+        with suppress(ValueError):
             held = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            held = None
         if held != record:
             raise BenchmarkError(f"{path}: the folder holds {held}, not {record}; choose another folder, or delete it first")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -93,18 +88,18 @@ def _claim(out: Path, record: dict) -> None:
     write_atomic(path, json.dumps(record, indent=2) + "\n")
 
 
-def _write_film(size: int, job: tuple[int, Path, Path]) -> tuple[int, str | None]:
-    """``(i, None)``, or ``(i, reason)`` where the film cannot be decoded."""
-    i, source, target = job
+def _write_film(size: int, job: tuple[str, Path, Path]) -> tuple[str, str | None]:
+    """``(image, None)``, or ``(image, reason)`` where the film cannot be decoded."""
+    image, source, target = job
     try:
         film = read_film(source)
     except ImageError as error:
-        return i, str(error)
+        return image, str(error)
     height, width = _resized(*film.shape, size)
     if (height, width) != film.shape:
         film = np.asarray(Image.fromarray(film).resize((width, height), Image.Resampling.LANCZOS))
     write_atomic(target, Image.fromarray(np.rint(255 * film.clip(0, 1)).astype(np.uint8)).save)
-    return i, None
+    return image, None
 
 
 def _resized(height: int, width: int, size: int) -> tuple[int, int]:
@@ -114,22 +109,20 @@ def _resized(height: int, width: int, size: int) -> tuple[int, int]:
 
 def _boxes(benchmark: Benchmark, new: dict[str, str], size: int) -> pd.DataFrame:
     """The boxes of the films whose ``new`` names are given, in pixels of the resized films."""
-    boxes = benchmark.boxes.loc[benchmark.boxes["image"].isin(new), list(BOX_COLUMNS)]
+    boxes = benchmark.boxes.loc[benchmark.boxes["image"].isin(new), list(BOX_COLUMNS)].reset_index(drop=True)
     shapes = {image: probe_film(benchmark.root / image) for image in boxes["image"].unique()}
-    rows, outside = [], []
-    for image, label, *corners in boxes.itertuples(index=False):
-        (height, width), (to_height, to_width) = shapes[image], _resized(*shapes[image], size)
-        x0, y0, x1, y1 = np.clip(corners, 0, (width, height) * 2) * np.tile((to_width / width, to_height / height), 2)
-        if x0 < x1 and y0 < y1:
-            rows.append((new[image], label, *(f"{corner:.3f}" for corner in (x0, y0, x1, y1))))
-        else:
-            outside.append(f"{image} ({width} x {height})")
-    if outside:
-        warnings.warn(f"prepare: {len(outside)} of {len(boxes)} boxes lie outside their film and are left out, first of "
-                      f"{outside[0]}; these films are not of the size that the boxes were drawn on, so doubt the other "
-                      f"boxes too", BenchmarkWarning, stacklevel=3)
-    return pd.DataFrame(rows, columns=BOX_COLUMNS)
+    film = np.array([shapes[image] for image in boxes["image"]]).reshape(-1, 2)[:, [1, 0, 1, 0]]
+    resized = np.array([_resized(*shapes[image], size) for image in boxes["image"]]).reshape(-1, 2)[:, [1, 0, 1, 0]]
+    corners = np.clip(boxes[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64), 0, film) * (resized / film)
+    inside = (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    if not inside.all():
+        first = int(np.argmin(inside))
+        warnings.warn(f"prepare: {np.sum(~inside)} of {len(boxes)} boxes lie outside their film and are left out, first of "
+                      f"{boxes['image'][first]} ({film[first, 0]} x {film[first, 1]}); these films are not of the size that the "
+                      f"boxes were drawn on, so doubt the other boxes too", BenchmarkWarning, stacklevel=3)
+    boxes[["x0", "y0", "x1", "y1"]] = corners
+    return boxes[inside].assign(image=boxes["image"].map(new))
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
+    write_atomic(path, table.to_csv(index=False, lineterminator="\n", float_format="%.3f"))

@@ -1,7 +1,6 @@
 """Antialiased resizing along the rows of a film as one sparse matrix product. [ours]
 
-PyTorch's antialiased ``F.interpolate`` reads a whole film, column by column, for every view. A matrix of the same weights mixes
-whole rows instead, and all windows that lie side by side share the result.
+PyTorch's ``F.interpolate`` reads a whole film for every view; here all windows that lie side by side share one product.
 """
 
 import math

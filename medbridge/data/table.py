@@ -1,8 +1,6 @@
-"""The table of a benchmark, one row per film (see :class:`medbridge.data.Benchmark`), and the rules that it obeys. [ours]
+"""The table of a benchmark, one row per film (see :class:`medbridge.data.Benchmark`), and the rules that it obeys. [ours]"""
 
-Patients, not films, are split and drawn, as in the paper's label budgets.
-"""
-
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,8 +12,8 @@ from medbridge.errors import BenchmarkError
 
 SPLITS = ("train", "val", "test")
 REQUIRED_COLUMNS = ("image", "patient_id", "split")
-# In a path, with line breaks around it: it may be absolute, of Windows, climbing out, or another spelling of one seen before.
-_MARKS = ("\\", "\0", ":", "..", "//", "/./", "\n/", "\n./", "/\n", "/.\n", "\n.\n")
+# a path, on a line of its own, that may be absolute, of Windows, climbing out, or another spelling of one seen before
+_ODD_PATH = re.compile(r"[\\\0:]|\.\.|//|/\./|^\.?/|/\.?$|^\.$", re.MULTILINE)
 
 
 def shuffled_patients(patients: Iterable[str], seed: int) -> np.ndarray:
@@ -36,8 +34,7 @@ def assign_splits(table: pd.DataFrame, fractions: Sequence[float] = (0.7, 0.1, 0
     if len(patients) < needed:
         raise BenchmarkError(f"{len(patients)} patient(s) cannot fill {needed} splits; add patients, or set a share to 0")
     counts = np.where(shares > 0, np.maximum(1, np.floor(shares * len(patients))), 0).astype(int)
-    # What rounding left over (or took too much of) is settled with the largest share.
-    counts[np.argmax(shares)] += len(patients) - counts.sum()
+    counts[np.argmax(shares)] += len(patients) - counts.sum()  # what rounding left over, or took too much of
     split_of = dict(zip(patients, np.repeat(SPLITS, counts), strict=True))
     return table.assign(split=[str(split_of[patient]) for patient in table["patient_id"]])
 
@@ -71,9 +68,7 @@ def check_cells(where: object, cells: pd.Series, wrong: Sequence[bool], fault: s
 
 def check_paths(images: pd.Series, where: object) -> list[str]:
     """The paths in plain spelling. BenchmarkError for one that is absolute, of Windows, or climbs out with '..'."""
-    # One search for each mark in all paths at once; paths are judged one by one only where there is something to judge.
-    text = "\n".join(["", *images, ""])
-    if not any(mark in text for mark in _MARKS):
+    if not _ODD_PATH.search("\n".join(images)):  # one search in all; one by one only where there is something to judge
         return images.tolist()
     outside = [bool(PureWindowsPath(image).anchor) or ".." in image.split("/") or "\\" in image or "\0" in image
                for image in images]
@@ -94,35 +89,31 @@ def validate(table: pd.DataFrame, labels: Sequence[str], where: str | Path) -> N
     split, label outside 1 / 0 / blank, or a patient in two splits. UserWarning: a label with one class only in train.
     """
     check_columns(table, (*REQUIRED_COLUMNS, *labels), where, "add what is missing")
-    if not labels:
-        raise BenchmarkError(f"{where}: no label column; add one column a label with 1, 0 or blank")
-    if len(table) == 0:
-        raise BenchmarkError(f"{where}: no rows; add one row a film")
+    if not labels or table.empty:
+        fault = "no rows; add one row per film" if labels else "no label column; add one column per label with 1, 0 or blank"
+        raise BenchmarkError(f"{where}: {fault}")
     for column in ("image", "patient_id"):
         check_cells(where, table[column], [not isinstance(cell, str) or not cell.strip() for cell in table[column]],
                     "column {name!r} is blank or no text ({value!r}); fill it in")
-    images = pd.Series(check_paths(table["image"], where), dtype=object)
+    images, rows = pd.Series(check_paths(table["image"], where), dtype=object), table.index + 2
     if (again := images.duplicated()).any():
         first, second = np.flatnonzero(images == images[again].iloc[0])[:2]
-        raise BenchmarkError(f"{where}: rows {table.index[first] + 2} and {table.index[second] + 2} name the same image "
+        raise BenchmarkError(f"{where}: rows {rows[first]} and {rows[second]} name the same image "
                              f"{table['image'].iloc[second]!r}; keep one of them")
     check_cells(where, table["split"], ~table["split"].isin(SPLITS), f"unknown split {{value!r}}; write {', '.join(SPLITS)}")
+    split_of = table["split"].to_numpy()
     values = {label: pd.to_numeric(table[label], errors="coerce").to_numpy(dtype=np.float64) for label in labels}
     for label, numbers in values.items():
         check_cells(where, table[label], table[label].notna() & ~np.isin(numbers, (0.0, 1.0)),
                     "column {name!r} holds {value!r}; write 1 (present), 0 (absent) or leave it blank (unknown)")
-    patients, names = pd.factorize(table["patient_id"])
-    first = np.unique(patients, return_index=True)[1]
-    splits = table["split"].to_numpy()
-    wrong = np.flatnonzero(splits != splits[first[patients]])
-    if len(wrong):
-        patient = patients[wrong[0]]
-        held = " and ".join(f"{splits[i]!r} (row {table.index[i] + 2})" for i in (first[patient], wrong[0]))
-        raise BenchmarkError(f"{where}: patient {names[patient]!r} is in two splits, {held}; keep every film of a patient in one "
-                             f"split, or results will look better than they are")
-    train = (table["split"] == "train").to_numpy()
-    for label, numbers in values.items() if train.any() else ():
-        positive, negative = (numbers[train] == 1).any(), (numbers[train] == 0).any()
-        if not (positive and negative):
-            held = "only positive films" if positive else "only negative films" if negative else "no known value"
+    patients = pd.factorize(table["patient_id"])[0]
+    first = np.unique(patients, return_index=True)[1][patients]  # where the patient's first film stands
+    if len(wrong := np.flatnonzero(split_of != split_of[first])):
+        held = " and ".join(f"{split_of[i]!r} (row {rows[i]})" for i in (first[wrong[0]], wrong[0]))
+        raise BenchmarkError(f"{where}: patient {table['patient_id'].iloc[wrong[0]]!r} is in two splits, {held}; keep every film "
+                             f"of a patient in one split, or results will look better than they are")
+    for label, numbers in values.items() if "train" in split_of else ():
+        known = np.unique(numbers[(split_of == "train") & ~np.isnan(numbers)])
+        if len(known) < 2:
+            held = {(): "no known value", (0,): "only negative films", (1,): "only positive films"}[tuple(known)]
             warnings.warn(f"{where}: label {label!r} has {held} in the train split; it cannot be learned", stacklevel=2)

@@ -1,10 +1,8 @@
 """The adaptation tasks: what a model is trained on, and on which labels of which films it is scored.
 
-The paper adapts on one benchmark and tests on it (in-domain, multi-label or binary) or on others (cross-domain), with 1 %, 10 %
-and 100 % of the training labels. What it leaves open is decided here. [ours] A model is trained on the **train** split of its
-source over *all* of its labels, and everything is chosen on the source's **val** split. A target is the **test** split of a
-benchmark, scored over the labels that source and target share. A label budget thins the train split alone, by patient, so that
-every budget is judged by the same films.
+The paper adapts on one benchmark and tests on it (in-domain) or on others (cross-domain), with 1 %, 10 % and 100 % of the labels.
+[ours] A model is trained on the **train** split of its source over *all* of its labels, and everything is chosen on **val**. A
+target is a benchmark's **test** split over the labels that both share. A label budget thins the train split alone, by patient.
 """
 
 from __future__ import annotations
@@ -95,19 +93,15 @@ def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
 
     BenchmarkError where no label is shared, a test split is empty, or a test film is one of the source's train or val films.
     """
-    def files(benchmark: Benchmark) -> set[str]:
-        root = benchmark.root.resolve()
-        return {str(root / image) for image in benchmark.table["image"]}
+    def place(benchmark: Benchmark) -> tuple[str, Path]:
+        return benchmark.name, benchmark.root.resolve()
 
-    seen = files(source.take(source.table["split"].isin(("train", "val")).to_numpy()))
-    targets = []
-    for benchmark in tests:
-        in_domain = source.name == benchmark.name and source.root.resolve() == benchmark.root.resolve()
-        target = make_target(source.labels, benchmark, source.name, in_domain)
-        if leaked := sorted(seen & files(target.test)):
-            raise BenchmarkError(f"{source.name} -> {benchmark.name}: {len(leaked)} test films are train or val films of the "
-                                 f"source, such as {leaked[0]}; keep every film in one split")
-        targets.append(target)
+    seen = {source.root.resolve() / image for image in source.table.loc[source.table["split"] != "test", "image"]}
+    targets = [make_target(source.labels, benchmark, source.name, place(benchmark) == place(source)) for benchmark in tests]
+    for test in (target.test for target in targets):
+        if leaked := sorted(seen.intersection(test.root.resolve() / image for image in test.image_ids())):
+            raise BenchmarkError(f"{source.name} -> {test.name}: {len(leaked)} test films are train or val films of the source, "
+                                 f"such as {leaked[0]}; keep every film in one split")
     return targets
 
 

@@ -1,8 +1,7 @@
 """Labels of 1 / 0 / -1 / blank, as the CheXpert labeler writes them, made 1 / 0 / unknown by a stated policy.
 
--1 is "uncertain": the report does not commit itself. Irvin et al. (AAAI 2019, section 3.1) compare U-Ignore, U-Zeros and U-Ones;
-no policy wins for every finding. Blank is "not mentioned" and counts as negative in the literature, and so it does here; as
-silence is no proof of absence, ``blank='unknown'`` leaves such labels out of training and scores.
+-1 is "uncertain": Irvin et al. (AAAI 2019, section 3.1) compare U-Ignore, U-Zeros and U-Ones; no policy wins for every finding.
+Blank is "not mentioned": negative in the literature and here, unless blank='unknown', since silence is no proof of absence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +26,13 @@ def apply_policy(table: pd.DataFrame, labels: Sequence[str], where: str | Path, 
     """
     check_choice("blank", blank, _BLANK)
     of_label = dict(uncertain) if isinstance(uncertain, Mapping) else dict.fromkeys(labels, uncertain)
-    unknown = [label for label in of_label if label not in labels]
-    if unknown:
+    if unknown := [label for label in of_label if label not in labels]:
         raise BenchmarkError(f"uncertain= names {', '.join(map(repr, unknown))}; the labels are {', '.join(labels)}")
-    for label, policy in of_label.items():
-        if not isinstance(policy, str) or policy not in _UNCERTAIN:
-            raise BenchmarkError(f"uncertain={policy!r} (label {label!r}); choose from {', '.join(_UNCERTAIN)}")
     columns = {}
     for label in labels:
-        meaning = {"1": 1.0, "0": 0.0, "-1": _UNCERTAIN[of_label.get(label, "ignore")], "": _BLANK[blank]}
+        policy = of_label.get(label, "ignore")
+        check_choice(f"label {label!r}: uncertain", policy, _UNCERTAIN)
+        meaning = {"1": 1.0, "0": 0.0, "-1": _UNCERTAIN[policy], "": _BLANK[blank]}
         # A column of millions of cells holds four values: each value is judged once, then looked up by code.
         cells = pd.Categorical(table[label])
         keys = [*map(_key, cells.categories), ""]  # the last is code -1: no value
@@ -50,7 +47,6 @@ def _key(value: object) -> str:
     """'1', '0', '-1' or '' for '1.0', 1, ' -1 ' ...; any other text stays what it is."""
     text = str(value).strip()
     try:
-        number = float(text)
+        return f"{float(text):.0f}" if float(text) in (1, 0, -1) else text
     except ValueError:
         return text
-    return f"{number:.0f}" if number in (1, 0, -1) else text

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 
 from medbridge.errors import AdapterError
 from medbridge.support.files import write_atomic
-from medbridge.support.processes import is_main, ranks
+from medbridge.support.processes import gather_each, is_main, ranks
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -19,11 +18,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, signature: str, device: torch.device) -> dict[str, Any] | None:
-    """The state that was saved, or ``None`` where there is none.
-
-    Raises:
-        AdapterError: the file is damaged, or belongs to another run.
-    """
+    """The state that was saved, ``None`` where there is none. AdapterError: the file is damaged, or belongs to another run."""
     if not path.exists():
         return None
     try:
@@ -40,7 +35,7 @@ def random_states() -> list[dict[str, torch.Tensor]]:
     mine = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         mine["cuda"] = torch.cuda.get_rng_state()
-    return gather_object([mine]) if ranks()[1] > 1 else [mine]
+    return gather_each(mine)
 
 
 def restore_random_state(states: list[dict[str, torch.Tensor]]) -> bool:

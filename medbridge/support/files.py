@@ -6,14 +6,10 @@ from pathlib import Path
 
 
 def write_atomic(path: str | Path, content: bytes | str | Callable[[Path], object]) -> Path:
-    """Write ``path`` whole or not at all: temporary name in the same folder, fsync, rename; returns ``path``.
+    """Write ``path`` (its folder is made) whole or not at all: temporary name beside it, fsync, rename; returns ``path``.
 
-    Args:
-        path: the file; its folder is made where it is missing.
-        content: bytes, text (UTF-8), or a function that writes to the path it is given, such as ``figure.savefig``.
-
-    Raises:
-        OSError: the file cannot be written; the temporary one is removed.
+    ``content`` is bytes, text (UTF-8), or a function that writes to the path it is given, such as ``figure.savefig``. OSError
+    where the file cannot be written; the temporary one is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

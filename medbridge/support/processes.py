@@ -1,8 +1,7 @@
 """One process or many: what Accelerate started, asked in one place. [ours]
 
-Under ``accelerate launch`` or ``torchrun`` every process runs the whole program. Films are dealt out by their number, results are
-gathered in their order, so that the outcome is that of one process. Whole trainings that do not depend on each other are dealt
-out too, and each is then done by one process as if it were alone (:func:`share_of_rank`).
+Under ``accelerate launch`` or ``torchrun`` every process runs the whole program. Films are shared out by their number and results
+gathered in their order, so that the outcome is that of one process; so are whole trainings that do not depend on each other.
 """
 
 import multiprocessing
@@ -22,18 +21,14 @@ from torch import Tensor
 
 Unit, Result = TypeVar("Unit"), TypeVar("Result")
 
-_PATIENCE = timedelta(hours=6)
-"""How long a process waits for the others: reading or filling may take one of them longer than the ten minutes of NCCL."""
-
-
+_PATIENCE = timedelta(hours=6)  # for the others: reading or filling may take one of them longer than the ten minutes of NCCL
 _alone = False  # at work on a unit that no other process works on
 
 
 def ranks() -> tuple[int, int]:
     """``(this process, number of processes)``; ``(0, 1)`` where nothing was launched, or at work :func:`alone`.
 
-    Raises:
-        RuntimeError: several processes were launched, and Accelerate did not join them: each would do all the work.
+    RuntimeError: several processes were launched, and Accelerate did not join them: each would do all the work.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched < 2 or _alone:
@@ -68,10 +63,7 @@ def alone() -> Iterator[None]:
 
 
 def share_of_rank(units: Sequence[Unit]) -> Iterator[Unit]:
-    """This process's share of independent units of work, each done :func:`alone`: every W-th of them in one of W processes.
-
-    All processes must take all their units; at the end they have waited for each other.
-    """
+    """Every W-th unit of independent work in one of W processes, done :func:`alone`; at the end all wait for each other."""
     barrier()  # nobody still looks for what is missing while another one writes
     rank, world = ranks()
     for unit in units[rank::world]:
@@ -93,30 +85,29 @@ def unordered(work: Callable[[Unit], Result], units: Sequence[Unit], workers: in
         yield from pool.imap_unordered(work, units, chunk)
 
 
+def gather_each(mine: Result) -> list[Result]:
+    """What each process holds, in the order of their ranks; all of them must call it."""
+    return gather_object([mine]) if ranks()[1] > 1 else [mine]
+
+
 def gather_all(mine: dict) -> dict:
     """The dictionaries of all processes in one; all of them must call it."""
-    if ranks()[1] == 1:
-        return mine
-    return {key: value for part in gather_object([mine]) for key, value in part.items()}
+    return {key: value for part in gather_each(mine) for key, value in part.items()}
 
 
 def gather_rows(mine: np.ndarray) -> np.ndarray:
     """Rows of process r are those numbered r, r + W, r + 2 W ... -> all rows in order, in every process."""
-    world = ranks()[1]
-    if world == 1:
-        return mine
-    parts = gather_object([mine])
-    out = np.empty((sum(len(p) for p in parts), *mine.shape[1:]), mine.dtype)
+    parts = gather_each(mine)
+    out = np.empty((sum(map(len, parts)), *mine.shape[1:]), mine.dtype)
     for rank, part in enumerate(parts):
-        out[rank::world] = part
+        out[rank :: len(parts)] = part
     return out
 
 
 def join(mine: Tensor, count: int) -> Tensor:
-    """The first ``count`` rows of every process's ``(n, ...)``, one process after the other.
+    """The first ``count`` rows of every process's ``(n, ...)``, one process after the other; gradients flow to this one's alone.
 
-    Gradients flow to this process's rows alone: a loss over the joined rows has, summed over the processes, the gradient
-    of the same loss in one process.
+    So a loss over the joined rows has, summed over the processes, the gradient of the same loss in one process.
     """
     rank, world = ranks()
     if world == 1:

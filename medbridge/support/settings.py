@@ -13,17 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from medbridge.support.text import did_you_mean
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
-"""A list with at least one entry."""
-
+Listed = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]  # a list with at least one entry
 _A_LIST = "{value}: write a list with at least one entry"
-_REASONS = {
+_REASONS = {  # what is wrong and the fix, by the first word of pydantic's name of the error
     "int": "{value}: write a whole number", "float": "{value}: write a number", "finite": "{value}: write a finite number",
     "string": "{value}: write a text", "bool": "{value}: write true or false", "dict": "{value}: write it as name: value",
     "list": _A_LIST, "tuple": _A_LIST, "too": _A_LIST, "greater": "{value}: write at least {ge:g}",
     "literal": "{value} is unknown; write {expected}", "value": "{error}",
 }
-"""What is wrong and the fix, by the first word of pydantic's name of the error."""
 
 
 class Settings(BaseModel):
@@ -66,8 +63,7 @@ def as_settings(cls: type) -> Any:
 def check_settings(cls: type[T], given: Any, where: str = "") -> T:
     """A mapping of its fields as an instance of ``cls``, Settings or a stdlib dataclass; ``where``: its key in messages.
 
-    Raises:
-        ValueError: an unknown, missing or repeated key, a value of another type, or what ``cls`` itself refuses.
+    ValueError: an unknown, missing or repeated key, a value of another type, or what ``cls`` itself refuses.
     """
     try:
         return TypeAdapter(cls if issubclass(cls, BaseModel) else as_settings(cls)).validate_python(given)
@@ -93,10 +89,8 @@ def distinct(values: Sequence[T]) -> Sequence[T]:
 
 def _sentence(error: ValidationError, where: str) -> str:
     first = error.errors(include_url=False)[0]
-    place = where
-    for part in first["loc"]:
-        if part != "[key]":  # the key itself stands before it
-            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    parts = [part for part in first["loc"] if part != "[key]"]  # the key itself stands before it
+    place = (where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)).removeprefix(".")
     reason = _REASONS.get(first["type"].split("_")[0], "{value}: {message}")
     reason = reason.format(value=reprlib.repr(first["input"]), message=first["msg"], **first.get("ctx", {}))
     return f"{place}: {reason}" if place else reason

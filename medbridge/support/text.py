@@ -8,8 +8,8 @@ from tabulate import tabulate
 
 def text_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> str:
     """Rows of cells as lines: columns to the left, two blanks apart; or 'left' or 'right' by ``align``, below a header row."""
-    lines = tabulate(rows, "firstrow" if align else (), "plain", disable_numparse=True, colalign=align).splitlines()
-    return "\n".join(line.rstrip() for line in lines)
+    text = tabulate(rows, "firstrow" if align else (), "plain", disable_numparse=True, colalign=align)
+    return "\n".join(map(str.rstrip, text.splitlines()))
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

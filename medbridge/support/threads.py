@@ -1,7 +1,6 @@
 """Work done ahead in threads, so that decoding and reading hide behind the expert's arithmetic. [ours]
 
-Threads and not processes: image decoders, NumPy's copies and PyTorch all let other threads run meanwhile, nothing has to be
-copied between processes, and a notebook on any system can start them.
+Threads, not processes: decoders, NumPy and PyTorch let other threads run, nothing is copied, and any notebook can start them.
 """
 
 import os
@@ -17,11 +16,7 @@ In, Out = TypeVar("In"), TypeVar("Out")
 
 
 def decode_threads(workers: int | None = None) -> int:
-    """Threads that decode films: ``workers`` where it is given; else 8 beside a GPU, 1 on a CPU: its cores are the expert's.
-
-    Raises:
-        ValueError: fewer than none.
-    """
+    """Threads that decode films: ``workers`` where it is given; else 8 beside a GPU, 1 on a CPU: its cores are the expert's."""
     if workers is None:
         return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
     if workers < 0:
@@ -30,10 +25,8 @@ def decode_threads(workers: int | None = None) -> int:
 
 
 def _one_core() -> None:
-    # PyTorch sets a thread's share of cores when it first needs it; only what is set after that lasts. Films go side by side,
-    # so that one film on many cores would only get in the way; and so would the next batch, of the model that computes.
-    torch.get_num_threads()
-    threadpool_limits(1, user_api="openmp")
+    torch.get_num_threads()  # sets this thread's share of cores; only what is set after that lasts
+    threadpool_limits(1, user_api="openmp")  # films go side by side: one film on many cores would only get in the way
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
@@ -41,11 +34,9 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
     if threads == 0:
         yield from map(function, items)
         return
-    todo = iter(items)
-    pool = ThreadPoolExecutor(threads, "medbridge-ahead", _one_core)
-    pending: deque = deque()
+    pool, pending = ThreadPoolExecutor(threads, "medbridge-ahead", _one_core), deque()
     try:
-        for item in todo:
+        for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) >= 2 * threads:
                 yield pending.popleft().result()
@@ -55,11 +46,11 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetch(items: Iterable[Out], depth: int = 2) -> Iterator[Out]:
-    """The same items, taken ``depth`` ahead by one thread on one core: the next batch is made while this one is computed."""
+def prefetch(items: Iterable[Out]) -> Iterator[Out]:
+    """The same items, taken two ahead by one thread on one core: the next batch is made while this one is computed."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1, "medbridge-prefetch", _one_core) as pool:
-        pending = deque(pool.submit(next, iterator, end) for _ in range(depth))
+        pending = deque(pool.submit(next, iterator, end) for _ in range(2))
         try:
             while (item := pending.popleft().result()) is not end:
                 pending.append(pool.submit(next, iterator, end))

@@ -55,7 +55,7 @@ def test_other_cells_are_named(cell):
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"uncertain": "one"}, r"uncertain='one'.*ignore, ones, zeros"),
-    ({"uncertain": {"Edema": "maybe"}}, r"'maybe' \(label 'Edema'\)"),
+    ({"uncertain": {"Edema": "maybe"}}, r"label 'Edema': uncertain='maybe'"),
     ({"uncertain": {"Oedema": "ones"}}, "names 'Oedema'; the labels are Edema, Pneumonia"),
     ({"uncertain": None}, "uncertain=None"),
     ({"blank": "zeros"}, "blank='zeros'.*negative, unknown"),

@@ -1,8 +1,7 @@
 """The normal chest of PhantomCXR (synthetic): where each structure lies, and how dense it is. [ours]
 
-Structures are smooth curves in a patient's own frame: ``dx`` in half chest widths from the midline, ``t`` from the lung apices
-(0) to the costophrenic angles (1). A film's pose maps them to pixels. Density is additive, as attenuation is along a ray; about
-0.25 is aerated lung and 1 the mediastinum. Side 'R' is the patient's right: left in the image.
+Structures are smooth curves in a patient's own frame (``chest.yaml``); a film's pose maps them to pixels. Density is additive, as
+attenuation is along a ray; about 0.25 is aerated lung and 1 the mediastinum.
 """
 
 from types import SimpleNamespace
@@ -18,12 +17,9 @@ class Thorax:
     """One patient's chest on one film.
 
     ``patient_seed`` fixes the anatomy, ``rng`` draws pose and inspiration; ``tilt`` scales the pose, 1 is a standing patient.
-    ``ap`` magnifies the heart. ``ctr`` is a cardiothoracic ratio set by disease, else the patient's own (0.42 to 0.50); breath
-    and projection change what the film shows by -0.03 to 0.05. ``raised``: side -> share of the lung's height by which volume
-    loss lifts the diaphragm.
-
-    Attributes: ``walls`` (apex to angle), ``domes`` (angle to midline) and closed ``lungs``, each side -> float64 ``(n, 2)`` line
-    in pixels; ``heart``, a closed outline; ``unit``, the pixels of one ``dx``.
+    ``ctr`` is a cardiothoracic ratio set by disease, else the patient's own. ``raised``: side -> share of the lung's height by
+    which volume loss lifts the diaphragm. ``walls`` (apex to angle), ``domes`` (angle to midline) and closed ``lungs``: side ->
+    float64 ``(n, 2)`` line in pixels; ``heart`` is a closed outline; ``unit`` the pixels of one ``dx``.
     """
 
     def __init__(self, patient_seed: int, rng: np.random.Generator, tilt: float = 1.0, ap: bool = False, female: bool = False,
@@ -34,8 +30,7 @@ class Thorax:
         self._jitter = {side: patient.normal(0, 0.012, CHEST.wall.shape) for side in SIDES}
         self.shape = shape = SimpleNamespace(**frame, **{name: patient.uniform(*ends) for name, ends in CHEST.parts.items()})
         self._center = np.array([SIZE / 2, shape.top + 0.55 * shape.length])
-        self._shift = rng.normal(0, 11, 2) * tilt
-        self._scale = rng.uniform(0.965, 1.03) * (0.975 if ap else 1.0)
+        self._shift, self._scale = rng.normal(0, 11, 2) * tilt, rng.uniform(0.965, 1.03) * (0.975 if ap else 1.0)
         angle = np.deg2rad(rng.normal(0, 1.1) * tilt)
         self._turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         self._breath = rng.uniform(0.93, 1.03) - (0.05 if ap else 0.0)
@@ -75,8 +70,8 @@ class Thorax:
 
     def wall_dx(self, side: str, t: float) -> float:
         """The chest wall's dx at height t."""
-        wall = self._wall_curves[side][10:]
-        return float(np.interp(t, wall[:, 1], wall[:, 0]))
+        dx, heights = self._wall_curves[side][10:].T
+        return float(np.interp(t, heights, dx))
 
     def at(self, side: str, u: float, t: float) -> np.ndarray:
         """The pixel (2,) at fraction u from mediastinum (0) to chest wall (1), at height t of a lung."""

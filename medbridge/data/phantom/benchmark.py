@@ -1,8 +1,7 @@
 """PhantomCXR: synthetic frontal chest films that this package draws itself, for runs without data. [ours]
 
 No film shows a person. Eight of the NIH ChestX-ray14 labels, exact boxes, and three hospitals that differ in how they take
-pictures and in whom they see. ``film.py`` says who comes where and with what, and draws one film from the normal chest
-(``anatomy.py``, ``detail.py``) and its ``findings.py``.
+pictures and in whom they see; ``film.py`` draws one film.
 """
 
 import json
@@ -43,18 +42,15 @@ def _films_of(hospital: str, seed: int) -> Iterator[dict[str, Any]]:
             rest = np.random.default_rng([seed, which, patient // 25, 8]).permutation(_SPLITS).tolist()
             splits = ["train", "test", "val", *rest]
         for k in range(int(rng.choice([1, 2, 3], p=[0.55, 0.30, 0.15]))):
-            yield {"image": f"images/{hospital}/{patient_id}_{k}.jpg", "patient_id": patient_id, "split": splits[patient % 25],
-                   "hospital": hospital, "seed": seeds[k], "patient_seed": patient_seed}
-
-
-def _record_path(folder: Path, row: dict[str, Any]) -> Path:
-    return folder / row["image"].replace("images/", "records/").replace(".jpg", ".json")
+            name = f"{hospital}/{patient_id}_{k}"
+            yield {"image": f"images/{name}.jpg", "record": f"records/{name}.json", "patient_id": patient_id,
+                   "split": splits[patient % 25], "hospital": hospital, "seed": seeds[k], "patient_seed": patient_seed}
 
 
 def _read_record(folder: Path, row: dict[str, Any]) -> dict[str, Any] | None:
     """What was written about a film; None where film or record is missing, or the film is not of the recorded size."""
     try:
-        record = json.loads(_record_path(folder, row).read_text(encoding="utf-8"))
+        record = json.loads((folder / row["record"]).read_text(encoding="utf-8"))
         return record if (folder / row["image"]).stat().st_size == record["bytes"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -65,7 +61,7 @@ def _write_film(folder: Path, row: dict[str, Any]) -> None:
     Image.fromarray(film.image).save(jpeg, format="JPEG", quality=95)
     record = {"labels": film.labels, "boxes": film.boxes, "meta": film.meta, "bytes": jpeg.tell()}
     # Two processes may make the same film: the last one wins, with equal bytes.
-    write_atomic(_record_path(folder, row), json.dumps(record))
+    write_atomic(folder / row["record"], json.dumps(record))
     write_atomic(folder / row["image"], jpeg.getvalue())
 
 
@@ -73,11 +69,10 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
                  workers: int | None = None) -> Benchmark:
     """PhantomCXR with boxes and the columns hospital, age (years), sex, view; films that are not there yet are drawn and kept.
 
-    They lie in a folder named after code and seed in ``root`` (None: ``$MEDBRIDGE_CACHE`` or ``~/.cache/medbridge``), spread
-    evenly over the ``hospitals``, one or more of 'A', 'B', 'C'. A smaller ``n_films`` is the beginning of a larger one. ``seed``
-    says which patients; they are split about 60 : 12 : 28 into train, val and test. ``workers`` are processes that draw: None
-    takes all cores, 1 draws in this process. BenchmarkError: unknown or repeated hospital, n_films or workers below 1, or a
-    folder that cannot be written.
+    They lie in ``root`` (None: ``$MEDBRIDGE_CACHE`` or ``~/.cache/medbridge``), spread evenly over the ``hospitals``, one or more
+    of 'A', 'B', 'C'; a smaller ``n_films`` is the beginning of a larger one. ``seed`` says which patients; they are split about
+    60 : 12 : 28. ``workers`` are processes that draw: None takes all cores, 1 draws in this process. BenchmarkError: unknown or
+    repeated hospital, n_films or workers below 1, or a folder that cannot be written.
     """
     if not hospitals or len(set(hospitals)) != len(hospitals) or not set(hospitals) <= set(HOSPITALS):
         raise BenchmarkError(f"load_phantom: hospitals={hospitals!r}; give one or more of {', '.join(HOSPITALS)}, each once")
@@ -103,11 +98,8 @@ def load_phantom(root: str | Path | None = None, hospitals: str = "ABC", n_films
     if None in records:
         changed = folder / rows[records.index(None)]["image"]
         raise BenchmarkError(f"load_phantom: {changed} was changed while loading; load again")
-    table = pd.DataFrame(rows)[list(REQUIRED_COLUMNS)]
-    for label in LABELS:
-        table[label] = [float(record["labels"][label]) for record in records]
-    for column in ("hospital", "age", "sex", "view"):
-        table[column] = [record["meta"][column] for record in records]
-    boxes = [(row["image"], *box) for row, record in zip(rows, records, strict=True) for box in record["boxes"]]
-    boxes = pd.DataFrame(boxes, columns=BOX_COLUMNS)
+    findings = pd.DataFrame([record["labels"] for record in records], columns=LABELS).astype(float)
+    table = pd.DataFrame(rows)[list(REQUIRED_COLUMNS)].join(findings).join(pd.DataFrame(record["meta"] for record in records))
+    boxes = pd.DataFrame([(row["image"], *box) for row, record in zip(rows, records, strict=True) for box in record["boxes"]],
+                         columns=BOX_COLUMNS)
     return Benchmark("PhantomCXR (synthetic)", folder, LABELS, table, synthetic=True, boxes=boxes)

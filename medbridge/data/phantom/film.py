@@ -1,7 +1,7 @@
 """One film of PhantomCXR (synthetic): a patient of a hospital, the chest and its findings, and how the hospital prints it. [ours]
 
-The steps follow a radiograph's own: densities add up along the ray, quanta bring noise that grows where few get through, the
-detector blurs, a characteristic curve turns exposure into grey values, and the room leaves its collimator's edges and its marker.
+As in a radiograph, densities add up along the ray, quanta bring noise, the detector blurs, a characteristic curve turns exposure
+into grey values, and the room leaves its collimator's edges and its marker.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import norm
@@ -19,16 +18,16 @@ from medbridge.data.phantom.anatomy import Thorax
 from medbridge.data.phantom.detail import bones, devices, shadows, vessels
 from medbridge.data.phantom.findings import DRAW, Scene, draw_side
 from medbridge.data.phantom.shapes import SIZE, blur
-from medbridge.data.table import check_whole_number
+from medbridge.data.table import check_choice, check_whole_number
 from medbridge.errors import BenchmarkError
 
 _TABLES = yaml.safe_load(Path(__file__).with_name("hospitals.yaml").read_text(encoding="utf-8"))
 HOSPITALS = {name: SimpleNamespace(**site) for name, site in _TABLES["hospitals"].items()}
 LABELS = tuple(HOSPITALS["A"].prevalence)
 
-_CORRELATION = pd.DataFrame(np.eye(len(LABELS)), LABELS, LABELS)
+_CORRELATION = np.eye(len(LABELS))
 for one, other, correlation in _TABLES["together"]:
-    _CORRELATION.loc[one, other] = _CORRELATION.loc[other, one] = correlation
+    _CORRELATION[LABELS.index(one), LABELS.index(other)] = _CORRELATION[LABELS.index(other), LABELS.index(one)] = correlation
 _SEVERITY = np.linalg.cholesky(_CORRELATION)
 _PRESENT = {name: norm.isf(list(site.prevalence.values())) for name, site in HOSPITALS.items()}
 
@@ -63,23 +62,20 @@ def make_film(seed: int, hospital: str = "A", findings: Sequence[str] | None = N
 
     ``seed`` is the film: pose, noise, devices and how its findings look; ``patient_seed`` (None: the same) the patient: anatomy,
     and what and where the findings tend to be. ``hospital`` is 'A' (teaching), 'B' (outpatient) or 'C' (intensive care).
-    ``findings`` are exactly these labels, none for a normal film, or by the hospital's prevalence (None). ``subtlety`` of every
-    finding goes from 0, plain, to 1, at the limit of sight; None draws one for each. BenchmarkError: unknown hospital or finding,
-    subtlety outside [0, 1], or a seed that is no whole number >= 0.
+    ``findings`` are exactly these labels, or by the hospital's prevalence (None). ``subtlety`` of every finding goes from 0,
+    plain, to 1, at the limit of sight; None draws one for each. BenchmarkError: any of them out of range.
     """
     patient_seed = seed if patient_seed is None else patient_seed
     check_whole_number("make_film: seed", seed, 0)
     check_whole_number("make_film: patient_seed", patient_seed, 0)
-    if hospital not in HOSPITALS:
-        raise BenchmarkError(f"make_film: unknown hospital={hospital!r}; choose from {', '.join(HOSPITALS)}")
+    check_choice("make_film: hospital", hospital, HOSPITALS)
     if subtlety is not None and not 0 <= subtlety <= 1:
         raise BenchmarkError(f"make_film: subtlety={subtlety!r}; give a number from 0 (plain) to 1 (limit of sight)")
     if isinstance(findings, str):
         raise BenchmarkError(f"make_film: findings={findings!r} is a string; give a list, e.g. [{findings!r}]")
     findings = draw_labels(seed, hospital, patient_seed) if findings is None else findings
-    if unknown := [name for name in findings if name not in LABELS]:
-        raise BenchmarkError(f"make_film: unknown findings {unknown!r}; choose from {', '.join(LABELS)}")
-
+    for name in findings:
+        check_choice("make_film: findings", name, LABELS)
     site, (age, female), rng = HOSPITALS[hospital], age_and_sex(patient_seed, hospital), np.random.default_rng([seed, 10])
     ap = bool(rng.random() < site.ap)
     looks = {name: np.random.default_rng([seed, 20 + i]) for i, name in enumerate(DRAW)}
