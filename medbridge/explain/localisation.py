@@ -1,8 +1,7 @@
 """Do the queries look where the finding is? The scores of :mod:`medbridge.metrics.localise` over all films with boxes. [ours]
 
-A map is only worth looking at where it beats chance; and it says where information was read, not why. A heart is always in the
-same place, and a map that always points there beats random shifts without having looked. So there is a stricter comparison: what
-the maps of the same label on other patients' films score on this film's boxes.
+A map is only worth looking at where it beats chance. A heart is always in the same place: a map that always points there beats
+random shifts without having looked. The stricter comparison is with maps of the same label on other patients' films.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from tqdm.auto import tqdm
 from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
 from medbridge.explain.attention import explain
-from medbridge.metrics.bootstrap import mean_intervals
+from medbridge.metrics.bootstrap import label_means
 from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.model import MedBridge
 
@@ -70,22 +69,15 @@ def localisation_table(
 ) -> pd.DataFrame:
     """Pointing game and IoU of a trained model's query attention, or of maps of any source, on all films that have boxes.
 
-    One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean with
-    its interval over patients (hit, hit_lo, hit_hi); what chance scores (hit_chance) and the interval of the gain over it
-    (hit_gain_lo ...); the same of other patients' maps (hit_other, hit_other_gain_lo ...), NaN for a label of one patient.
+    One row per label that has boxes (default: of the model's): label, films, patients, and for ``hit`` and ``iou`` the mean
+    (hit), that of chance (hit_chance) and of other patients' maps (hit_other; NaN for a label of one patient), the gains over
+    them (hit_gain, hit_other_gain), and intervals over patients of mean and gains (hit_lo, hit_hi ...).
     """
     maps = (lambda film: explain(source, film).heatmap) if isinstance(source, MedBridge) else source
     labels = tuple(source.labels if labels is None else labels)
     films = film_scores(maps, benchmark, labels, seed, progress)
-    rows = []
-    for label in (label for label in labels if (films["label"] == label).any()):
-        own = films[films["label"] == label]
-        row = {"label": label, "films": len(own), "patients": own["patient"].nunique()}
-        for name in ("hit", "iou"):
-            score, chance, other = own[name], own[f"{name}_chance"], own[f"{name}_other"]
-            lo, hi = mean_intervals([score, score - chance, score - other], own["patient"], n_boot, seed)
-            row |= {name: score.mean(), f"{name}_lo": lo[0], f"{name}_hi": hi[0],
-                    f"{name}_chance": chance.mean(), f"{name}_gain_lo": lo[1], f"{name}_gain_hi": hi[1],
-                    f"{name}_other": other.mean(), f"{name}_other_gain_lo": lo[2], f"{name}_other_gain_hi": hi[2]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    for name in ("hit", "iou"):
+        films[f"{name}_gain"] = films[name] - films[f"{name}_chance"]
+        films[f"{name}_other_gain"] = films[name] - films[f"{name}_other"]
+    columns = [name + of for name in ("hit", "iou") for of in ("", "_gain", "_other_gain")]
+    return label_means(films, labels, columns, n_boot, seed)

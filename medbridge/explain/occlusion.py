@@ -19,7 +19,7 @@ from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
-from medbridge.metrics.bootstrap import mean_intervals
+from medbridge.metrics.bootstrap import label_means
 from medbridge.model import MedBridge
 from medbridge.predict import film_features
 
@@ -70,8 +70,8 @@ def occlusion_table(
 
     Each film is compared with ``draws`` random places and with the maps of as many other patients. One row per label (default:
     the model's that the benchmark has), and 'all' of them: label, films, patients, drop (the logit falls by this much with the
-    brightest cells hidden), drop_lo, drop_hi, drop_moved, drop_other (with the cells of comparison hidden), and the differences
-    with their intervals (gain_moved, gain_moved_lo, gain_moved_hi, gain_other ...), NaN where no other patient has the label.
+    brightest cells hidden), drop_moved, drop_other (with the cells of comparison), gain_moved, gain_other (the differences; NaN
+    where no other patient has the label), and intervals over patients (drop_lo, drop_hi, gain_moved_lo ...).
     """
     wanted = [label for label in (model.labels if labels is None else labels) if label in benchmark.labels]
     present = benchmark.table[wanted].to_numpy(dtype=np.float64) == 1
@@ -91,21 +91,13 @@ def occlusion_table(
             own = cells[i, label]
             pool = [m for (j, c), m in cells.items() if c == label and patients[j] != patients[i] and m.shape == own.shape]
             elsewhere = [pool[k] for k in rng.permutation(len(pool))[:draws]]
-            for kind, masks in (("drop", [own]), ("moved", [move_cells(own, rng) for _ in range(draws)]), ("other", elsewhere)):
+            for kind, masks in (
+                ("drop", [own]), ("drop_moved", [move_cells(own, rng) for _ in range(draws)]), ("drop_other", elsewhere)):
                 hidden += [hide_cells(film, mask, fill) for mask in masks]
                 plan += [(label, kind, model.labels.index(label))] * len(masks)
         logits, drops = film_logits(model, [film, *hidden]), pd.DataFrame(plan, columns=["label", "kind", "column"])
         drops["by"] = logits[0, drops["column"]] - logits[np.arange(1, len(logits)), drops["column"]]
         parts.append(drops.pivot_table("by", "label", "kind", sort=False).assign(patient=patients[i]))
-    films = pd.concat(parts).reset_index().reindex(columns=["label", "patient", "drop", "moved", "other"])
-    rows = []
-    for label in (*(label for label in wanted if (films["label"] == label).any()), "all"):
-        own = films if label == "all" else films[films["label"] == label]
-        drop = own["drop"]
-        lo, hi = mean_intervals([drop, drop - own["moved"], drop - own["other"]], own["patient"], n_boot, seed)
-        row = {"label": label, "films": len(own), "patients": own["patient"].nunique(), "drop": drop.mean(), "drop_lo": lo[0],
-               "drop_hi": hi[0], "drop_moved": own["moved"].mean(), "drop_other": own["other"].mean()}
-        for k, kind in enumerate(("moved", "other"), 1):
-            row |= {f"gain_{kind}": (drop - own[kind]).mean(), f"gain_{kind}_lo": lo[k], f"gain_{kind}_hi": hi[k]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    films = pd.concat(parts).reset_index().reindex(columns=["label", "patient", "drop", "drop_moved", "drop_other"])
+    gains = {f"gain_{kind}": films["drop"] - films[f"drop_{kind}"] for kind in ("moved", "other")}
+    return label_means(films.assign(**gains), wanted, ["drop", *gains], n_boot, seed, every="all")

@@ -1,11 +1,7 @@
 """What changed between two films of a patient? New, resolved or unchanged, for each label, from the films' scores. [ours]
 
-After TemMed-Bench (Zhang et al., arXiv 2509.25143). Theirs: the question what changed between two visits, and the finding that
-most vision-language models are poor at it. Ours: no language; a label's change is read off the difference of its two logits,
-
-    d = z(after) - z(before),    new where d > t,  resolved where d < -t,  unchanged between,
-
-with t chosen on validation pairs. The comparison is the later film alone: who only looks at it also knows something about change.
+After TemMed-Bench (Zhang et al., arXiv 2509.25143), which asks language models. Here the difference of a label's two logits says
+it: new where z(after) - z(before) > t, resolved where it is < -t, t from validation pairs. Compared with the later film alone.
 """
 
 from dataclasses import dataclass
@@ -106,7 +102,7 @@ def change_report(pairs: FilmPairs, logits: np.ndarray, threshold: float, n_boot
     codes = group_codes(pairs.patients, len(pairs))
     with np.errstate(invalid="ignore"):  # a resample without one of the answers has no balanced accuracy
         draws = np.divide(*(bootstrap_sums(x, codes, n_boot, seed) for x in (right, true)))
-    (lo,), (hi,) = percentiles(draws.mean(axis=1)[:, None])
+    [lo], [hi] = percentiles(draws.mean(axis=1))
     return ChangeReport(
         evaluate(new, d, **shared), evaluate(resolved, -d, **shared),
         paired_difference(new, d, later, **shared), paired_difference(resolved, -d, -later, **shared),

@@ -3,19 +3,16 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
 from medbridge.model import MedBridge
-from medbridge.moe import Router
 
 
 def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
     """A copy of ``model`` with one expert more, at the end, whose branch starts by ``seed``; ``card["edited"]`` says so.
 
-    Raises:
-        AdapterError: the model has an expert of that name. ExpertError: it cannot be created.
+    AdapterError where the model has an expert of that name, ExpertError where it cannot be created.
     """
     names, name = [e.name for e in model.experts], expert if isinstance(expert, str) else expert.name
     if name in names:
@@ -27,11 +24,7 @@ def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBri
 
 
 def without_expert(model: MedBridge, name: str) -> MedBridge:
-    """A copy of ``model`` without the expert ``name``.
-
-    Raises:
-        AdapterError: no such expert, or it is the only one.
-    """
+    """A copy of ``model`` without the expert ``name``; AdapterError where there is none, or it is the only one."""
     names = [e.name for e in model.experts]
     if name not in names:
         raise AdapterError(f"no expert {name!r} in this mixture: it has {', '.join(names)}")
@@ -71,12 +64,7 @@ def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
     blocks += [torch.zeros_like(net[0].weight.data[:, : b.encoder.width]) for b in new.branches[len(kept):]]
     net[0].weight.data.copy_(torch.cat(blocks, dim=1))
     net[0].bias.data.copy_(old_net[0].bias.data)
-    for part in ("weight", "bias"):
-        getattr(net[2], part).data.copy_(_rows(getattr(old_net[2], part).data, router, kept, len(new.branches)))
-
-
-def _rows(values: Tensor, router: Router, kept: list[int], count: int) -> Tensor:
-    """Output rows by expert: those of the kept ones, and their mean for each newcomer."""
-    by_expert = values.unflatten(0, (router.experts, -1))[kept]
-    newcomers = by_expert.mean(dim=0, keepdim=True).expand(count - len(kept), *by_expert.shape[1:])
-    return torch.cat([by_expert, newcomers]).flatten(0, 1)
+    for old, part in zip(old_net[2].parameters(), net[2].parameters(), strict=True):
+        # output rows by expert: those of the kept ones, and their mean for each newcomer
+        rows = old.data.unflatten(0, (router.experts, -1))[kept]
+        part.data.copy_(torch.cat([rows, *[rows.mean(dim=0, keepdim=True)] * (len(new.branches) - len(kept))]).flatten(0, 1))

@@ -1,9 +1,7 @@
 """Regions for a free text: where on the film is what the words say? A map, and boxes around its peaks. [ours]
 
-After MedROV (Sheikh et al., WACV 2026, arXiv 2511.20650), a detector for free words, and MedDAM (Xiao et al., arXiv 2505.05804),
-which describes a region that is pointed at. Theirs: models trained for regions. Ours: no box is ever trained on; a map is read
-off what a model without boxes has. It may be no better than chance: measure it (:mod:`medbridge.explain.localisation`), also
-against maps of *wrong* words. The shipped adapter's queries look at the same places whatever is asked.
+After MedROV (Sheikh et al., WACV 2026) and MedDAM (Xiao et al., arXiv 2505.05804), which are trained for regions; here no box is
+trained on. A map may be no better than chance: measure it (:mod:`medbridge.explain.localisation`), also against *wrong* words.
 """
 
 from collections.abc import Sequence
@@ -27,7 +25,6 @@ from medbridge.focal import extract_views, whole_box
 from medbridge.model import MedBridge
 from medbridge.prompts import ClassPrompts, class_prompts
 
-SHARPNESS = 10.0  # factor before the cosines of queries and words, that with which class scores start
 NORMAL = ("a normal chest x-ray",)
 
 
@@ -53,7 +50,7 @@ def prompt_attention(
         for expert, branch, tokens in zip(model.experts, model.branches, seen.tokens, strict=True):
             words, scores = prompt_direction(expert, texts, against), branch.scores
             z = F.normalize(scores.project(scores.norm(torch.from_numpy(tokens[:-1]).to(words.device))), dim=-1)
-            reads.append((SHARPNESS * z @ words).softmax(dim=0).cpu().numpy())
+            reads.append((10.0 * z @ words).softmax(dim=0).cpu().numpy())  # the factor with which class scores start
     return seen.density(reads, seen.weights.mean(axis=1), side)
 
 
@@ -79,7 +76,6 @@ def prompt_similarity(
 def _dense(expert: Expert, x: Tensor) -> Tensor:
     """Unit embeddings of the places of views ``(N, 3, R, R)`` in the text space: ``(N, rows, columns, text_dim)``."""
     visual = expert.model.visual if isinstance(expert, OpenClipExpert) else None
-    rows, columns = expert.grids[-1]
     if isinstance(visual, ModifiedResNet):
         tokens, pool = expert.encode_maps(x, [expert.depth]).maps[expert.depth], visual.attnpool
         out = pool.c_proj(pool.v_proj(tokens))
@@ -92,7 +88,7 @@ def _dense(expert: Expert, x: Tensor) -> Tensor:
     else:
         raise ExpertError(f"{expert.name}: patches of this tower cannot be compared with words; take an open_clip ViT or ResNet, "
                           f"or prompt_attention with a trained model")
-    return F.normalize(out.float(), dim=-1).unflatten(1, (rows, columns))
+    return F.normalize(out.float(), dim=-1).unflatten(1, expert.grids[-1])
 
 
 def prompt_maps(source: MedBridge | Expert, prompts: dict[str, ClassPrompts] | None = None) -> Maps:
@@ -107,10 +103,10 @@ def prompt_maps(source: MedBridge | Expert, prompts: dict[str, ClassPrompts] | N
 
 
 def prompt_boxes(heat: np.ndarray, film: tuple[int, int], share: float = 0.5, least: float = 0.001) -> pd.DataFrame:
-    """Boxes around the three strongest connected parts of a map ``(rows, columns)`` that reach a share of its maximum.
+    """Boxes around the three strongest connected parts of a map ``(rows, columns)``: cells that reach a share of its maximum.
 
-    Columns: x0, y0, x1, y1 in pixels of a film ``(H, W)``, and score: the part's highest value over the map's maximum. A part
-    holds at least ``least`` of all cells.
+    Columns: x0, y0, x1, y1 in pixels of a film ``(H, W)``, score (the part's maximum over the map's). A part holds at least
+    ``least`` of all cells.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}; give a share of the maximum in (0, 1]")

@@ -1,15 +1,12 @@
 r"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
 
-After MMed-RAG (Xia et al., arXiv 2410.13085). Theirs: reports of similar images are retrieved for a language model. Ours: the
-films and their labels are the evidence. A patient's own films are left out: they would come first and show nothing new.
-
-The router is after MedAlign (Chen et al., arXiv 2510.21093). Theirs: the similarity of a question's image and text with what each
-expert has seen chooses one. Ours: the weights are soft, and follow the experts' losses on the nearest films.
+After MMed-RAG (Xia et al., arXiv 2410.13085), which retrieves reports for a language model; here films and their labels are the
+evidence. The router is after MedAlign (Chen et al., arXiv 2510.21093): there similarity chooses one expert, here weights are soft.
 """
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +17,7 @@ from torch import Tensor, nn
 from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
 from medbridge.features.cache import CachedFilms
-from medbridge.metrics.bootstrap import mean_intervals
+from medbridge.metrics.bootstrap import label_means
 from medbridge.model import MedBridge
 from medbridge.predict import outputs
 
@@ -40,12 +37,11 @@ def summary_vectors(films: CachedFilms) -> np.ndarray:
     return joint_vectors([torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.depths))]).numpy()
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest films of m queries: ``rows`` int ``(m, k)`` of the index, nearest first, and ``similarity`` ``(m, k)``."""
+class Neighbours(NamedTuple):
+    """The nearest films of m queries, nearest first."""
 
-    rows: np.ndarray
-    similarity: np.ndarray
+    rows: np.ndarray  # int (m, k), of the index
+    similarity: np.ndarray  # (m, k)
 
 
 class FilmIndex:
@@ -66,7 +62,7 @@ class FilmIndex:
         return moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(min=1e-12)
 
     def search(self, vectors: np.ndarray, k: int, patients: Sequence[str]) -> Neighbours:
-        """The k nearest films of m queries ``(m, d)`` by cosine; those of a query's own patient, one of m, are left out."""
+        """The k nearest films of m queries ``(m, d)`` by cosine; those of a query's own patient would show nothing new."""
         vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"vectors has shape {vectors.shape}; the index has width {self.vectors.shape[1]}")
@@ -89,15 +85,15 @@ class FilmIndex:
 
 
 def precision_at_k(index: FilmIndex, near: Neighbours, queries: Benchmark, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Do films with a finding find films with it? Precision at k, one row per label that some query has, and the ``mean``.
+    """Do films with a finding find films with it? One row per label that some query has, and the ``mean``.
 
-    Columns: label, queries, precision, chance (of k films drawn at random from other patients: the label's prevalence), gain
-    (precision minus chance), gain_lo, gain_hi (bootstrap over patients).
+    Columns: label, queries, precision (at k), chance (prevalence among other patients' films), gain (their difference), gain_lo,
+    gain_hi (bootstrap over patients).
     """
     if tuple(queries.labels) != tuple(index.benchmark.labels):
         raise EvaluationError("queries and index have other labels; select the shared ones of both first")
     (y, known), (asked, asked_known) = index.benchmark.targets(), queries.targets()
-    patients, findings, rows = queries.table["patient_id"].to_numpy(), [], []
+    patients, findings = queries.table["patient_id"].to_numpy(), []
     for c, i in np.argwhere((asked_known & (asked == 1)).T):
         close = near.rows[i][known[near.rows[i], c]]
         everyone = (index.patients != patients[i]) & known[:, c]
@@ -106,13 +102,9 @@ def precision_at_k(index: FilmIndex, near: Neighbours, queries: Benchmark, n_boo
     if not findings:
         raise EvaluationError("no query has a finding that the index knows of")
     each = pd.DataFrame(findings, columns=["label", "patient", "precision", "chance"])
-    for label, part in [*((label, each[each["label"] == label]) for label in queries.labels), ("mean", each)]:
-        if not part.empty:
-            gain = (part["precision"] - part["chance"]).to_numpy()
-            lo, hi = mean_intervals([gain], part["patient"], n_boot, seed)
-            rows.append({"label": label, "queries": len(part), "precision": part["precision"].mean(),
-                         "chance": part["chance"].mean(), "gain": gain.mean(), "gain_lo": lo[0], "gain_hi": hi[0]})
-    return pd.DataFrame(rows)
+    each["gain"] = each["precision"] - each["chance"]
+    table = label_means(each, queries.labels, ["gain"], n_boot, seed, every="mean")
+    return table.drop(columns="patients").rename(columns={"films": "queries"})
 
 
 class RetrievalRouter(nn.Module):
@@ -122,9 +114,9 @@ class RetrievalRouter(nn.Module):
                                                                  over the M nearest films of the memory
 
     ``base`` gives the weights before the memory is asked; they stand where no neighbour has a known label. The memory of n films
-    is ``vectors`` ``(n, sum w)`` of :func:`joint_vectors`, ``losses`` ``(n, K, C)`` (binary cross-entropy of each expert's own
-    prediction) and ``known``, bool ``(n, C)``. Films that the experts were trained on flatter them all; held-out ones are fairer,
-    and fewer. A film is not its own neighbour, but other films of its patient are: never score the patients of the memory.
+    is ``vectors`` ``(n, sum w)`` of :func:`joint_vectors`, ``losses`` ``(n, K, C)`` (cross-entropy of each expert alone) and
+    ``known``, bool ``(n, C)``. Films that the experts were trained on flatter them; held-out ones are fairer. Other films of a
+    patient are neighbours: never score the patients of the memory.
     """
 
     def __init__(
@@ -154,14 +146,11 @@ class RetrievalRouter(nn.Module):
 
 def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
     """A copy of a trained model, which stays as it is, whose router asks a memory of films; weights and experts are shared."""
-    y, known = films.benchmark.targets()
     pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films)]
     vectors, logits = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    truth = torch.as_tensor(y, device=logits.device).unsqueeze(1).expand_as(logits)
-    losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    # a second memory replaces the first
-    base = model.router.base if isinstance(model.router, RetrievalRouter) else model.router
-    new, known = copy.copy(model), torch.as_tensor(known, device=logits.device)
+    y, known = (torch.as_tensor(part, device=logits.device) for part in films.benchmark.targets())
+    losses = F.binary_cross_entropy_with_logits(logits, y.unsqueeze(1).expand_as(logits), reduction="none")
+    new, base = copy.copy(model), getattr(model.router, "base", model.router)  # a second memory replaces the first
     new._modules = dict(model._modules)
     new.router = RetrievalRouter(base, vectors.clone(), losses.clone(), known, neighbours, temperature)
     return new.eval()

@@ -104,12 +104,24 @@ def bootstrap_means(values: np.ndarray, codes: np.ndarray, n_boot: int, seed: in
     return bootstrap_sums(values, codes, n_boot, seed) / bootstrap_sums(np.ones((len(values), 1)), codes, n_boot, seed)
 
 
-def mean_intervals(
-    columns: Sequence[np.ndarray], patients: Sequence[Any], n_boot: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bound ``(k,)`` (95 %) of the means of k columns ``(n,)``, over resampled patients ``(n,)``."""
-    values = np.stack(columns, axis=1)
-    return percentiles(bootstrap_means(values, group_codes(patients, len(values)), n_boot, seed))
+def label_means(
+    films: pd.DataFrame, labels: Sequence[str], columns: Sequence[str], n_boot: int, seed: int, every: str | None = None
+) -> pd.DataFrame:
+    """Means of scores that have one row per film and label: one row per label that occurs, and ``every`` for all of them.
+
+    Columns: label, films, patients, the scores, and NAME_lo, NAME_hi (95 %, over resampled patients) of those named.
+    """
+    rows = []
+    for label in (*labels, *([every] if every else [])):
+        part = films if label == every else films[films["label"] == label]
+        if len(part):
+            values = np.stack([part[name] for name in columns], axis=1)
+            bounds = percentiles(bootstrap_means(values, group_codes(part["patient"], len(part)), n_boot, seed))
+            row = {"label": label, "films": len(part), "patients": part["patient"].nunique()}
+            row |= {name: part[name].mean() for name in part.select_dtypes("number")}
+            rows.append(row | {f"{name}_{end}": bound[k] for end, bound in zip(("lo", "hi"), bounds, strict=True)
+                               for k, name in enumerate(columns)})
+    return pd.DataFrame(rows)
 
 
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,7 @@
 """Does a map point at the finding? Pointing game and IoU of one map against boxes, beside chance. [ours]
 
-Pointing game (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, section 4.2): a hit where the maximum
-of the map lies in a box. IoU: of the boxes' union with the cells of at least a share of the maximum. Chance is the mean over all
-circular shifts of the same map; for the pointing game that is the boxes' share of the film.
+Pointing game (Zhang et al., IJCV 2018, section 4.2): a hit where the map's maximum lies in a box. IoU: of the boxes' union with
+the cells of at least a share of the maximum. Chance: the mean over all circular shifts of the map (for hits the boxes' share).
 """
 
 import numpy as np
