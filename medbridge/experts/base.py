@@ -1,7 +1,6 @@
 """A frozen vision-language model behind one small interface: a vision tower of T blocks and a text encoder.
 
-It gives the token maps after some of its blocks, a summary of the whole view, and text embeddings of the class prompts. Nothing
-of it is ever trained (paper, section 3: "frozen VLM").
+Nothing of it is ever trained (paper, section 3: "frozen VLM").
 """
 
 from __future__ import annotations
@@ -101,8 +100,7 @@ class Expert(nn.Module):
 
     def encode_maps(self, x: Tensor, depths: Sequence[int]) -> FrozenMaps:
         """One forward pass of ``(B, 3, R, R)`` -> maps at ``depths`` (each in 1..T), summary and embedding."""
-        depths = self.check_depths(depths)
-        taken = sorted({*depths, self.depth})
+        depths, taken = self.check_depths(depths), sorted({*depths, self.depth})
         with torch.inference_mode():
             maps, out = self._forward(x, taken)
             return FrozenMaps({d: m for d, m in zip(taken, maps, strict=True) if d in depths}, *self._summary(out, maps[-1]))
@@ -139,11 +137,8 @@ class Expert(nn.Module):
     def finish(self, tokens: Tensor, depth: int) -> FrozenMaps:
         """What blocks ``depth + 1`` to T, and the tower's own pooling, make of ``tokens`` ``(B, P, d)``, a map at ``depth``.
 
-        The first blocks run over a blank view, since towers make their rotary positions and masks on the way; nothing of the
-        blank view reaches the result: maps from ``depth`` on, summary and embedding, as :meth:`encode_maps` gives them.
-
-        Raises:
-            ValueError: depth outside 1..T, or tokens of another shape. ExpertError: the tower cannot be split.
+        The first blocks run over a blank view, since towers make their rotary positions and masks on the way; nothing of it
+        reaches the result. ValueError: depth outside 1..T, or tokens of another shape. ExpertError: the tower cannot be split.
         """
         [depth] = self.check_depths([depth])
         rows, columns = self.grids[depth - 1]

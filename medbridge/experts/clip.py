@@ -1,7 +1,6 @@
 """open_clip models as experts: CLIP, SigLIP, EVA-CLIP, CoCa, MetaCLIP, BiomedCLIP and all others that open_clip can build.
 
-One pass yields the maps at every depth asked for and the image embedding, without running a block twice. Tokenizers and text
-configurations that live on a hub of their own are looked for in the weights folder too, as ``ORG--REPO/``.
+Tokenizers and text configurations that have a repository of their own are looked for in the weights folder too.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from medbridge.errors import ExpertError
 from medbridge.experts.base import BlockWeights, Expert, TextEncoder
 from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import timm_blocks
-from medbridge.experts.weights import asking, explained, find_weights, hub_folder, load_state
+from medbridge.experts.weights import SMALL, asking, explained, find_weights, hub_files, load_state, mirrors
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 _BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",
@@ -120,14 +119,11 @@ def load_open_clip(called: str, name: ExpertName, size: int | None, path: Path |
         own = {key: stated[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in stated}
         with explained(f"{path}: does not fit open_clip model {model_name!r}"):
             model = open_clip.create_model(model_name, pretrained=str(path), force_preprocess_cfg=own, **options)
-    hub = text.get("hf_tokenizer_name")
-    if hub and (folder := find_weights([hub_folder(hub)])):
-        tokenizer = HFTokenizer(str(folder), context_length=text.get("context_length", 77),
+    if hub := text.get("hf_tokenizer_name"):
+        tokenizer = HFTokenizer(str(hub_files(called, hub, *SMALL)), context_length=text.get("context_length", 77),
                                 tokenizer_mode=text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {}))
     else:
-        wanted = f"the folder {hub_folder(hub)}/ (the tokenizer of {hub})" if hub else "its tokenizer"
-        with asking(called, [wanted], "the Hugging Face hub"):
-            tokenizer = open_clip.get_tokenizer(model_name)
+        tokenizer = open_clip.get_tokenizer(model_name)
     return OpenClipExpert(called, _resized(called, model, size), tokenizer)
 
 
@@ -148,16 +144,12 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
 
 
 def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> OpenClipExpert:
-    """Build UniMed-CLIP: an open_clip ViT and a BiomedBERT of 256 tokens, from a checkpoint of its own repository.
-
-    Configuration and vocabulary of the text tower are those of :data:`BIOMEDBERT`, looked for in the weights folder.
-    """
-    source = str(find_weights([hub_folder(BIOMEDBERT)]) or BIOMEDBERT)
+    """Build UniMed-CLIP: an open_clip ViT and :data:`BIOMEDBERT` of 256 tokens, from a checkpoint of its own repository."""
+    source = str(hub_files(name, BIOMEDBERT, *SMALL))
     text = {"hf_model_name": source, "hf_model_pretrained": False, "hf_proj_type": "mlp",
             "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}
-    with asking(name, [f"the folder {hub_folder(BIOMEDBERT)}/ (configuration and vocabulary)"], "the Hugging Face hub"):
-        tokenizer = HFTokenizer(source, context_length=256)
-        model = open_clip.create_model(model_name, force_custom_text=True, text_cfg=text)
+    tokenizer = HFTokenizer(source, context_length=256)
+    model = open_clip.create_model(model_name, force_custom_text=True, text_cfg=text)
     state = {k.removeprefix("module.").replace("text_encoder.", "text.", 1): v for k, v in load_state(weights).items()}
     state.pop("text.transformer.embeddings.position_ids", None)  # older transformers stored this constant
     with explained(f"{weights}: does not fit UniMed-CLIP {model_name!r}"):
@@ -189,6 +181,6 @@ def _resized(name: str, model: nn.Module, size: int | None) -> nn.Module:
 
 def _local_text(text: dict[str, Any]) -> dict[str, Any]:
     """The option with which open_clip takes a text tower's configuration from a folder that is here; else none."""
-    here = find_weights([hub_folder(text["hf_model_name"])]) if text.get("hf_model_name") else None
+    here = find_weights(mirrors(text["hf_model_name"])) if text.get("hf_model_name") else None
     # the text tower's weights are in the checkpoint: the folder gives its configuration alone
     return {"text_cfg": {**text, "hf_model_name": str(here), "hf_model_pretrained": False}} if here else {}

@@ -1,7 +1,6 @@
-"""Fetch an expert's files into the weights folder, with a progress bar and a checksum.
+"""Fetch an expert's files into the weights folder: for an air-gapped machine, copy it over.
 
-``huggingface_hub`` downloads; what was interrupted goes on where it stopped, by the next call. A file gets its name when it
-agrees with the hub's own checksum, so that what stands in the folder is whole. For an air-gapped machine copy the folder over.
+What was interrupted goes on where it stopped. A file gets its name when it agrees with the hub's own checksum.
 """
 
 import hashlib
@@ -9,6 +8,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,10 +20,9 @@ from medbridge.errors import ExpertError
 from medbridge.experts.clip import BIOMEDBERT
 from medbridge.experts.hf_vision import INDEX, WHOLE, empty_tower, tensor_files
 from medbridge.experts.registry import SENTENCE_ENCODERS, ExpertName
-from medbridge.experts.weights import explained, hub_folder, weights_folder
+from medbridge.experts.weights import SMALL, explained, hub_folder, weights_folder
 from medbridge.support.files import write_atomic
 
-SMALL = (".json", ".txt", ".model")  # configurations and vocabularies
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -34,8 +33,7 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> dict[Path, str]
         The files, with their checksums as the hub states them; empty for a file that was there before.
 
     Raises:
-        ExpertError: no folder is named; the expert's weights cannot be fetched (the message says by hand from where); the hub
-            cannot be reached (the message says which file to put where); or a checksum differs.
+        ExpertError: no folder, a checksum that differs, or what cannot be fetched (the message says which file to put where).
     """
     root = Path(folder).expanduser() if folder else weights_folder()
     if root is None:
@@ -110,7 +108,7 @@ class _Fetch:
             return []
         with self._reaching(repository, "its list of files"):
             names = [f for f in HfApi(endpoint=self.endpoint).list_repo_files(repository) if "/" not in f]
-        for file in filter(lambda name: name.endswith(SMALL), names):
+        for file in (name for name in names for pattern in SMALL if fnmatch(name, pattern)):
             self.get(repository, file)
         return names
 
@@ -153,8 +151,7 @@ class _Fetch:
             # an interrupted download goes on here, as long as the hub's file is the same
             part = self.root / ".fetch" / hub_folder(repository) / f"{file}.{checksum}"
             part.parent.mkdir(parents=True, exist_ok=True)
-            # the hub client's own download keeps nothing when its process ends (as of its version 2); a shard has some gigabytes
-            headers = build_hf_headers()
+            headers = build_hf_headers()  # the client's own download keeps nothing when its process ends (as of its version 2)
             if urlparse(card.location).netloc != urlparse(self.endpoint or "https://huggingface.co").netloc:
                 headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
             with part.open("ab") as data:

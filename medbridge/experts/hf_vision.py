@@ -1,14 +1,13 @@
 """transformers vision towers as experts: CLIP and SigLIP (MedSigLIP, PubMedCLIP), and the towers of LLaVA, Qwen-VL and MedGemma.
 
-The optional extra ``medbridge[hf]``. A CLIP or SigLIP brings its own text tower. Of a language model that sees, the vision
-tower alone is built, and its text space is borrowed. Hooks on the tower's blocks take the maps. Qwen-VL packs the patches of all
-views into one sequence, in its own order (2 x 2 neighbours, in Qwen2.5-VL windows of them); here they get rows and columns again.
+The optional extra ``medbridge[hf]``. Of a language model that sees, the vision tower alone is built. Qwen-VL packs the patches of
+all views into one sequence (2 x 2 neighbours, in Qwen2.5-VL windows of them); here they get rows and columns again.
 """
 
 import contextlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from medbridge.errors import ExpertError
 from medbridge.experts.base import Expert, TextEncoder
 from medbridge.experts.registry import SENTENCE_ENCODERS
-from medbridge.experts.weights import asking, explained, find_weights, hub_folder, transformers_for
+from medbridge.experts.weights import SMALL, explained, hub_files, transformers_for
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 PAIRED = ("clip", "siglip", "metaclip_2")
@@ -30,7 +29,7 @@ PAIRED = ("clip", "siglip", "metaclip_2")
 class HfVisionExpert(Expert):
     """A frozen transformers vision ``tower`` (T blocks in one ``ModuleList``) and a ``text`` encoder (``text_dim``).
 
-    ``preprocessing`` is the image processor's; ``project`` maps the pooled output into the text space, where the two share one.
+    ``preprocessing`` is the image processor's; ``project`` maps the pooled output into a shared text space.
     """
 
     def __init__(
@@ -124,11 +123,10 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, short: str) -> None:
         super().__init__()
-        transformers, hub = transformers_for(f"text encoder {short!r}"), SENTENCE_ENCODERS[short]
-        stem = hub.split("/")[-1]
-        source = find_weights([stem, hub_folder(hub)]) or hub
+        transformers = transformers_for(f"text encoder {short!r}")
+        source = str(hub_files(short, SENTENCE_ENCODERS[short], *SMALL, "model.safetensors"))
         transformers.utils.logging.disable_progress_bar()  # a bar for a second's work would stand between our own
-        with asking(short, [f"the folder {stem}/"], f"the hub ({hub})"):
+        with explained(f"{source}: transformers cannot load this folder", "; restore its files"):
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(source)
             # use_safetensors: a pickle is never opened
             model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
@@ -174,11 +172,14 @@ def _tower(name: str, vision: Any) -> nn.Module:
     raise ExpertError(f"{name}: transformers has no vision model for a {vision.model_type!r}")
 
 
+def _config(folder: Path) -> Any:
+    with explained(f"{folder / 'config.json'}: not a configuration that transformers knows"):
+        return transformers_for("this expert").AutoConfig.from_pretrained(str(folder))
+
+
 def empty_tower(folder: Path) -> nn.Module:
     """The vision tower of a checkpoint in ``folder``, of shapes without numbers: ``config.json`` alone is read."""
-    transformers = transformers_for("this expert")
-    with explained(f"{folder / 'config.json'}: not a configuration that transformers knows"):
-        config = transformers.AutoConfig.from_pretrained(str(folder))
+    config = _config(folder)
     with torch.device("meta"):
         return _tower(folder.name, getattr(config, "vision_config", config))
 
@@ -194,79 +195,55 @@ def tensor_files(tower: nn.Module, held: Mapping[str, str], source: str = "") ->
     return {key: (prefix + key, held[prefix + key]) for key in wanted}
 
 
-class _Checkpoint:
-    """A checkpoint in transformers' layout, of which only what is needed is fetched and read: a tower of 1.7 GB out of 16 GB.
+def _preprocessing(folder: Path, repository: str) -> dict[str, Any]:
+    """``image_mean``, ``image_std`` and ``resample`` of the image processor."""
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        config = config.get("image_processor", config)
+        if "image_mean" in config and "image_std" in config:
+            return config
+    raise ExpertError(f"{folder}: no preprocessor_config.json with image_mean and image_std; put the one of {repository} there")
 
-    ``folder`` mirrors the hub's repository ``ORG/REPO``; without one the hub is asked. Pickles are refused.
-    """
 
-    def __init__(self, expert: str, repository: str, folder: Path | None) -> None:
-        if folder is not None and not folder.is_dir():
-            raise ExpertError(f"{folder}: expert {expert!r} needs the folder that mirrors {repository}, not a file")
-        self.expert, self.repository, self.here = expert, repository, folder is not None
-        self.folder = folder or self._fetch("*.json", "*.txt", "*.model")
+def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> None:
+    """Read the vision tower's tensors, and no others, from shards: 1.7 GB out of 16 GB; ExpertError for missing or other ones."""
 
-    def _fetch(self, *patterns: str) -> Path:
-        from huggingface_hub import snapshot_download
-
-        wanted = f"the folder {hub_folder(self.repository)}/ (config.json, preprocessor_config.json, tokenizer, safetensors)"
-        with asking(self.expert, [wanted], f"the hub ({self.repository})"):
-            return Path(snapshot_download(self.repository, allow_patterns=patterns))
-
-    def read(self, cls: Any, **options: Any) -> Any:
-        """What a class of transformers makes of the checkpoint."""
-        with explained(f"{self.folder}: transformers cannot load this folder", "; restore its files"):
-            return cls.from_pretrained(str(self.folder), **options)
-
-    def paired(self) -> Any:
-        """The whole model, of float32."""
-        if not self.here:
-            self._fetch("*.safetensors")
-        return self.read(transformers_for(self.expert).AutoModel, use_safetensors=True, dtype=torch.float32).eval()
-
-    def preprocessing(self) -> dict[str, Any]:
-        """``image_mean``, ``image_std`` and ``resample`` of the image processor; ExpertError where no file states them."""
-        for path in (self.folder / "preprocessor_config.json", self.folder / "processor_config.json"):
-            config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            config = config.get("image_processor", config)
-            if "image_mean" in config and "image_std" in config:
-                return config
-        raise ExpertError(f"{self.folder}: no preprocessor_config.json with image_mean and image_std; put the one of "
-                          f"{self.repository} there")
-
-    def load_tower(self, tower: nn.Module) -> None:
-        """Read the vision tower's tensors, and no others, into ``tower``; ExpertError names one that is missing or differs."""
-        index = self.folder / INDEX
-        if index.is_file():
-            held = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        else:
-            with self._open(WHOLE) as file:
-                held = dict.fromkeys(file.keys(), WHOLE)
-        files, state = tensor_files(tower, held, str(self.folder)), {}
-        for shard in sorted({shard for _, shard in files.values()}):
-            with self._open(shard) as file:
-                state |= {key: file.get_tensor(name).float() for key, (name, where) in files.items() if where == shard}
-        with explained(f"{self.folder}: does not fit its config.json"):
-            tower.load_state_dict(state, strict=True)
-
-    def _open(self, file: str) -> Any:
-        path = (self.folder if self.here else self._fetch(file)) / file
+    def opened(file: str) -> Any:
+        path = files(file) / file
         if not path.is_file():
-            raise ExpertError(f"{path}: missing; put this file of {self.repository} there")
+            raise ExpertError(f"{path}: missing; put this file of the checkpoint there")
         with explained(f"{path}: not a readable weights file", "; download it again"):
             return safe_open(path, framework="pt")
+
+    folder = files(*SMALL)
+    if (folder / INDEX).is_file():
+        held = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    else:
+        with opened(WHOLE) as file:
+            held = dict.fromkeys(file.keys(), WHOLE)
+    places, state = tensor_files(tower, held, str(folder)), {}
+    for shard in sorted({shard for _, shard in places.values()}):
+        with opened(shard) as file:
+            state |= {key: file.get_tensor(name).float() for key, (name, where) in places.items() if where == shard}
+    with explained(f"{folder}: does not fit its config.json"):
+        tower.load_state_dict(state, strict=True)
 
 
 def load_hf(
     called: str, repository: str, text: nn.Module | None, size: int | None = None, folder: Path | None = None
 ) -> HfVisionExpert:
-    """Build ``hf:ORG/REPO``, or the vision tower of ``hf:ORG/REPO+TEXT`` alone, whose space ``text`` lends.
+    """Build ``hf:ORG/REPO``, or the vision tower of ``hf:ORG/REPO+TEXT`` alone, whose space ``text`` lends; pickles are refused.
 
     ``size`` is by default the model's own, 448 for towers that take any. ``folder`` mirrors the repository: None asks the hub.
     """
     transformers = transformers_for(f"expert {called!r}")
-    files = _Checkpoint(called, repository, folder)
-    config = files.read(transformers.AutoConfig)
+    if folder is not None and not folder.is_dir():
+        raise ExpertError(f"{folder}: expert {called!r} needs the folder that mirrors {repository}, not a file")
+
+    def files(*patterns: str) -> Path:
+        return folder or hub_files(called, repository, *patterns)
+
+    config = _config(files(*SMALL))
     if text is None and config.model_type not in PAIRED:
         raise ExpertError(f"{called}: a {config.model_type!r} has no text tower that shares its images' space; "
                           f"write hf:{repository}+TEXT to borrow one")
@@ -274,13 +251,15 @@ def load_hf(
     if vision.model_type == "siglip2_vision_model":
         raise ExpertError(
             f"{called}: SigLIP 2 in its NaFlex form takes patches of any shape; take one of a fixed size, such as siglip2-vitb16")
-    preprocessing = files.preprocessing()
+    preprocessing = _preprocessing(files(*SMALL), repository)
     size = size or int(getattr(vision, "image_size", 0) or 448)
     if text is None:
-        model = files.paired()
+        source = str(files(*SMALL, "*.safetensors"))
+        with explained(f"{source}: transformers cannot load this folder", "; restore its files"):
+            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32).eval()
+            text = PairedText(model, transformers.AutoTokenizer.from_pretrained(source))
         projection = getattr(model, "visual_projection", None) or nn.Identity()
-        paired = PairedText(model, files.read(transformers.AutoTokenizer))
-        return HfVisionExpert(called, model.vision_model, paired, preprocessing, size, projection)
+        return HfVisionExpert(called, model.vision_model, text, preprocessing, size, projection)
     tower = _tower(called, vision).float()  # a checkpoint's own half precision is for a GPU
-    files.load_tower(tower)
+    _load_tower(tower, files)
     return HfVisionExpert(called, tower, text, preprocessing, size)

@@ -16,7 +16,7 @@ import open_clip
 import timm
 
 from medbridge.errors import ExpertError
-from medbridge.experts.weights import find_weights, hub_folder, weight_files
+from medbridge.experts.weights import find_weights, mirrors, weight_files
 from medbridge.support.text import did_you_mean
 
 SENTENCE_ENCODERS = {
@@ -127,8 +127,7 @@ class ExpertName(NamedTuple):
     @property
     def files(self) -> list[str]:
         """Names of files or folders under which the weights of its target are looked for."""
-        name = self.repository
-        return [hub_folder(name), name.split("/")[-1]] if name else weight_files(self.model.replace("/", "-"))
+        return mirrors(self.repository) if self.repository else weight_files(self.model.replace("/", "-"))
 
     @property
     def wanted(self) -> str:

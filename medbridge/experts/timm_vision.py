@@ -1,7 +1,6 @@
 """timm vision towers (DINOv2, DINOv3 and every other ``forward_intermediates`` model) paired with a text encoder.
 
-``timm:MODEL+TEXT``, for instance ``timm:vit_small_patch14_dinov2.lvd142m+minilm``. Images and texts share no space here,
-so there is no zero-shot; the query encoder learns the projection into the text space.
+Images and texts share no space, so there is no zero-shot; the query encoder learns the projection into the text space.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from medbridge.errors import ExpertError
 
+SMALL = ("*.json", "*.txt", "*.model")  # configurations and vocabularies
 _WRAPPERS = ("state_dict", "model", "teacher", "module")
 
 
@@ -48,6 +49,11 @@ def hub_folder(repository: str) -> str:
     return repository.replace("/", "--")
 
 
+def mirrors(repository: str) -> list[str]:
+    """Names under which that folder is looked for: ``REPO`` alone will do."""
+    return [hub_folder(repository), repository.split("/")[-1]]
+
+
 @contextmanager
 def explained(what: str, then: str = "") -> Iterator[None]:
     """An error of a library, of whatever type, becomes ``ExpertError("WHAT (ERROR)THEN")``."""
@@ -75,6 +81,17 @@ def asking(expert: str, candidates: Sequence[str], source: str) -> Any:
         f"the weights of expert {expert!r} are not here and could not be downloaded from {source}",
         f". On a machine with a network fetch them (`medbridge experts fetch {expert}`), then put {' or '.join(candidates)} into "
         f"{weights_place()}")
+
+
+def hub_files(expert: str, repository: str, *patterns: str) -> Path:
+    """A hub repository's folder: its mirror in the weights folder, else the hub client's cache with the files of ``patterns``."""
+    if folder := find_weights(mirrors(repository)):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    wanted = f"the folder {hub_folder(repository)}/ (the repository's json, txt, model and safetensors files)"
+    with asking(expert, [wanted], f"the hub ({repository})"):
+        return Path(snapshot_download(repository, allow_patterns=patterns))
 
 
 def transformers_for(what: str) -> Any:

@@ -1,1 +1,1 @@
-"""What a film's scores rest on: attention maps and occlusion."""
+"""What a film's scores rest on: attention maps, what they point at, and occlusion."""

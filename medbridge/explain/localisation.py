@@ -1,7 +1,8 @@
-"""Do the queries look where the finding is? The scores of :mod:`medbridge.metrics.localise` over all films with boxes. [ours]
+"""Does a map point at the finding? Pointing game and IoU against boxes, over all films that have some, beside chance. [ours]
 
-A map is only worth looking at where it beats chance. A heart is always in the same place: a map that always points there beats
-random shifts without having looked. The stricter comparison is with maps of the same label on other patients' films.
+Pointing game (Zhang et al., IJCV 2018, section 4.2): a hit where the map's maximum lies in a box. IoU: of the boxes' union with
+the cells of at least a share of the maximum. Chance: the mean over all circular shifts of the map (for hits the boxes' share).
+A map that always points at the heart beats chance without having looked: the stricter comparison is other patients' maps.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +17,49 @@ from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
 from medbridge.explain.attention import explain
 from medbridge.metrics.bootstrap import label_means
-from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.model import MedBridge
 
 Maps = Callable[[np.ndarray], Callable[[str], np.ndarray]]  # a film (H, W) in [0, 1] -> (label -> map (rows, columns))
 
 
+def box_mask(boxes: np.ndarray, film: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+    """Cells ``(rows, columns)`` of a map whose centre lies in any of the boxes ``(M, 4)``, pixels of a film ``(H, W)``: bool."""
+    out = np.zeros(cells, dtype=bool)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        inside = []
+        for low, high, size, count in ((y0, y1, film[0], cells[0]), (x0, x1, film[1], cells[1])):
+            centre = (np.arange(count) + 0.5) * size / count
+            held = (centre >= low) & (centre < high)
+            if not held.any():  # a box smaller than a cell takes the cell that holds its centre
+                held[min(max(int((low + high) / 2 * count / size), 0), count - 1)] = True
+            inside.append(held)
+        out |= inside[0][:, None] & inside[1][None, :]
+    return out
+
+
+def localise_film(heat: np.ndarray, boxes: np.ndarray, film: tuple[int, int], share: float = 0.5) -> dict[str, float]:
+    """Hit, hit_chance, iou and iou_chance of one map ``(rows, columns)`` for a label's boxes ``(M, 4)`` on a film ``(H, W)``.
+
+    A cell is predicted positive where the map is at least ``share`` of its maximum; several maxima share a hit.
+    """
+    if not 0 < share <= 1:
+        raise EvaluationError(f"share={share}; give a share of the maximum in (0, 1]")
+    if len(boxes) == 0 or not np.isfinite(heat).all():
+        raise EvaluationError("a map must be finite and needs at least one box to be compared with")
+    truth = box_mask(boxes, film, heat.shape)
+    predicted = heat >= share * heat.max()
+    # intersections for all shifts at once: a circular correlation
+    both = np.fft.irfft2(np.fft.rfft2(truth) * np.conj(np.fft.rfft2(predicted)), s=heat.shape).round()
+    ious = both / (truth.sum() + predicted.sum() - both)
+    return {"hit": float(truth[heat == heat.max()].mean()), "hit_chance": float(truth.mean()),
+            "iou": float(ious[0, 0]), "iou_chance": float(ious.mean())}
+
+
 def film_scores(maps: Maps, benchmark: Benchmark, labels: Sequence[str], seed: int = 0, progress: bool = True) -> pd.DataFrame:
     """Scores of maps of any source, one row per film and label, so that two sources can be compared film by film.
 
-    Columns: label, image, patient, those of :func:`medbridge.metrics.localise.localise_film`, and hit_other and iou_other: the
-    mean over up to 20 maps of the label from other patients' films; NaN where no other patient has the label.
+    Columns: label, image, patient, those of :func:`localise_film`, and hit_other and iou_other: the mean over up to 20 maps of
+    the label from other patients' films; NaN where no other patient has the label.
     """
     boxes = benchmark.boxes
     if boxes is None or not boxes["label"].isin(labels).any():

@@ -1,10 +1,8 @@
 """Does a score need what the queries looked at? Hide the brightest cells of a map, and other cells for comparison. [ours]
 
-Attention shows where information was read; only a change of the film shows what a score depends on (Samek et al., "Evaluating
-the visualization of what a deep neural network has learned", 2017). The result depends on what fills a hidden cell: 'mean' is
-the film's mean grey value, denser than a lung; 'blur' is what a grid of 16 x 16 cells would see, so that large findings stay.
-Hiding anything at all moves a score, so each film is compared with itself, hidden elsewhere: *moved*, the same cells at a random
-place; and *other*, the brightest cells of the label's map on another patient's film, where such findings usually are.
+Only a change of the film shows what a score depends on (Samek et al., 2017). A hidden cell is filled by 'mean', the film's mean
+grey value, denser than a lung, or 'blur', what 16 x 16 cells would see, so that large findings stay. Hiding anything moves a score:
+each film is compared with itself, hidden elsewhere: *moved*, the same cells at a random place; *other*, another patient's map.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 r"""Similar films as evidence: what did the nearest training films have? And a router that asks them. [ours]
 
 After MMed-RAG (Xia et al., arXiv 2410.13085), which retrieves reports for a language model; here films and their labels are the
-evidence. The router is after MedAlign (Chen et al., arXiv 2510.21093): there similarity chooses one expert, here weights are soft.
+evidence. The router is after MedAlign (Chen et al., arXiv 2510.21093): there similarity chooses an expert, here weights are soft.
 """
 
 import copy

@@ -1,1 +1,1 @@
-"""From scores to numbers: AUC with intervals, paired comparison, thresholds, calibration, subgroups, localisation."""
+"""From scores to numbers: AUC with intervals, paired comparison, thresholds, calibration, subgroups."""

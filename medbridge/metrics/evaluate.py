@@ -72,15 +72,10 @@ def evaluate(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, groups: Sequence[Any] | None = None,
     labels: Sequence[str] | None = None, n_boot: int = 1000, seed: int = 0, level: float = 0.95,
 ) -> Evaluation:
-    """AUC and average precision of each label and their mean, with intervals.
+    """AUC and average precision of each label ``(n, C)``, or of one ``(n,)``, and their mean, with intervals.
 
-    Args:
-        y, scores, mask: ``(n, C)``, or ``(n,)`` for one label.
-        groups: ``(n,)`` patient of each film; None: every film is its own patient.
-        labels: C names. n_boot: resamples (0: no intervals), drawn by ``seed``. level: of the intervals.
-
-    Raises:
-        EvaluationError: shapes that differ, NaN or infinite scores, targets outside 0 / 1 / NaN, bad level or n_boot.
+    ``groups`` ``(n,)``: patient of each film (None: each its own). ``labels``: C names. ``n_boot``: resamples (0: no intervals),
+    drawn by ``seed``. EvaluationError: shapes that differ, NaN or infinite scores, targets beside 0, 1, NaN, bad level or n_boot.
     """
     y, scores, mask = checked_arrays(y, scores, mask)
     names, codes, settings = _plan(y, groups, labels, n_boot, seed, level)

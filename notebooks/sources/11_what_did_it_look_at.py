@@ -38,10 +38,9 @@ from scipy.stats import spearmanr
 from medbridge import FeatureCache, MedBridge, load_adapter, load_benchmark, paired_difference
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.explain.attention import explain
-from medbridge.explain.localisation import localisation_table
+from medbridge.explain.localisation import box_mask, localisation_table, localise_film
 from medbridge.explain.occlusion import film_logits, hide_cells, move_cells, occlusion_table, top_cells
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
-from medbridge.metrics.localise import box_mask, localise_film
 from medbridge.predict import predict
 from medbridge.viz import plots
 from medbridge.viz.widgets import explore_attention, explore_router

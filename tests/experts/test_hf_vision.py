@@ -224,7 +224,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(checkpoints, monkeypatch, tmp_p
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # without the retries of a network that is down
     with pytest.raises(ExpertError, match=r"'llava' has no text tower.*hf:org/llava\+TEXT"):
         create_expert("hf:org/llava")
-    with pytest.raises(ExpertError, match=r"folder org--nothing/ \(config\.json"):
+    with pytest.raises(ExpertError, match=r"folder org--nothing/ \(the repository's json, txt"):
         create_expert("hf:org/nothing+tiny-vit")
     with pytest.raises(ExpertError, match="needs the folder that mirrors org/llava"):
         create_expert("hf:org/llava+tiny-vit", weights=root / "org--llava" / "config.json")

@@ -10,9 +10,8 @@ from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError, ExpertError
 from medbridge.experts.timm_vision import TimmExpert
 from medbridge.explain.attention import explain
-from medbridge.explain.localisation import localisation_table
+from medbridge.explain.localisation import box_mask, localisation_table
 from medbridge.extras.regions import _dense, prompt_attention, prompt_boxes, prompt_direction, prompt_maps, prompt_similarity
-from medbridge.metrics.localise import box_mask
 
 
 def test_boxes_are_the_connected_parts_in_pixels_of_the_film():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medbridge.errors import MedBridgeError
-from medbridge.metrics.localise import box_mask, localise_film
+from medbridge.explain.localisation import box_mask, localise_film
 
 
 def test_localisation_by_hand():
