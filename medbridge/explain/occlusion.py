@@ -1,7 +1,7 @@
 """Does a score need what the queries looked at? Hide the brightest cells of a map, and other cells for comparison. [ours]
 
 Only a change of the film shows what a score depends on (Samek et al., 2017). A hidden cell is filled by 'mean', the film's mean
-grey value, denser than a lung, or 'blur', what 16 x 16 cells would see, so that large findings stay. Hiding anything moves a score:
+grey value, denser than a lung, or 'blur', what 16 x 16 cells would see: large findings stay. Hiding anything moves a score, so
 each film is compared with itself, hidden elsewhere: *moved*, the same cells at a random place; *other*, another patient's map.
 """
 
