@@ -29,7 +29,7 @@ from medbridge.prompts import ClassPrompts
 from medbridge.support.files import write_atomic
 from medbridge.support.settings import Listed, Settings, as_settings, check_settings
 
-FORMAT = "medbridge-adapter/1"
+FORMAT, OLD_FORMAT = "medbridge-adapter/2", "medbridge-adapter/1"  # the old one: full maps
 
 
 class _SavedExpert(Settings):
@@ -62,7 +62,7 @@ class AdapterFile(Settings):
 
 
 def save_adapter(model: MedBridge, folder: str | Path) -> Path:
-    """Write ``adapter.safetensors`` (trainable parameters alone) and ``adapter.json``; returns the folder.
+    """Write ``adapter.safetensors`` (what was trained, and the bases of compact maps) and ``adapter.json``; returns the folder.
 
     Raises:
         AdapterError: the model routes by a memory of films, which an adapter does not hold.
@@ -76,7 +76,7 @@ def save_adapter(model: MedBridge, folder: str | Path) -> Path:
               "sampler": asdict(model.sampler), "prompts": {label: asdict(p) for label, p in model.prompts.items()},
               "card": model.card}
     # as bytes, since save_file makes a file that its owner alone may read
-    tensors = to_bytes({name: p.detach().cpu().contiguous() for name, p in model.trainable().items()})
+    tensors = to_bytes({name: p.detach().cpu().contiguous() for name, p in model.state().items()})
     write_atomic(folder / "adapter.safetensors", tensors)
     write_atomic(folder / "adapter.json", json.dumps(config, indent=2))
     return folder
@@ -117,7 +117,7 @@ def load_adapter(folder: str | Path, experts: Sequence[Expert | str] | None = No
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
     model.card = saved.card
-    path, own = folder / "adapter.safetensors", model.trainable()
+    path, own = folder / "adapter.safetensors", model.state()
     with _explained(path):
         tensors = load_file(path)
     if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
@@ -153,6 +153,8 @@ def read_adapter(folder: str | Path) -> AdapterFile:
         raise AdapterError(f"{path}: missing; give the folder that save_adapter or `medbridge adapt` wrote") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
         raise AdapterError(f"{path}: not readable as JSON ({error}); copy it again, or train again") from error
+    if isinstance(given, dict) and given.get("format") == OLD_FORMAT and isinstance(given.get("config"), dict):
+        given |= {"format": FORMAT, "config": {**given["config"], "maps": "full"}}
     if isinstance(given, dict) and given.get("format") != FORMAT:
         raise AdapterError(f"{path}: format is {given.get('format')!r}, expected {FORMAT!r}; train again with this version")
     try:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from medbridge.crossview import CrossView
 from medbridge.experts import Expert, create_expert
 from medbridge.features.batch import Batch
+from medbridge.features.compact import MapBasis, MapFormat, as_numbers
 from medbridge.focal import FocalSampler
 from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
-from medbridge.qencoder import QueryEncoder
+from medbridge.qencoder import QueryEncoder, query_depths
 from medbridge.scores import PromptScores
 
 
@@ -36,6 +37,8 @@ class AdapterConfig:
         shared_expert: name of an expert that is kept for every film, beside the top k of the others.
         router_noise: standard deviation of the noise on the router's logits in training.
         adapt_prompts: learn a correction of each class prompt. dropout: everywhere in the trainable part.
+        maps: 'compact' (:mod:`medbridge.features.compact`), shaped by components, patches, bits and whiten; or 'full': as they
+            are, which the query kinds 'copy' and 'lora' need.
     """
 
     queries: int = 8
@@ -52,6 +55,22 @@ class AdapterConfig:
     router_noise: float = 0.0
     adapt_prompts: bool = True
     dropout: float = 0.3
+    maps: str = "compact"
+    components: int = 128
+    patches: int = 64
+    bits: int = 8
+    whiten: bool = True
+
+    def __post_init__(self) -> None:
+        if self.maps not in ("compact", "full"):
+            raise ValueError(f"maps={self.maps!r} is unknown; use 'compact' or 'full'")
+        if self.maps == "compact" and self.query_kind != "cross":
+            raise ValueError(f"query_kind={self.query_kind!r} reads a tower's own tokens; set maps='full'")
+
+    @property
+    def map_format(self) -> MapFormat | None:
+        """How the maps are stored; None: as they are."""
+        return MapFormat(self.components, self.patches, self.bits, self.whiten) if self.maps == "compact" else None
 
 
 @dataclass
@@ -89,10 +108,10 @@ def pooled_queries(tokens: Sequence[Tensor]) -> list[Tensor]:
 class _Branch(nn.Module):
     """All that is trained for one expert: queries, view attention, scores."""
 
-    def __init__(self, expert: Expert, config: AdapterConfig, text: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, expert: Expert, maps: Expert | MapBasis, config: AdapterConfig, text: tuple[Tensor, Tensor]) -> None:
         super().__init__()
         c = config
-        self.encoder = QueryEncoder(expert, c.queries, c.query_layers, c.query_kind, c.width, c.heads, c.dropout, c.rank)
+        self.encoder = QueryEncoder(maps, c.queries, c.query_layers, c.query_kind, c.width, c.heads, c.dropout, c.rank)
         width = self.encoder.width
         self.views = CrossView(width, expert.image_dim, c.heads, c.cross_view, c.dropout, c.pool)
         self.scores = PromptScores(width, c.queries + 1, *text, dropout=c.dropout, adapt_prompts=c.adapt_prompts)
@@ -108,8 +127,8 @@ class _Branch(nn.Module):
             return rows.unflatten(0, (films, views))
 
         # padding is not worth a pass through the query layers
-        queries, attention = self.encoder([m.flatten(0, 1)[real].float() for m in maps])
-        tokens, view_weights = self.views(padded(queries), summary.float(), batch.boxes, batch.view_mask)
+        queries, attention = self.encoder([as_numbers(m.flatten(0, 1)[real]) for m in maps])
+        tokens, view_weights = self.views(padded(queries), summary, batch.boxes, batch.view_mask)
         return self.scores(tokens), tokens, padded(attention.detach()), view_weights
 
 
@@ -143,9 +162,14 @@ class MedBridge(nn.Module):
         names, shared = [e.name for e in self.experts], self.config.shared_expert
         if shared not in (None, *names):
             raise ValueError(f"shared_expert={shared!r} is none of the experts {', '.join(names)}")
+        c, form = self.config, self.config.map_format
+        self.bases = None if form is None else nn.ModuleList(
+            MapBasis(e, query_depths(e.depth, c.query_layers, c.query_kind), form) for e in self.experts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.branches = nn.ModuleList(_Branch(e, self.config, encode_prompts(e, self.labels, prompts)) for e in self.experts)
+            self.branches = nn.ModuleList(
+                _Branch(e, shapes, self.config, encode_prompts(e, self.labels, prompts))
+                for e, shapes in zip(self.experts, self.map_shapes, strict=True))
             self.router: nn.Module = Router(
                 [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k,
                 shared=None if shared is None else names.index(shared), noise=self.config.router_noise)
@@ -158,13 +182,19 @@ class MedBridge(nn.Module):
         return [b.encoder.depths for b in self.branches]
 
     @property
+    def map_shapes(self) -> Sequence[Expert | MapBasis]:
+        """Per expert: what says how deep, wide and fine the maps are that the queries read."""
+        return self.experts if self.bases is None else self.bases
+
+    @property
     def device(self) -> torch.device:
         """Where the trainable part is."""
         return self.branches[0].scores.bias.device
 
     def forward(self, batch: Batch) -> Output:
         """Frozen features of B films -> scores."""
-        per_expert = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, batch.summary, strict=True)]
+        summary = [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(batch.summary)]
+        per_expert = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, summary, strict=True)]
         logits, tokens, attention, view_weights = (list(parts) for parts in zip(*per_expert, strict=True))
         expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled_queries(tokens))
         return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, view_weights, tokens)
@@ -172,6 +202,10 @@ class MedBridge(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of all that is trained; the frozen rest is rebuilt from the experts."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        """Name -> all that an adapter holds: the trained parameters, and the bases of the maps."""
+        return self.trainable() | {name: value for name, value in self.named_buffers() if name.startswith("bases.")}
 
     def set_prevalence(self, prevalence: np.ndarray) -> None:
         """Start every class at the log-odds of its training prevalence ``(C,)``, clipped to [0.001, 0.999]. [ours]"""

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
 from medbridge.features.cache import CachedFilms, expert_folder
+from medbridge.features.encode import map_part
 from medbridge.losses import LOSSES, triplet_loss
 from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge
@@ -135,8 +136,9 @@ def fit(
         if tuple(benchmark.labels) != tuple(model.labels):
             raise BenchmarkError(f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, the model "
                                  f"{', '.join(model.labels)}; build the model with labels=benchmark.labels")
-        if films.depths != model.depths:
-            raise ValueError(f"the features of {split} hold maps at the depths {films.depths}, and the model reads "
+        bases = model.bases if model.bases is not None else [None] * len(model.depths)
+        if films.parts != [[map_part(d, basis) for d in depths] for depths, basis in zip(model.depths, bases, strict=True)]:
+            raise ValueError(f"the features of {split} hold the maps {films.parts}, and the model reads others, at the depths "
                              f"{model.depths}; get them from FeatureCache(...).of(model, benchmark)")
         if not benchmark.targets()[1].any():
             raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
@@ -186,6 +188,7 @@ def _signature(model: MedBridge, films: CachedFilms, config: TrainConfig) -> str
     """Digest of all that a run depends on: a checkpoint belongs to one."""
     parts = {"config": asdict(config), "model": asdict(model.config), "labels": model.labels,
              "films": [key.hex() for key in films.keys], "experts": [expert_folder(e) for e in model.experts],
+             "maps": films.parts,
              "shapes": {k: list(p.shape) for k, p in model.trainable().items()}}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(np.nan_to_num(films.benchmark.targets()[0]).tobytes())

@@ -84,9 +84,9 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
     finally:
         for handle in handles:
             handle.remove()
-    layers = [[a[:, :, expert.prefix :].unflatten(-1, expert.grids[depth - 1]).float().cpu().numpy()
+    layers = [[a[:, :, shapes.prefix :].unflatten(-1, shapes.grids[depth - 1]).float().cpu().numpy()
                for a, depth in zip(attention, branch.encoder.depths, strict=True)]
-              for expert, branch, attention in zip(model.experts, model.branches, seen, strict=True)]
+              for shapes, branch, attention in zip(model.map_shapes, model.branches, seen, strict=True)]
     mix = [branch.scores.mix.softmax(dim=-1).detach().cpu().numpy() for branch in model.branches]
     share = [view_share(weights, len(boxes))[0].double().cpu().numpy() for weights in output.view_weights]
     chances, expert_chances = (z[0].sigmoid().double().cpu().numpy() for z in (output.logits, output.expert_logits))

@@ -46,6 +46,8 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
     new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
     for k, old in enumerate(kept):
         new.branches[k].load_state_dict(model.branches[old].state_dict())
+        if model.bases is not None:
+            new.bases[k].load_state_dict(model.bases[old].state_dict())
     for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
         branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
     _carry_over(model, new, kept)

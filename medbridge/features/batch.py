@@ -25,7 +25,7 @@ class Batch:
     """B films, N views, K experts.
 
     Attributes:
-        maps: per expert and query layer: ``(B, N, P, d)`` float16.
+        maps: per expert and query layer: ``(B, N, P, d)``, float16, or int8 in a basis.
         summary: per expert: ``(B, N, image_dim)`` float16.
         boxes: float32 ``(B, N, 4)``, units of the whole view.
         view_mask: bool ``(B, N)``, False for padding.
@@ -92,8 +92,9 @@ def encode_films(
     model: Reader, films: Sequence[tuple[np.ndarray, dict[tuple[int, str], Tensor]]], keep_device: bool = False,
 ) -> list[FilmFeatures]:
     """Frozen features of films for a model, each given by its boxes ``(N, 4)`` in units of the film and its views by kind."""
-    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=keep_device)
-            for e, depths in zip(model.experts, model.depths, strict=True)]
+    bases = model.bases if model.bases is not None else [None] * len(model.depths)
+    outs = [encode_views(e, torch.cat([views[e.view_kind] for _, views in films]), depths, keep_device=keep_device, basis=basis)
+            for e, depths, basis in zip(model.experts, model.depths, bases, strict=True)]
     features, start = [], 0
     for boxes, _ in films:
         rows = slice(start, start + len(boxes))

@@ -15,13 +15,15 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -29,15 +31,20 @@ from tqdm.auto import tqdm
 from medbridge.data import Benchmark
 from medbridge.errors import CacheError
 from medbridge.experts import Expert
-from medbridge.features.encode import Filler, film_views, map_part, view_bytes, view_groups
+from medbridge.features.compact import MapBasis
+from medbridge.features.encode import Filler, encode_views, film_views, map_part, view_bytes, view_groups
 from medbridge.features.film_keys import film_files, film_key
 from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
+from medbridge.support.files import write_atomic
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
 FEATURE_VERSION = 1
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
+
+BASIS_FILMS, BASIS_TOKENS = 256, 100
+"""Films that a basis is fitted to, and most tokens of each of their three views."""
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -73,7 +80,7 @@ class FilmFeatures:
     """What K frozen experts say about the V views of one film.
 
     Attributes:
-        maps: per expert: maps of its depths, shallow to deep, each ``(V, P, d)`` float16.
+        maps: per expert: maps of its depths, shallow to deep, each ``(V, P, d)``, float16, or int8 in a basis.
         summary: per expert: ``(V, image_dim)`` float16.
         boxes: float32 ``(V, 4)`` in units of the whole view; view 0 is the whole film.
         fixed: how many leading views are the whole film and the sliding windows; the others are random windows.
@@ -99,7 +106,8 @@ class CachedFilms(Dataset):
         benchmark: the films, in this order.
         keys: per film: its address, 20 bytes.
         located: per expert: where its features are.
-        depths: per expert: the depths that are read.
+        parts: per expert: the names of the maps that are read.
+        depths: per expert: their depths.
         boxes: per film: float32 ``(V, 4)`` in pixels.
         sizes: per film: ``(height, width)`` in pixels.
         fixed: per film: number of leading views that inference uses.
@@ -108,6 +116,7 @@ class CachedFilms(Dataset):
     benchmark: Benchmark
     keys: list[bytes]
     located: list[FeatureIndex]
+    parts: list[list[str]]
     depths: list[list[int]]
     boxes: list[np.ndarray]
     sizes: list[tuple[int, int]]
@@ -117,8 +126,9 @@ class CachedFilms(Dataset):
         return len(self.boxes)
 
     def __getitem__(self, i: int) -> FilmFeatures:
-        maps = [[at.read(map_part(d), i) for d in depths] for at, depths in zip(self.located, self.depths, strict=True)]
-        summary = [at.read("summary", i) for at in self.located]
+        views = len(self.boxes[i])  # more may be stored
+        maps = [[at.read(part, i, views) for part in parts] for at, parts in zip(self.located, self.parts, strict=True)]
+        summary = [at.read("summary", i, views) for at in self.located]
         return FilmFeatures(maps, summary, torch.from_numpy(relative_boxes(self.boxes[i], *self.sizes[i])), self.fixed[i])
 
     @property
@@ -150,6 +160,7 @@ class Reader(Protocol):
     experts: Iterable[Expert]
     depths: Sequence[Sequence[int]]
     sampler: FocalSampler
+    bases: Sequence[MapBasis] | None
 
 
 @dataclass(frozen=True)
@@ -169,12 +180,47 @@ class FeatureCache:
     progress: bool = True
 
     def of(self, model: Reader, benchmark: Benchmark, training: bool = False) -> CachedFilms:
-        """The features that a model reads: :meth:`films` with its experts, depths and sampler."""
-        return self.films(benchmark, list(model.experts), model.depths, model.sampler, training)
+        """The features that a model reads: :meth:`films` with its experts, depths, sampler and bases.
+
+        Raises:
+            CacheError: the model's bases were never fitted, and these films are not for training; where they are, the bases are
+                fitted to them first.
+        """
+        unfitted = [basis for basis in model.bases or () if not basis.fitted]
+        if unfitted and not training:
+            raise CacheError("this model has no basis for compact maps yet; get the features of its training films first, by "
+                             ".of(model, train, training=True)")
+        if unfitted:
+            self.fit_bases(benchmark, list(model.experts), model.bases, model.sampler)
+        return self.films(benchmark, list(model.experts), model.depths, model.sampler, training, bases=model.bases)
+
+    def fit_bases(
+        self, benchmark: Benchmark, experts: Sequence[Expert], bases: Sequence[MapBasis], sampler: FocalSampler,
+    ) -> None:
+        """Fit each expert's basis to tokens of at most ``BASIS_FILMS`` films, drawn by content; kept in the cache.
+
+        The whole film and two of its windows are read. No label is looked at.
+        """
+        root = features_folder(self.folder)
+        files = film_files(benchmark.paths(), root, max(1, decode_threads(self.workers)), self.progress)
+        rows = sorted(range(len(files)), key=lambda i: hashlib.sha256(files[i].digest.encode()).digest())[:BASIS_FILMS]
+        drawn = []
+        for i in rows:
+            windows = sampler.inference_boxes(files[i].height, files[i].width)
+            pick = np.random.default_rng(int(files[i].digest[:12], 16)).permutation(np.arange(1, len(windows)))[:2]
+            drawn.append((i, windows[[0, *np.sort(pick)]]))
+        for expert, basis in zip(experts, bases, strict=True):
+            made = [expert_folder(expert), basis.depths, asdict(basis.form), [film_key(files[i], box).hex() for i, box in drawn]]
+            path = root / "bases" / f"{hashlib.sha256(repr(made).encode()).hexdigest()[:24]}.safetensors"
+            if not path.exists():
+                bar = tqdm(drawn, f"basis of {expert.name}", unit="film", leave=False, disable=not self.progress)
+                basis.fit(*_sample_tokens(expert, basis, benchmark, bar))
+                write_atomic(path, to_bytes(dict(basis.named_buffers())))
+            basis.load_state_dict(load_file(path))
 
     def films(
         self, benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
-        training: bool = False, remember: bool = True,
+        training: bool = False, remember: bool = True, bases: Sequence[MapBasis] | None = None,
     ) -> CachedFilms:
         """Frozen features of every film; what is already on disk is not computed again.
 
@@ -188,6 +234,7 @@ class FeatureCache:
             sampler: which views.
             training: with the pool of random windows that training draws from.
             remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
+            bases: per expert: the basis of its maps; None: maps as they are.
 
         Raises:
             ImageError: a film cannot be read; the message names it. Films that were finished are kept.
@@ -209,16 +256,24 @@ class FeatureCache:
         fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
         keys = [film_key(f, box) for f, box in zip(files, boxes, strict=True)]
         stores = [FeatureStore(root / expert_folder(e)) for e in experts]
+        of_maps = list(bases) if bases is not None else [None] * len(experts)
+        parts = [[map_part(depth, basis) for depth in d] for d, basis in zip(depths, of_maps, strict=True)]
 
-        def locate() -> list[FeatureIndex]:
-            return [store.find(keys, ["summary", "embed", *map(map_part, d)]) for store, d in zip(stores, depths, strict=True)]
+        def locate(keys: list[bytes]) -> tuple[list[FeatureIndex], list[np.ndarray]]:
+            found = [store.find(keys, ["summary", "embed", *names]) for store, names in zip(stores, parts, strict=True)]
+            return found, [~np.array([at.has("summary"), *map(at.has, names)]) for at, names in zip(found, parts, strict=True)]
 
-        located = locate()
-        gaps = [~np.array([at.has("summary"), *(at.has(map_part(depth)) for depth in d)])
-                for at, d in zip(located, depths, strict=True)]
+        located, gaps = locate(keys)
         todo = np.concatenate(gaps).any(axis=0)
+        if todo.any() and not training:  # a training film's views begin with those of inference
+            wide = [film_key(f, sampler.training_boxes(f.height, f.width, name))
+                    for f, name in zip(files, benchmark.image_ids(), strict=True)]
+            there = ~np.concatenate(locate(wide)[1]).any(axis=0)
+            keys = [w if lacks and has else key for key, w, lacks, has in zip(keys, wide, todo, there, strict=True)]
+            located, gaps = locate(keys)
+            todo = np.concatenate(gaps).any(axis=0)
         if todo.any():
-            _check_room(root, benchmark.name, experts, depths, boxes, gaps, self.limit)
+            _check_room(root, benchmark.name, experts, depths, boxes, gaps, self.limit, of_maps)
             if torch.cuda.is_available():
                 for expert in experts:
                     expert.to("cuda")
@@ -233,24 +288,41 @@ class FeatureCache:
                        disable=not self.progress or rank > 0)
             with ExitStack() as stack:
                 stack.enter_context(bar)
-                fillers = [stack.enter_context(Filler(e, d, store, keys, gap))
-                           for e, d, store, gap in zip(experts, depths, stores, gaps, strict=True)]
+                fillers = [stack.enter_context(Filler(e, d, store, keys, gap, basis))
+                           for e, d, store, gap, basis in zip(experts, depths, stores, gaps, of_maps, strict=True)]
                 for group in prefetch(groups) if threads else groups:
                     for filler in fillers:
                         filler.add(group)
                     bar.update(len(group))
         barrier()
         if world > 1 or todo.any():
-            located = locate()
-        return CachedFilms(benchmark, keys, located, depths, boxes, sizes, fixed)
+            located, _ = locate(keys)
+        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed)
+
+
+def _sample_tokens(
+    expert: Expert, basis: MapBasis, benchmark: Benchmark, drawn: Iterable[tuple[int, np.ndarray]],
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Tokens by depth and summaries of these views, ``BASIS_TOKENS`` of each view at most, spread evenly over the map."""
+    tokens: dict[int, list[Tensor]] = {d: [] for d in basis.depths}
+    summaries = []
+    for i, boxes in drawn:
+        views = film_views(partial(benchmark.read, i), boxes, [expert.view_kind])[expert.view_kind]
+        out = encode_views(expert, views, basis.depths)
+        summaries.append(out.summary.float())
+        for d, of_depth in tokens.items():
+            pooled = basis.pool(out.maps[d].float(), d)
+            of_depth.append(pooled[:, :: -(-pooled.shape[1] // BASIS_TOKENS)].flatten(0, 1))
+    return {d: torch.cat(of_depth) for d, of_depth in tokens.items()}, torch.cat(summaries)
 
 
 def _check_room(
     root: Path, name: str, experts: Sequence[Expert], depths: list[list[int]], boxes: list[np.ndarray],
-    gaps: list[np.ndarray], limit: int | None,
+    gaps: list[np.ndarray], limit: int | None, bases: Sequence[MapBasis | None],
 ) -> None:
     views = np.array([len(b) for b in boxes])
-    new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d) for e, d, g in zip(experts, depths, gaps, strict=True))
+    new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d, b)
+              for e, d, g, b in zip(experts, depths, gaps, bases, strict=True))
     root.mkdir(parents=True, exist_ok=True)
     limit = cache_limit() if limit is None else limit
     held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medbridge.experts import Expert, FrozenMaps
+from medbridge.features.compact import MapBasis
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
 
@@ -21,16 +22,17 @@ Views = tuple[Any, dict[tuple[int, str], Tensor]]
 """A film (its number, say), and its views by kind: size and interpolation."""
 
 
-def map_part(depth: int) -> str:
-    """Name of the maps of one depth in a shard."""
-    return f"map.{depth:03d}"
+def map_part(depth: int, basis: MapBasis | None = None) -> str:
+    """Name of the maps of one depth in a shard: as they are, or in a basis."""
+    return f"map.{depth:03d}" if basis is None else f"map.{depth:03d}.{basis.digest()}"
 
 
-def view_bytes(expert: Expert, depths: Sequence[int]) -> int:
-    """Bytes that one view takes in the cache: maps at ``depths``, summary and embedding, float16."""
-    maps = sum((expert.prefix + rows * columns) * width
-               for d in depths for (rows, columns), width in [(expert.grids[d - 1], expert.widths[d - 1])])
-    return 2 * (maps + expert.image_dim + (expert.text_dim if expert.aligned else 0))
+def view_bytes(expert: Expert, depths: Sequence[int], basis: MapBasis | None = None) -> int:
+    """Bytes that one view takes in the cache: maps at ``depths``, as they are or in a basis, summary and embedding, float16."""
+    shapes = basis or expert
+    maps = sum((shapes.prefix + rows * columns) * width
+               for d in depths for (rows, columns), width in [(shapes.grids[d - 1], shapes.widths[d - 1])])
+    return maps * (2 if basis is None else basis.form.bits // 8) + 2 * (expert.image_dim + expert.text_dim * expert.aligned)
 
 
 def film_views(
@@ -54,23 +56,32 @@ def view_groups(films: Iterable[Views], least: int = 64) -> Iterator[list[Views]
         yield group
 
 
-def encode_views(expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False) -> FrozenMaps:
+def encode_views(
+    expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False,
+    basis: MapBasis | None = None,
+) -> FrozenMaps:
     """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding, ``batch`` at a time.
 
     Args:
+        basis: turn the maps to compact ones.
         keep_device: leave the result on the expert's device, so that its copy can wait in another thread; else on the CPU.
     """
     device, kind, parts = expert.mean.device, getattr(torch, expert.precision), []
     for start in range(0, len(views), batch):
         x = expert.preprocess(views[start : start + batch].to(device, non_blocking=True))
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            parts.append(_each(expert.encode_maps(x, depths), _half))
+            out = expert.encode_maps(x, depths)
+        if basis is not None:
+            out.maps = {d: basis(m, d) for d, m in out.maps.items()}
+        parts.append(_each(out, _half))
     embed = None if parts[0].embed is None else torch.cat([p.embed for p in parts])
     out = FrozenMaps({d: torch.cat([p.maps[d] for p in parts]) for d in depths}, torch.cat([p.summary for p in parts]), embed)
     return out if keep_device else _each(out, Tensor.cpu)
 
 
 def _half(x: Tensor) -> Tensor:
+    if x.dtype == torch.int8:
+        return x.contiguous()
     # some towers have a few activations beyond float16's range; infinities would poison every query
     return x.float().clamp(-_FP16_MAX, _FP16_MAX).half().contiguous()
 
@@ -89,13 +100,16 @@ class Filler:
         expert: who. depths: of its maps. store: where its features go.
         keys: per film: its address.
         gaps: bool ``(1 + depths, n)``: which films lack the summary, and the map of each depth.
+        basis: of the maps.
     """
 
     def __init__(
-        self, expert: Expert, depths: Sequence[int], store: FeatureStore, keys: list[bytes], gaps: np.ndarray
+        self, expert: Expert, depths: Sequence[int], store: FeatureStore, keys: list[bytes], gaps: np.ndarray,
+        basis: MapBasis | None = None,
     ) -> None:
-        self.expert, self.depths, self.keys, self.gaps = expert, depths, keys, gaps
-        self.parts, self.writer = np.array(["summary", *map(map_part, depths)]), ShardWriter(store)
+        self.expert, self.depths, self.keys, self.gaps, self.basis = expert, depths, keys, gaps, basis
+        self.maps = {d: map_part(d, basis) for d in depths}
+        self.parts, self.writer = np.array(["summary", *self.maps.values()]), ShardWriter(store)
         self.pool, self.pending = ThreadPoolExecutor(1, "medbridge-write"), deque[Future]()
 
     def add(self, group: list[Views]) -> None:
@@ -106,14 +120,14 @@ class Filler:
         together = torch.cat([views for _, views in group])
         if self.expert.mean.device.type == "cuda":
             together = together.pin_memory()
-        out = encode_views(self.expert, together, self.depths, keep_device=True)
+        out = encode_views(self.expert, together, self.depths, keep_device=True, basis=self.basis)
         self.pending.append(self.pool.submit(self._write, [(row, len(views)) for row, views in group], out))
         while len(self.pending) > 2:  # results wait in memory; a slow disk holds the expert up
             self.pending.popleft().result()
 
     def _write(self, films: list[tuple[int, int]], out: FrozenMaps) -> None:
         out, start = _each(out, Tensor.cpu), 0
-        parts = {"summary": out.summary, **{map_part(d): m for d, m in out.maps.items()}}
+        parts = {"summary": out.summary, **{self.maps[d]: m for d, m in out.maps.items()}}
         for row, count in films:
             rows, names = slice(start, start + count), self.parts[self.gaps[:, row]].tolist()
             film = {name: parts[name][rows] for name in names}
