@@ -120,6 +120,8 @@ def load_adapter(folder: str | Path, experts: Sequence[Expert | str] | None = No
     path, own = folder / "adapter.safetensors", model.state()
     with _explained(path):
         tensors = load_file(path)
+    if not any(name.startswith("members.") for name in tensors):  # the old format: one member
+        tensors = {f"members.0.{name}": value for name, value in tensors.items()}
     if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
         odd = sorted(set(tensors) ^ set(own)) or [k for k in own if own[k].shape != tensors[k].shape]
         raise AdapterError(f"{path}: does not fit adapter.json beside it (first difference: {odd[0]}); copy both again")

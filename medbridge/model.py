@@ -4,8 +4,8 @@ Paper, section 3, whole. What it fixes and what is ours is said where each part 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from medbridge.focal import FocalSampler
 from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
 from medbridge.qencoder import QueryEncoder, query_depths
+from medbridge.readout import ReadOut, pool_summary
 from medbridge.scores import PromptScores
 
 
@@ -37,6 +38,8 @@ class AdapterConfig:
         shared_expert: name of an expert that is kept for every film, beside the top k of the others.
         router_noise: standard deviation of the noise on the router's logits in training.
         adapt_prompts: learn a correction of each class prompt. dropout: everywhere in the trainable part.
+        members: adapters of the same shape whose scores are averaged; more than one are trained by cross-fitting
+            (:mod:`medbridge.train`). readout: add a calibrated linear read-out of the summaries (:mod:`medbridge.readout`).
         maps: 'compact' (:mod:`medbridge.features.compact`), shaped by components, patches, bits and whiten; or 'full': as they
             are, which the query kinds 'copy' and 'lora' need.
     """
@@ -55,6 +58,8 @@ class AdapterConfig:
     router_noise: float = 0.0
     adapt_prompts: bool = True
     dropout: float = 0.3
+    members: int = 1
+    readout: bool = False
     maps: str = "compact"
     components: int = 128
     patches: int = 64
@@ -62,6 +67,8 @@ class AdapterConfig:
     whiten: bool = True
 
     def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ValueError(f"members={self.members} must be at least 1")
         if self.maps not in ("compact", "full"):
             raise ValueError(f"maps={self.maps!r} is unknown; use 'compact' or 'full'")
         if self.maps == "compact" and self.query_kind != "cross":
@@ -73,18 +80,23 @@ class AdapterConfig:
         return MapFormat(self.components, self.patches, self.bits, self.whiten) if self.maps == "compact" else None
 
 
+CROSS_FITTED = AdapterConfig(members=5, readout=True)
+"""What ``medbridge adapt`` and the comparisons train; a single member is for learning, and for very large sets. [ours]"""
+
+
 @dataclass
 class Output:
-    """What the model says about B films.
+    """What the model says about B films; what several members say is their mean, their queries stand one after the other.
 
     Attributes:
-        logits: ``(B, C)``, the mixture's scores.
+        logits: ``(B, C)``, the final scores: the mixture's, and the read-out's where there is one.
         expert_logits: ``(B, K, C)``, each expert's own.
         weights: ``(B, K, C)``, the router's; they sum to 1 over K.
         attention: per expert ``(B, N, Q, P)``: the last query layer's, mean over heads.
         view_weights: per expert ``(B, Q + 1, w)``: the view that each pooled number came from; for other pools than 'max'
             ``(B, N, Q + 1, w)``, each view's weight in it (:func:`medbridge.explain.attention.view_share` sums up).
         tokens: per expert ``(B, Q + 1, w)``: the pooled queries, the frozen token last.
+        members: each member's own output, without the read-out.
     """
 
     logits: Tensor
@@ -93,6 +105,7 @@ class Output:
     attention: list[Tensor]
     view_weights: list[Tensor]
     tokens: list[Tensor]
+    members: Sequence[Self] = ()
 
     @property
     def pooled(self) -> list[Tensor]:
@@ -132,6 +145,43 @@ class _Branch(nn.Module):
         return self.scores(tokens), tokens, padded(attention.detach()), view_weights
 
 
+class Member(nn.Module):
+    """One set of all that is trained by gradient: a branch per expert, and the router over them."""
+
+    router: nn.Module
+
+    def __init__(
+        self, experts: Sequence[Expert], shapes: Sequence[Expert | MapBasis], config: AdapterConfig,
+        texts: Sequence[tuple[Tensor, Tensor]], shared: int | None,
+    ) -> None:
+        super().__init__()
+        each = zip(experts, shapes, texts, strict=True)
+        self.branches = nn.ModuleList(_Branch(expert, maps, config, text) for expert, maps, text in each)
+        self.router = Router([b.encoder.width for b in self.branches], len(texts[0][0]), config.router, config.top_k,
+                             shared=shared, noise=config.router_noise)
+
+    def forward(self, batch: Batch, summary: Sequence[Tensor]) -> Output:
+        """Frozen features of B films -> scores."""
+        per_expert = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, summary, strict=True)]
+        logits, tokens, attention, view_weights = (list(parts) for parts in zip(*per_expert, strict=True))
+        expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled_queries(tokens))
+        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, view_weights, tokens)
+
+
+def _mean_output(outputs: Sequence[Output]) -> Output:
+    """One output of several members."""
+    def mean(name: str) -> Tensor:
+        return torch.stack([getattr(o, name) for o in outputs]).mean(dim=0)
+
+    def joined(name: str, dim: int) -> list[Tensor]:
+        return [torch.cat(parts, dim=dim) for parts in zip(*(getattr(o, name) for o in outputs), strict=True)]
+
+    tokens = [torch.cat([*(t[:, :-1] for t in parts), torch.stack([t[:, -1:] for t in parts]).mean(dim=0)], dim=1)
+              for parts in zip(*(o.tokens for o in outputs), strict=True)]
+    return Output(mean("logits"), mean("expert_logits"), mean("weights"), joined("attention", 2), joined("view_weights", -2),
+                  tokens)
+
+
 class MedBridge(nn.Module):
     """Frozen experts, and the part that adapts them.
 
@@ -167,12 +217,12 @@ class MedBridge(nn.Module):
             MapBasis(e, query_depths(e.depth, c.query_layers, c.query_kind), form) for e in self.experts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.branches = nn.ModuleList(
-                _Branch(e, shapes, self.config, encode_prompts(e, self.labels, prompts))
-                for e, shapes in zip(self.experts, self.map_shapes, strict=True))
-            self.router: nn.Module = Router(
-                [b.encoder.width for b in self.branches], len(self.labels), self.config.router, self.config.top_k,
-                shared=None if shared is None else names.index(shared), noise=self.config.router_noise)
+            texts = [encode_prompts(e, self.labels, prompts) for e in self.experts]
+            which = None if shared is None else names.index(shared)
+            self.members = nn.ModuleList(
+                Member(self.experts, self.map_shapes, c, texts, which) for _ in range(c.members))
+        sizes = [3 * e.image_dim for e in self.experts]
+        self.readout = ReadOut(c.members, len(self.labels), sum(sizes)) if c.readout else None
         self.card: dict[str, Any] = {}
         self.to(self.experts[0].mean.device)  # experts may have been moved before
 
@@ -191,13 +241,30 @@ class MedBridge(nn.Module):
         """Where the trainable part is."""
         return self.branches[0].scores.bias.device
 
-    def forward(self, batch: Batch) -> Output:
-        """Frozen features of B films -> scores."""
-        summary = [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(batch.summary)]
-        per_expert = [branch(m, batch, s) for branch, m, s in zip(self.branches, batch.maps, summary, strict=True)]
-        logits, tokens, attention, view_weights = (list(parts) for parts in zip(*per_expert, strict=True))
-        expert_logits, weights = torch.stack(logits, dim=1), self.router(pooled_queries(tokens))
-        return Output((weights * expert_logits).sum(dim=1), expert_logits, weights, attention, view_weights, tokens)
+    @property
+    def branches(self) -> nn.ModuleList:
+        """Those of the first member."""
+        return self.members[0].branches
+
+    @property
+    def router(self) -> nn.Module:
+        """That of the first member."""
+        return self.members[0].router
+
+    def summaries(self, batch: Batch) -> list[Tensor]:
+        """Per expert ``(B, N, image_dim)`` float32: the frozen summaries, standardised where there are bases."""
+        return [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(batch.summary)]
+
+    def forward(self, batch: Batch, member: int | None = None) -> Output:
+        """Frozen features of B films -> scores; those of one ``member`` alone come without the read-out."""
+        summary = self.summaries(batch)
+        if member is not None:
+            return self.members[member](batch, summary)
+        outputs = [of_one(batch, summary) for of_one in self.members]
+        out = replace(_mean_output(outputs) if len(outputs) > 1 else outputs[0], members=outputs)
+        if self.readout is not None:
+            out.logits = self.readout(out.logits, pool_summary(summary, batch.view_mask))
+        return out
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of all that is trained; the frozen rest is rebuilt from the experts."""
@@ -205,13 +272,14 @@ class MedBridge(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Name -> all that an adapter holds: the trained parameters, and the bases of the maps."""
-        return self.trainable() | {name: value for name, value in self.named_buffers() if name.startswith("bases.")}
+        return self.trainable() | {name: value for name, value in self.named_buffers() if name.startswith(("bases.", "readout."))}
 
     def set_prevalence(self, prevalence: np.ndarray) -> None:
         """Start every class at the log-odds of its training prevalence ``(C,)``, clipped to [0.001, 0.999]. [ours]"""
         p = torch.as_tensor(prevalence, dtype=torch.float32).clamp(0.001, 0.999)
-        for branch in self.branches:
-            branch.scores.bias.data.copy_(torch.logit(p))
+        for member in self.members:
+            for branch in member.branches:
+                branch.scores.bias.data.copy_(torch.logit(p))
 
 
 def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[list[Expert | str], tuple[str, ...]]:

@@ -52,10 +52,11 @@ def predict(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress
 
 
 def outputs(
-    model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = False, rows: Sequence[int] | None = None,
+    model: MedBridge, films: Sequence[FilmFeatures], batch_size: int = 32, progress: bool = False,
+    rows: Sequence[int] | None = None, member: int | None = None,
 ) -> Iterator[Output]:
-    """All that the model says of the films (or of these ``rows``) and their sliding windows, ``batch_size`` films at a time, in
-    their order; a thread reads ahead."""
+    """All that the model, or one ``member``, says of the films (or of these ``rows``) and their sliding windows, ``batch_size``
+    films at a time, in their order; a thread reads ahead."""
     rows = range(len(films)) if rows is None else rows
     starts = tqdm(range(0, len(rows), batch_size), "scoring", leave=False, disable=not progress)
     batches = (rows[start : start + batch_size] for start in starts)
@@ -64,7 +65,7 @@ def outputs(
     try:
         with torch.inference_mode():
             for batch in prefetch(collate([draw_views(films[i]) for i in batch]) for batch in batches):
-                yield model(batch.to(model.device))
+                yield model(batch.to(model.device), member)
     finally:
         model.train(training)
 

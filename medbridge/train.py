@@ -26,17 +26,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from medbridge.data import Benchmark
+from medbridge.data.table import shuffled_patients
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
-from medbridge.features.cache import CachedFilms, expert_folder
+from medbridge.features.cache import CachedFilms, FilmFeatures, expert_folder
 from medbridge.features.encode import map_part
 from medbridge.losses import LOSSES, triplet_loss
 from medbridge.metrics.evaluate import auc_and_loss
-from medbridge.model import MedBridge
+from medbridge.model import MedBridge, Output
 from medbridge.moe import balance_loss
-from medbridge.predict import predict
+from medbridge.predict import outputs
+from medbridge.readout import pool_summary
 from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
-from medbridge.support.processes import is_main, join, ranks
+from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
@@ -145,28 +148,49 @@ def fit(
     y, mask = train.benchmark.targets()
     model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
     signature = "" if run_dir is None else _signature(model, train, config)
-    return Loop(Network(model, train, val, config), config, run_dir, signature, progress, save_steps, tensorboard).run()
+    network = Network(model, train, val, config)
+    history = Loop(network, config, run_dir, signature, progress, save_steps, tensorboard).run()
+    if model.readout is not None:
+        network.fit_readout()
+    return history
 
 
 class Network:
-    """MedBridge as a trainee."""
+    """MedBridge as a trainee: each member learns from the films outside its own fold, and is judged by those inside."""
 
     title = "training"
 
     def __init__(self, model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig) -> None:
-        self.module, self.train, self.val, self.config = model, train, val, config
-        self.known, self.held_out = train.benchmark.targets(), val.benchmark.targets()
+        self.module, self.parts, self.config = model, (train, val), config
+        self.targets, self.mask = (
+            np.concatenate(both) for both in zip(train.benchmark.targets(), val.benchmark.targets(), strict=True))
+        self.fold = deal_folds(train.benchmark, val.benchmark, len(model.members), config.seed)
+        self.rows = np.arange(len(train) if len(model.members) == 1 else len(self.fold))  # those that a member learns from
+        self.held = np.flatnonzero(self.fold >= 0)
+        self.known = self.targets[self.rows], self.mask[self.rows]
+        self.held_out = self.targets[self.held], self.mask[self.held]
 
-    def batch(self, epoch: int, rows: list[int]) -> Batch:
+    def __getitem__(self, i: int) -> FilmFeatures:
+        train, val = self.parts
+        return train[i] if i < len(train) else val[i - len(train)]
+
+    def batch(self, epoch: int, rows: list[int]) -> tuple[Batch, Tensor]:
         # the same views for a seed, an epoch and a film, whatever was done before
-        return collate([draw_views(self.train[i], np.random.default_rng([self.config.seed, epoch, i])) for i in rows])
+        films = collate([draw_views(self[i], np.random.default_rng([self.config.seed, epoch, i])) for i in rows])
+        return films, torch.from_numpy(self.fold[rows])
 
     def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:
         """Masked BCE of the mixture, and at smaller weights of each expert alone, of the balance and of the triplets."""
-        output = forward(part.batch.to(device))
+        films, fold = part.batch
+        output, fold = forward(films.to(device)), join(fold.to(device), part.count)
+        targets, mask = part.targets.to(device), part.mask.to(device)
+        loss = sum(self._member_loss(out, part, targets, mask & (fold != m).unsqueeze(1)) for m, out in enumerate(output.members))
+        return loss if part.count else loss + 0.0 * output.logits.sum()  # all processes must go through the model
+
+    def _member_loss(self, output: Output, part: Pass, targets: Tensor, mask: Tensor) -> Tensor:
         logits, expert_logits, weights, *pooled = (
             join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
-        config, targets, mask = self.config, part.targets.to(device), part.mask.to(device)
+        config = self.config
         criterion, balance = LOSSES[config.loss], 0.0
         loss = criterion(logits, targets, mask)
         if expert_logits.shape[1] > 1:
@@ -174,14 +198,45 @@ class Network:
             balance = part.films * config.balance * balance_loss(weights)
         if config.triplet:
             loss = loss + config.triplet * torch.stack([triplet_loss(q, targets, mask) for q in pooled]).mean()
-        loss = part.known * loss + balance
-        return loss if part.count else loss + 0.0 * output.logits.sum()  # all processes must go through the model
+        return part.known * loss + balance
+
+    def held_logits(self) -> np.ndarray:
+        """Logits ``(n, C)`` of the films of the folds, each by the member that did not learn from it."""
+        logits = np.zeros(self.targets.shape)
+        for m in range(len(self.module.members)):
+            rows, (rank, world) = np.flatnonzero(self.fold == m), ranks()
+            made = [o.logits.double().cpu().numpy()
+                    for o in outputs(self.module, self, self.config.batch_size, rows=rows[rank::world].tolist(), member=m)]
+            logits[rows] = gather_rows(np.concatenate([np.empty((0, logits.shape[1])), *made]))
+        return logits[self.held]
 
     def scores(self) -> np.ndarray:
-        return predict(self.module, self.val, self.config.batch_size, progress=False).probabilities
+        return 1 / (1 + np.exp(-self.held_logits()))
 
     def state(self) -> dict[str, Tensor]:
         return self.module.trainable()
+
+    def fit_readout(self) -> None:
+        """Fit the linear read-out beside the queries, on logits of films that neither learned from."""
+        pooled = np.stack([_pooled(self.module, self[i]) for i in range(len(self.fold))])
+        logits = np.zeros(self.targets.shape)
+        logits[self.held] = self.held_logits()
+        self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
+
+
+def deal_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
+    """The member that may not learn from each film of train and val, int ``(n,)``. One member: 0 in val, -1 in train. More: the
+    patients of both are dealt out at random, all films of a patient to the same member. [ours]"""
+    if members == 1:
+        return np.repeat([-1, 0], [len(train), len(val)])
+    patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])
+    order = {patient: n % members for n, patient in enumerate(shuffled_patients(patients, seed))}
+    return np.array([order[patient] for patient in patients])
+
+
+def _pooled(model: MedBridge, film: FilmFeatures) -> np.ndarray:
+    batch = collate([draw_views(film)]).to(model.device)
+    return pool_summary(model.summaries(batch), batch.view_mask)[0].double().cpu().numpy()
 
 
 def _signature(model: MedBridge, films: CachedFilms, config: TrainConfig) -> str:

@@ -18,7 +18,7 @@ from medbridge.predict import film_features
 
 @dataclass
 class Explanation:
-    """One film, seen by N views, K experts, Q queries, C labels; attention is the mean over heads."""
+    """One film, seen by N views, K experts, Q queries (of all members), C labels; attention is the mean over heads."""
 
     film: np.ndarray  # float32 (H, W)
     boxes: np.ndarray  # float32 (N, 4) in pixels; view 0 is the whole film
@@ -74,9 +74,10 @@ def lay_over(canvas: Tensor, tile: Tensor, box: np.ndarray) -> tuple[Tensor, Ten
 def explain(model: MedBridge, film: np.ndarray) -> Explanation:
     """Run one decoded film ``(H, W)`` in [0, 1] and keep what happened on the way."""
     features, boxes = film_features(model, film)
-    seen: list[list[Tensor]] = [[] for _ in model.branches]
+    seen = [[[] for _ in member.branches] for member in model.members]
     handles = [layer.register_forward_hook(lambda _, __, out, kept=kept: kept.append(out[1].mean(dim=1)))
-               for kept, branch in zip(seen, model.branches, strict=True) for layer in branch.encoder.layers]
+               for of_member, member in zip(seen, model.members, strict=True)
+               for kept, branch in zip(of_member, member.branches, strict=True) for layer in branch.encoder.layers]
     model.eval()
     try:
         with torch.inference_mode():
@@ -84,10 +85,13 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
     finally:
         for handle in handles:
             handle.remove()
-    layers = [[a[:, :, shapes.prefix :].unflatten(-1, shapes.grids[depth - 1]).float().cpu().numpy()
-               for a, depth in zip(attention, branch.encoder.depths, strict=True)]
-              for shapes, branch, attention in zip(model.map_shapes, model.branches, seen, strict=True)]
-    mix = [branch.scores.mix.softmax(dim=-1).detach().cpu().numpy() for branch in model.branches]
+    layers, mix = [], []
+    for k, (shapes, depths) in enumerate(zip(model.map_shapes, model.depths, strict=True)):
+        each = [torch.cat(of_layer, dim=2) for of_layer in zip(*(of_member[k] for of_member in seen), strict=True)]
+        layers.append([a[:, :, shapes.prefix :].unflatten(-1, shapes.grids[depth - 1]).float().cpu().numpy()
+                       for a, depth in zip(each, depths, strict=True)])
+        reads = [m.branches[k].scores.mix.softmax(dim=-1).detach().cpu().numpy() / len(model.members) for m in model.members]
+        mix.append(np.concatenate([*(r[:, :-1] for r in reads), sum(r[:, -1:] for r in reads)], axis=1))
     share = [view_share(weights, len(boxes))[0].double().cpu().numpy() for weights in output.view_weights]
     chances, expert_chances = (z[0].sigmoid().double().cpu().numpy() for z in (output.logits, output.expert_logits))
     return Explanation(

@@ -6,7 +6,7 @@ import torch
 
 from medbridge.errors import AdapterError
 from medbridge.experts import Expert, create_expert
-from medbridge.model import MedBridge
+from medbridge.model import MedBridge, Member
 
 
 def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
@@ -44,18 +44,27 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
     if config.top_k is not None:
         config = replace(config, top_k=min(config.top_k, len(experts) - (config.shared_expert is not None)) or None)
     new = MedBridge(experts, model.labels, config, model.sampler, model.prompts, seed).to(model.device)
-    for k, old in enumerate(kept):
-        new.branches[k].load_state_dict(model.branches[old].state_dict())
-        if model.bases is not None:
+    for old_member, member in zip(model.members, new.members, strict=True):
+        for k, old in enumerate(kept):
+            member.branches[k].load_state_dict(old_member.branches[old].state_dict())
+        for branch in member.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
+            bias = torch.stack([b.scores.bias.data for b in member.branches[: len(kept)]])
+            branch.scores.bias.data.copy_(bias.mean(dim=0))
+        _carry_over(old_member, member, kept)
+    if model.bases is not None:
+        for k, old in enumerate(kept):
             new.bases[k].load_state_dict(model.bases[old].state_dict())
-    for branch in new.branches[len(kept):]:  # the labels are as frequent for a newcomer as for the others
-        branch.scores.bias.data.copy_(torch.stack([b.scores.bias.data for b in new.branches[: len(kept)]]).mean(dim=0))
-    _carry_over(model, new, kept)
+    if model.readout is not None:  # linear in the experts' summaries: a newcomer's count nothing yet
+        columns = model.readout.weight.split([3 * e.image_dim for e in model.experts], dim=2)
+        weight = torch.cat([columns[old] for old in kept], dim=2)
+        new.readout.weight[:, :, : weight.shape[2]] = weight
+        for name in ("bias", "blend", "offset"):
+            new.readout.get_buffer(name).copy_(model.readout.get_buffer(name))
     new.card = {**model.card, "edited": [*model.card.get("edited", []), note]}
     return new.eval()
 
 
-def _carry_over(model: MedBridge, new: MedBridge, kept: list[int]) -> None:
+def _carry_over(model: Member, new: Member, kept: list[int]) -> None:
     """Copy the router's weights of the kept experts; a router without weights on either side starts afresh, uniform."""
     router = getattr(model.router, "base", model.router)  # a memory of films belongs to the mixture as it was: it is left behind
     old_net, net = getattr(router, "net", None), getattr(new.router, "net", None)

@@ -47,10 +47,12 @@ def prompt_attention(
     """
     reads = []
     with torch.inference_mode():
-        for expert, branch, tokens in zip(model.experts, model.branches, seen.tokens, strict=True):
-            words, scores = prompt_direction(expert, texts, against), branch.scores
-            z = F.normalize(scores.project(scores.norm(torch.from_numpy(tokens[:-1]).to(words.device))), dim=-1)
-            reads.append((10.0 * z @ words).softmax(dim=0).cpu().numpy())  # the factor with which class scores start
+        for k, (expert, tokens) in enumerate(zip(model.experts, seen.tokens, strict=True)):
+            words = prompt_direction(expert, texts, against)
+            by_member = torch.from_numpy(tokens[:-1]).to(words.device).chunk(len(model.members))
+            spaces = [member.branches[k].scores for member in model.members]
+            z = torch.cat([s.project(s.norm(queries)) for s, queries in zip(spaces, by_member, strict=True)])
+            reads.append((10.0 * F.normalize(z, dim=-1) @ words).softmax(dim=0).cpu().numpy())  # as class scores start
     return seen.density(reads, seen.weights.mean(axis=1), side)
 
 

@@ -146,11 +146,19 @@ class RetrievalRouter(nn.Module):
 
 def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
     """A copy of a trained model, which stays as it is, whose router asks a memory of films; weights and experts are shared."""
-    pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films)]
-    vectors, logits = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    y, known = (torch.as_tensor(part, device=logits.device) for part in films.benchmark.targets())
-    losses = F.binary_cross_entropy_with_logits(logits, y.unsqueeze(1).expand_as(logits), reduction="none")
-    new, base = copy.copy(model), getattr(model.router, "base", model.router)  # a second memory replaces the first
-    new._modules = dict(model._modules)
-    new.router = RetrievalRouter(base, vectors.clone(), losses.clone(), known, neighbours, temperature)
-    return new.eval()
+    y, known = (torch.as_tensor(part, device=model.device) for part in films.benchmark.targets())
+    members = []
+    for m, member in enumerate(model.members):
+        pairs = [(joint_vectors(o.pooled), o.expert_logits.float()) for o in outputs(model, films, member=m)]
+        vectors, logits = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        losses = F.binary_cross_entropy_with_logits(logits, y.unsqueeze(1).expand_as(logits), reduction="none")
+        base = getattr(member.router, "base", member.router)  # a second memory replaces the first
+        members.append(_copied(member, router=RetrievalRouter(base, vectors.clone(), losses, known, neighbours, temperature)))
+    return _copied(model, members=nn.ModuleList(members)).eval()
+
+
+def _copied(module: nn.Module, **parts: nn.Module) -> nn.Module:
+    """A copy that shares all but these parts."""
+    new = copy.copy(module)
+    new._modules = {**module._modules, **parts}
+    return new

@@ -1,0 +1,107 @@
+r"""Linear read-out: what a linear probe sees in the frozen summaries, calibrated, as a part of the model. [ours]
+
+    logit_c = a q_c + b r_c + d_c,      r_c = W_c [whole film; mean over views; maximum over views] + v_c
+
+q are the logits of the queries' mixture, r of a logistic regression on the standardised summaries of the same views. The weights
+a, b >= 0 and the offsets d_c come from logits of films that neither part has learned from: if the queries say nothing new about
+them, a is small and the model is a linear probe.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from medbridge.metrics.evaluate import merit
+
+STRENGTHS = (1e-2, 1e-3, 1e-1)
+"""Values of scikit-learn's C that are tried: as many as every method may try."""
+
+
+def pool_summary(summary: Sequence[Tensor], view_mask: Tensor) -> Tensor:
+    """Per expert summaries ``(B, N, d_k)`` -> ``(B, 3 sum d_k)``: of each expert the whole film, mean and maximum over views."""
+    real = view_mask.unsqueeze(-1)
+    count = real.sum(dim=1)
+    return torch.cat([torch.cat([s[:, 0], (s * real).sum(dim=1) / count, s.masked_fill(~real, float("-inf")).amax(dim=1)], dim=1)
+                      for s in summary], dim=1)
+
+
+class ReadOut(nn.Module):
+    """The read-outs of M members and how much they count; before :meth:`fit` the queries alone count.
+
+    Args:
+        members, classes, size: numbers M, C and length of the pooled summaries.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    blend: Tensor
+    offset: Tensor
+
+    def __init__(self, members: int, classes: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(members, classes, size))
+        self.register_buffer("bias", torch.zeros(members, classes))
+        self.register_buffer("blend", torch.tensor([1.0, 0.0]))
+        self.register_buffer("offset", torch.zeros(classes))
+
+    def forward(self, logits: Tensor, pooled: Tensor) -> Tensor:
+        """The queries' logits ``(B, C)`` and pooled summaries ``(B, size)`` -> final logits ``(B, C)``."""
+        read = pooled @ self.weight.mean(dim=0).T + self.bias.mean(dim=0)
+        return self.blend[0] * logits + self.blend[1] * read + self.offset
+
+    def fit(self, logits: np.ndarray, pooled: np.ndarray, targets: np.ndarray, mask: np.ndarray, fold: np.ndarray) -> None:
+        """Fit the members' regressions, then the blend on the films of the folds.
+
+        Args:
+            logits: ``(n, C)``, the queries' of each film, by the member that did not learn from it; films outside the folds: any.
+            pooled: ``(n, size)``. targets, mask: ``(n, C)``.
+            fold: int ``(n,)``: the member that may not learn from a film; -1: all of them learn from it.
+        """
+        held, best = fold >= 0, -np.inf
+        for strength in STRENGTHS:
+            learn = [fold != m for m in range(len(self.weight))]
+            made = [fit_logistic(pooled[rows], targets[rows], mask[rows], strength) for rows in learn]
+            read = np.zeros(targets.shape)
+            for m, (weight, bias) in enumerate(made):
+                read[fold == m] = pooled[fold == m] @ weight.T + bias
+            value = merit(targets[held], 1 / (1 + np.exp(-read[held])), mask[held])
+            if value > best:
+                best, kept, kept_read = value, made, read
+        for m, (weight, bias) in enumerate(kept):
+            self.weight[m], self.bias[m] = torch.from_numpy(weight), torch.from_numpy(bias)
+        blend, offset = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
+        self.blend.copy_(torch.from_numpy(blend))
+        self.offset.copy_(torch.from_numpy(offset))
+
+
+def fit_logistic(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """One logistic regression per label on standardised columns of ``x`` ``(n, d)``: weights ``(C, d)`` and biases ``(C,)`` for
+    ``x`` as it is. A label with one class only gets its smoothed log-odds."""
+    weights, biases = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
+    for c in range(y.shape[1]):
+        known, rows = y[mask[:, c], c], x[mask[:, c]]
+        if len(np.unique(known)) < 2:
+            biases[c] = np.log((known.sum() + 0.5) / (len(known) - known.sum() + 0.5))
+            continue
+        mean, scale = rows.mean(axis=0), rows.std(axis=0)
+        scale[scale == 0] = 1
+        with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
+            model = LogisticRegression(C=strength, max_iter=2000).fit((rows - mean) / scale, known)
+        weights[c] = model.coef_[0] / scale
+        biases[c] = model.intercept_[0] - weights[c] @ mean
+    return weights, biases
+
+
+def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``(2,)`` of two sets of logits ``(n, C)``, the same for all labels, and offsets ``(C,)`` of labels."""
+    spread = np.array([max(float(z[mask].std()), 1e-6) for z in (q, r)])
+    films, labels = np.nonzero(mask)
+    if len(np.unique(y[mask])) < 2:
+        return np.array([1.0, 0.0]), np.zeros(y.shape[1])
+    x = np.column_stack([q[films, labels] / spread[0], r[films, labels] / spread[1], np.eye(y.shape[1])[labels]])
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(x, y[films, labels])
+    return model.coef_[0, :2].clip(min=0) / spread, model.coef_[0, 2:] + model.intercept_[0]
