@@ -236,6 +236,13 @@ class MedBridge(nn.Module):
         """Per expert: what says how deep, wide and fine the maps are that the queries read."""
         return self.experts if self.bases is None else self.bases
 
+    def take_bases(self, bases: Sequence[MapBasis] | None) -> Sequence[MapBasis] | None:
+        """Take over fitted bases where there are none yet, and their shape is the same; the model's own are returned."""
+        for own, given in zip(self.bases or (), bases or (), strict=False):
+            if not own.fitted and (own.form, own.depths) == (given.form, given.depths):
+                own.load_state_dict(given.state_dict())
+        return self.bases
+
     @property
     def device(self) -> torch.device:
         """Where the trainable part is."""

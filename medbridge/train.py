@@ -139,10 +139,10 @@ def fit(
         if tuple(benchmark.labels) != tuple(model.labels):
             raise BenchmarkError(f"benchmark {benchmark.name!r} has the labels {', '.join(benchmark.labels)}, the model "
                                  f"{', '.join(model.labels)}; build the model with labels=benchmark.labels")
-        bases = model.bases if model.bases is not None else [None] * len(model.depths)
+        bases = model.take_bases(films.bases) or [None] * len(model.depths)
         if films.parts != [[map_part(d, basis) for d in depths] for depths, basis in zip(model.depths, bases, strict=True)]:
-            raise ValueError(f"the features of {split} hold the maps {films.parts}, and the model reads others, at the depths "
-                             f"{model.depths}; get them from FeatureCache(...).of(model, benchmark)")
+            raise ValueError(f"the features of {split} hold maps at the depths {films.depths} ({films.parts}), and the model reads "
+                             f"{model.depths}, in its own basis; get them from FeatureCache(...).of(model, benchmark)")
         if not benchmark.targets()[1].any():
             raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
     y, mask = train.benchmark.targets()

@@ -32,10 +32,15 @@ def feature_batch(model, films=3, views=4, seed=0):
     """What a model reads of random views."""
     g = torch.Generator().manual_seed(seed)
     maps, summary = [], []
-    for expert, depths in zip(model.experts, model.depths, strict=True):
+    for k, (expert, depths) in enumerate(zip(model.experts, model.depths, strict=True)):
         x = torch.rand(films * views, expert.size, expert.size, generator=g)
         out = expert.encode_maps(expert.preprocess(x), depths)
-        maps.append([out.maps[d].clone().half().unflatten(0, (films, views)) for d in depths])
+        found = {d: out.maps[d].clone() for d in depths}
+        if model.bases is not None:
+            if not model.bases[k].fitted:
+                model.bases[k].fit({d: m.flatten(0, 1) for d, m in found.items()}, out.summary.clone())
+            found = {d: model.bases[k](m, d) for d, m in found.items()}
+        maps.append([(m if m.dtype == torch.int8 else m.half()).unflatten(0, (films, views)) for m in found.values()])
         summary.append(out.summary.clone().half().unflatten(0, (films, views)))
     return Batch(maps, summary, torch.rand(films, views, 4, generator=g), torch.ones(films, views, dtype=torch.bool))
 
@@ -46,7 +51,13 @@ def perturbed(model, size=0.1):
         torch.manual_seed(5)
         for p in model.trainable().values():
             p.add_(size * torch.randn_like(p))
-    return model.eval()
+    return with_bases(model).eval()
+
+
+def with_bases(model):
+    """The model, with bases for compact maps that were fitted to random views."""
+    feature_batch(model)
+    return model
 
 
 def small_expert(name, layers, width=32, embed=24, vision=None):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from samples import with_bases
 
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
@@ -11,7 +12,7 @@ from medbridge.predict import film_features, outputs, predict, predict_film
 @pytest.fixture(scope="module")
 def model(experts, squares):
     sampler = FocalSampler(crop=0.6, overlap=0.0, extra=2)
-    return MedBridge(experts, squares.labels, sampler=sampler, width=32, queries=4).train()
+    return with_bases(MedBridge(experts, squares.labels, sampler=sampler, width=32, queries=4)).train()
 
 
 @pytest.fixture(scope="module")

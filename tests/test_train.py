@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medbridge import train as train_module
-from medbridge.errors import AdapterError, BenchmarkError
+from medbridge.errors import AdapterError, BenchmarkError, CacheError
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
@@ -45,6 +45,9 @@ def _auc(model, squares, cache, split="test"):
 
 def test_it_learns_what_random_experts_can_show(experts, squares, cache):
     model = _model(experts, squares)
+    with pytest.raises(CacheError, match="no basis for compact maps yet"):
+        cache.of(model, squares.split("test"))
+    _features(model, squares, cache)
     chance = _auc(model, squares, cache)
     history = _fit(model, squares, cache, epochs=12, lr=3e-3)
     assert history.rows[-1]["loss"] < 0.8 * history.rows[0]["loss"]
@@ -136,27 +139,34 @@ def test_bad_settings_and_benchmarks(experts, squares, cache):
 
 def test_a_film_alone_scores_as_in_its_benchmark(experts, squares, cache):
     model = _model(experts, squares)
+    with pytest.raises(ValueError, match="no basis for compact maps was fitted"):
+        predict_film(model, squares.read(0))
+    _features(model, squares, cache)
     part = squares.split("test").take(range(4))
     together = predict(model, cache.of(model, part), progress=False)
     np.testing.assert_allclose(predict_film(model, part.read(2)), together.probabilities[2], atol=2e-3)
     np.testing.assert_allclose(together.weights.sum(1), 1, rtol=1e-5)
 
 
-def test_explanation(experts, squares):
-    model = _model(experts, squares)
+@pytest.mark.parametrize("options", [{}, {"maps": "full"}, {"members": 2, "readout": True, "patches": 4}])
+def test_explanation(experts, squares, cache, options):
+    model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, **options)
+    _features(model, squares, cache)
     seen = explain(model, squares.read(0))
     boxes = SAMPLER.inference_boxes(96, 128)
     np.testing.assert_array_equal(seen.boxes, boxes)
-    assert [a.shape for a in seen.attention] == [(len(boxes), 4, 4, 4), (len(boxes), 4, 2, 2)]
+    queries, grid = 4 * model.config.members, (2, 2) if "patches" in options else (4, 4)
+    assert [a.shape for a in seen.attention] == [(len(boxes), queries, *grid), (len(boxes), queries, 2, 2)]
     # every layer over the map that it reads, the model's own last layer last, and no query looks more than once at all there is
     assert [[a.shape[2:] for a in layers] for layers in seen.layers] == [
-        [e.grids[d - 1] for d in depths] for e, depths in zip(model.experts, model.depths, strict=True)]
+        [e.grids[d - 1] for d in depths] for e, depths in zip(model.map_shapes, model.depths, strict=True)]
     output = model(collate([film_features(model, squares.read(0))[0]]))
     for k, expert in enumerate(model.experts):
         own = output.attention[k][0, :, :, expert.prefix :].detach().numpy()
         np.testing.assert_allclose(seen.attention[k].reshape(own.shape), own, atol=1e-6)
         assert all(a.sum((2, 3)).min() > 0 and a.sum((2, 3)).max() <= 1 for a in seen.layers[k])
-    assert not any(layer._forward_hooks for b in model.branches for layer in b.encoder.layers)
+    assert not any(layer._forward_hooks for m in model.members for b in m.branches for layer in b.encoder.layers)
+    assert all(mix.sum(axis=1) == pytest.approx(1) for mix in seen.mix)
     assert all(s.sum() == pytest.approx(1) for s in seen.share)
     heat = seen.heatmap("wide", 64)
     assert heat.shape == (48, 64) and heat.max() == pytest.approx(1) and heat.min() >= 0

@@ -87,7 +87,7 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
             handle.remove()
     layers, mix = [], []
     for k, (shapes, depths) in enumerate(zip(model.map_shapes, model.depths, strict=True)):
-        each = [torch.cat(of_layer, dim=2) for of_layer in zip(*(of_member[k] for of_member in seen), strict=True)]
+        each = [torch.cat(of_layer, dim=1) for of_layer in zip(*(of_member[k] for of_member in seen), strict=True)]
         layers.append([a[:, :, shapes.prefix :].unflatten(-1, shapes.grids[depth - 1]).float().cpu().numpy()
                        for a, depth in zip(each, depths, strict=True)])
         reads = [m.branches[k].scores.mix.softmax(dim=-1).detach().cpu().numpy() / len(model.members) for m in model.members]

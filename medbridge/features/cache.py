@@ -111,6 +111,7 @@ class CachedFilms(Dataset):
         boxes: per film: float32 ``(V, 4)`` in pixels.
         sizes: per film: ``(height, width)`` in pixels.
         fixed: per film: number of leading views that inference uses.
+        bases: per expert: the basis of its maps; None: maps as they are.
     """
 
     benchmark: Benchmark
@@ -121,6 +122,7 @@ class CachedFilms(Dataset):
     boxes: list[np.ndarray]
     sizes: list[tuple[int, int]]
     fixed: list[int]
+    bases: Sequence[MapBasis] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -197,7 +199,7 @@ class FeatureCache:
     def fit_bases(
         self, benchmark: Benchmark, experts: Sequence[Expert], bases: Sequence[MapBasis], sampler: FocalSampler,
     ) -> None:
-        """Fit each expert's basis to tokens of at most ``BASIS_FILMS`` films, drawn by content; kept in the cache.
+        """Fit each basis that is not yet fitted to tokens of at most ``BASIS_FILMS`` films, drawn by content; kept in the cache.
 
         The whole film and two of its windows are read. No label is looked at.
         """
@@ -210,6 +212,8 @@ class FeatureCache:
             pick = np.random.default_rng(int(files[i].digest[:12], 16)).permutation(np.arange(1, len(windows)))[:2]
             drawn.append((i, windows[[0, *np.sort(pick)]]))
         for expert, basis in zip(experts, bases, strict=True):
+            if basis.fitted:
+                continue
             made = [expert_folder(expert), basis.depths, asdict(basis.form), [film_key(files[i], box).hex() for i, box in drawn]]
             path = root / "bases" / f"{hashlib.sha256(repr(made).encode()).hexdigest()[:24]}.safetensors"
             if not path.exists():
@@ -297,7 +301,7 @@ class FeatureCache:
         barrier()
         if world > 1 or todo.any():
             located, _ = locate(keys)
-        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed)
+        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases)
 
 
 def _sample_tokens(

@@ -101,7 +101,14 @@ class MapBasis(nn.Module):
         self.fitted.fill_(True)
 
     def forward(self, tokens: Tensor, depth: int) -> Tensor:
-        """Maps ``(V, P, d)`` of a depth -> compact ``(V, P', r)``, int8 or float16 by ``form.bits``."""
+        """Maps ``(V, P, d)`` of a depth -> compact ``(V, P', r)``, int8 or float16 by ``form.bits``.
+
+        Raises:
+            ValueError: the basis was not fitted.
+        """
+        if not self.fitted:
+            raise ValueError("no basis for compact maps was fitted yet; get the features of the training films first, by "
+                             "FeatureCache(...).of(model, train, training=True)")
         x = self.pool(tokens.float(), depth)
         u = x @ self.get_buffer(f"matrix_{depth}").to(x.device) + self.get_buffer(f"shift_{depth}").to(x.device)
         return (u / STEP).round().clamp(-127, 127).to(torch.int8) if self.form.bits == 8 else u.half()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from samples import with_bases
 
 from medbridge import cli
 from medbridge.adapter import save_adapter
@@ -17,7 +18,7 @@ from medbridge.predict import predict_film
 
 @pytest.fixture(scope="module")
 def model(experts, squares):
-    return MedBridge(experts, squares.labels, sampler=FocalSampler(crop=0.6, overlap=0.0), width=32, queries=4)
+    return with_bases(MedBridge(experts, squares.labels, sampler=FocalSampler(crop=0.6, overlap=0.0), width=32, queries=4))
 
 
 @pytest.fixture

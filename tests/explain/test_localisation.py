@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from samples import with_bases
 
 from medbridge.data.nih import load_nih
 from medbridge.errors import MedBridgeError
@@ -45,7 +46,7 @@ def test_a_map_that_is_the_same_on_every_film_gains_nothing_over_other_films(squ
 
 
 def test_localisation_of_a_model(squares, vit):
-    model = MedBridge([vit], squares.labels, seed=0)
+    model = with_bases(MedBridge([vit], squares.labels, seed=0))
     part = squares.split("test")
     boxes = pd.DataFrame([{"image": image, "label": "wide", "x0": 0, "y0": 80, "x1": 128, "y1": 90}
                           for image, wide in zip(part.image_ids(), part.table["wide"], strict=True) if wide])
@@ -66,7 +67,7 @@ def test_localisation_of_a_model(squares, vit):
 def test_localisation_on_nih_as_distributed(vit):
     """The real code path on the miniature: 3 boxes, of which 2 are of labels that the model has."""
     nih = load_nih(Path(__file__).parents[2] / "data" / "fixtures" / "nih")
-    model = MedBridge([vit], ("Atelectasis", "Mass", "Cardiomegaly"), seed=0)
+    model = with_bases(MedBridge([vit], ("Atelectasis", "Mass", "Cardiomegaly"), seed=0))
     table = localisation_table(model, nih, n_boot=20, progress=False)
     assert table["label"].tolist() == ["Atelectasis", "Mass"] and table["films"].tolist() == [1, 1]
     # boxes of 160 x 120 and 90 x 90 pixels on films of 1024 x 1024

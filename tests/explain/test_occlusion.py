@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from samples import with_bases
 
 from medbridge.errors import MedBridgeError
 from medbridge.explain import occlusion
@@ -51,7 +52,7 @@ def test_hidden_cells_alone_change():
 
 
 def test_logits_of_films_are_those_of_one_at_a_time(experts, squares):
-    model = MedBridge(experts, squares.labels, seed=0)
+    model = with_bases(MedBridge(experts, squares.labels, seed=0))
     films = [squares.read(i) for i in range(2)]
     logits = film_logits(model, films)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits[1])), predict_film(model, films[1]), atol=1e-5)
@@ -75,7 +76,7 @@ def test_a_map_on_what_the_score_needs_gains_and_another_does_not(monkeypatch, e
         [[torch.nn.functional.avg_pool2d(torch.from_numpy(f)[None], 8).max().item(), 0] for f in films]))
     part = squares.take(squares.table["bright"].to_numpy() == 1)
     part = replace(part, table=part.table.assign(wide=0.0))
-    model = MedBridge(experts, squares.labels, seed=0)
+    model = with_bases(MedBridge(experts, squares.labels, seed=0))
     table = occlusion_table(model, part, share=0.15, fill="mean", n_boot=200, progress=False).set_index("label")
     assert table.index.tolist() == ["bright", "all"] and table.loc["all", "films"] == len(part)
     row = table.loc["bright"]
@@ -88,12 +89,13 @@ def test_a_map_on_what_the_score_needs_gains_and_another_does_not(monkeypatch, e
 
 def test_one_patient_has_no_other(experts, squares):
     rows = np.flatnonzero(squares.table["wide"].to_numpy() == 1)[:1]
-    table = occlusion_table(MedBridge(experts, squares.labels), squares.take(rows), ["wide"], n_boot=20, progress=False)
+    model = with_bases(MedBridge(experts, squares.labels))
+    table = occlusion_table(model, squares.take(rows), ["wide"], n_boot=20, progress=False)
     assert table["films"].tolist() == [1, 1] and table["drop_other"].isna().all() and table["drop_moved"].notna().all()
 
 
 def test_what_cannot_be_hidden(experts, squares):
-    model, absent = MedBridge(experts, squares.labels), squares.take(squares.table["wide"].to_numpy() == 0)
+    model, absent = with_bases(MedBridge(experts, squares.labels)), squares.take(squares.table["wide"].to_numpy() == 0)
     with pytest.raises(MedBridgeError, match="0 findings are present"):
         occlusion_table(model, absent, ["wide"], progress=False)
     with pytest.raises(MedBridgeError, match="draws=0"):

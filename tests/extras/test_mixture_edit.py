@@ -51,7 +51,8 @@ def test_three_experts_of_other_widths_sizes_and_depths_run_together(experts, th
     torch.testing.assert_close(out.logits, (out.weights * out.expert_logits).sum(1))
 
 
-@pytest.mark.parametrize("options", [{}, {"router": "image"}, {"router": "uniform"}, {"top_k": 1}])
+@pytest.mark.parametrize("options", [
+    {}, {"router": "image"}, {"router": "uniform"}, {"top_k": 1}, {"members": 2, "readout": True}, {"maps": "full"}])
 def test_an_added_expert_leaves_the_others_as_they_were(experts, third, options):
     model = _trained(experts, **options)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -103,9 +104,9 @@ def test_one_expert_becomes_two_with_a_uniform_router_and_back(vit, third):
 
 def test_an_edited_mixture_saves_loads_and_trains(experts, third, tmp_path):
     more = with_expert(_trained(experts), third)
+    batch = feature_batch(more, views=2)
     save_adapter(more, tmp_path)
     again = load_adapter(tmp_path, [*experts, third])
-    batch = feature_batch(more, views=2)
     torch.testing.assert_close(again(batch).logits, more(batch).logits)
     assert again.card == more.card
     again.train()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from samples import with_bases
 
 from medbridge.explain.attention import explain
 from medbridge.features.cache import FeatureCache
@@ -21,7 +22,7 @@ from medbridge.viz.plots import attention_view, placed_views, prompt_similarity,
 
 @pytest.fixture(scope="module")
 def model(experts, squares):
-    return MedBridge(experts, squares.labels, queries=4, seed=3)
+    return with_bases(MedBridge(experts, squares.labels, queries=4, seed=3))
 
 
 @pytest.fixture(scope="module")
