@@ -182,6 +182,24 @@ def _mean_output(outputs: Sequence[Output]) -> Output:
                   tokens)
 
 
+@dataclass(frozen=True)
+class MapReader:
+    """What an adapter of some settings reads, before there is one: :class:`medbridge.features.cache.Reader`."""
+
+    experts: Sequence[Expert]
+    depths: list[list[int]]
+    sampler: FocalSampler
+    bases: list[MapBasis] | None
+
+
+def map_reader(experts: Sequence[Expert], config: AdapterConfig, sampler: FocalSampler) -> MapReader:
+    """Which maps of which views are read, in bases that are not fitted yet."""
+    depths = [query_depths(e.depth, config.query_layers, config.query_kind) for e in experts]
+    form = config.map_format
+    bases = None if form is None else [MapBasis(e, d, form) for e, d in zip(experts, depths, strict=True)]
+    return MapReader(experts, depths, sampler, bases)
+
+
 class MedBridge(nn.Module):
     """Frozen experts, and the part that adapts them.
 
@@ -212,9 +230,8 @@ class MedBridge(nn.Module):
         names, shared = [e.name for e in self.experts], self.config.shared_expert
         if shared not in (None, *names):
             raise ValueError(f"shared_expert={shared!r} is none of the experts {', '.join(names)}")
-        c, form = self.config, self.config.map_format
-        self.bases = None if form is None else nn.ModuleList(
-            MapBasis(e, query_depths(e.depth, c.query_layers, c.query_kind), form) for e in self.experts)
+        c, bases = self.config, map_reader(self.experts, self.config, self.sampler).bases
+        self.bases = None if bases is None else nn.ModuleList(bases)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             texts = [encode_prompts(e, self.labels, prompts) for e in self.experts]

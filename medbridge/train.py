@@ -43,6 +43,9 @@ from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
+EPOCHS, LEAST_STEPS = 30, 600
+"""Length of a training, where the settings do not say it. [ours]"""
+
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -51,7 +54,9 @@ class TrainConfig:
     """Settings of one training run. [ours]
 
     Attributes:
-        epochs: most epochs; ``patience`` epochs without a better validation AUC end the run earlier.
+        epochs: most epochs; None: ``EPOCHS``, and as many more as few films need to make ``LEAST_STEPS`` steps.
+        patience: epochs without a better validation AUC that end the run earlier; where ``epochs`` is None, at least a third of
+            ``LEAST_STEPS`` as well, since an epoch of few films is no time to learn in.
         batch_size: films per step, over all processes.
         accumulate: passes that a step is divided into, where its films do not fit in memory at once.
         lr, weight_decay: of AdamW; matrices of weights alone are decayed, not biases, norms, queries, prompts or scales.
@@ -62,7 +67,7 @@ class TrainConfig:
         seed: of the order of films, the views drawn and dropout.
     """
 
-    epochs: int = 30
+    epochs: int | None = None
     batch_size: int = 16
     accumulate: int = 1
     lr: float = 1e-3
@@ -82,10 +87,20 @@ class TrainConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(known)}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("triplet", 0)):
-            if getattr(self, name) < least:
+            if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
             raise ValueError(f"ema={self.ema} must be in [0, 1), warmup={self.warmup} in [0, 1], lr={self.lr} above 0")
+
+
+    def most_epochs(self, films: int) -> int:
+        """Epochs of a run on so many training films that is not ended earlier."""
+        return self.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(films / self.batch_size)))
+
+    def is_over(self, films: int, waited: int) -> bool:
+        """Whether so many epochs without a better validation AUC end the run."""
+        waits = self.epochs is not None or waited * math.ceil(films / self.batch_size) >= LEAST_STEPS // 3
+        return waited >= self.patience and waits
 
 
 @dataclass
@@ -141,8 +156,8 @@ def fit(
                                  f"{', '.join(model.labels)}; build the model with labels=benchmark.labels")
         bases = model.take_bases(films.bases) or [None] * len(model.depths)
         if films.parts != [[map_part(d, basis) for d in depths] for depths, basis in zip(model.depths, bases, strict=True)]:
-            raise ValueError(f"the features of {split} hold maps at the depths {films.depths} ({films.parts}), and the model reads "
-                             f"{model.depths}, in its own basis; get them from FeatureCache(...).of(model, benchmark)")
+            raise ValueError(f"the features of {split} hold maps at the depths {films.depths} ({films.parts}), and the model "
+                             f"reads {model.depths}, in its own basis; get them from FeatureCache(...).of(model, benchmark)")
         if not benchmark.targets()[1].any():
             raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
     y, mask = train.benchmark.targets()
@@ -276,7 +291,9 @@ class Loop:
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
         self.wrapped = self.accelerator.prepare(self.module) if together else self.module
-        self.steps = math.ceil(len(trainee.known[0]) / config.batch_size) * config.epochs
+        self.films = len(trainee.known[0])
+        self.epochs = config.most_epochs(self.films)
+        self.steps = math.ceil(self.films / config.batch_size) * self.epochs
         self.history, self.best, self.step = History(), {}, 0
         self.done, self.total = 0, 0.0  # of the epoch under way: steps, and the sum of its films' losses
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if config.ema else {}
@@ -284,7 +301,7 @@ class Loop:
     def run(self) -> History:
         """Go on from the checkpoint, or begin; to the end."""
         config, history, finished = self.config, self.history, self._resume()
-        bar = tqdm(range(len(history.rows), config.epochs), self.trainee.title, unit="epoch", leave=None,
+        bar = tqdm(range(len(history.rows), self.epochs), self.trainee.title, unit="epoch", leave=None,
                    disable=not self.progress or finished)
         for epoch in bar:
             if finished:
@@ -301,7 +318,7 @@ class Loop:
             if value > history.best_auc:
                 history.best_auc, history.best_epoch = value, epoch
                 self.best = self._state() | copy.deepcopy(self.average)
-            finished = epoch - history.best_epoch >= config.patience or epoch == config.epochs - 1
+            finished = config.is_over(self.films, epoch - history.best_epoch) or epoch == self.epochs - 1
             self.accelerator.log(row, step=self.step)
             bar.set_postfix(loss=f"{loss:.3f}", val_auc=f"{val_auc:.3f}", best=f"{history.best_auc:.3f}")
             self._save(finished)

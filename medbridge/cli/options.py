@@ -4,7 +4,7 @@ import argparse
 import ast
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import BenchmarkError, ExpertError, MedBridgeError
 from medbridge.experts import PRECISIONS, Expert, create_expert
 from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig, MedBridge
+from medbridge.model import CROSS_FITTED, AdapterConfig, MedBridge
 from medbridge.studies.ablation import FACTORS
 from medbridge.studies.published import published_benchmarks
 from medbridge.support.settings import read_text
@@ -69,13 +69,14 @@ def add_settings(parser: argparse.ArgumentParser, training: Iterable[str] | None
             hint = next(iter(typing.get_args(hints[f.name])), hints[f.name])  # of 'int | None' the first
             kind = ({"action": argparse.BooleanOptionalAction} if hint is bool else
                     {"type": partial(read_text, hint), "metavar": hint.__name__.upper()})
-            group.add_argument(f"--{f.name.replace('_', '-')}", default=f.default, help=f"default {f.default}", **kind)
+            default = getattr(CROSS_FITTED, f.name) if cls is AdapterConfig else f.default
+            group.add_argument(f"--{f.name.replace('_', '-')}", default=default, help=f"default {default}", **kind)
 
 
 def settings_of(args: argparse.Namespace) -> list[Any]:
     """MedBridge's settings, in the order of MethodSettings, with what the command line says; defaults where it has no option."""
-    return [cls(**{f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)})
-            for cls in (AdapterConfig, FocalSampler, TrainConfig)]
+    return [replace(start, **{f.name: getattr(args, f.name) for f in fields(start) if hasattr(args, f.name)})
+            for start in (CROSS_FITTED, FocalSampler(), TrainConfig())]
 
 
 def parse_options(pairs: Sequence[str], benchmark: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Benchmark:
     boxes: pd.DataFrame | None = None  # rows of image, label, x0, y0, x1, y1 in pixels of the original film
     official: Mapping[str, int] = field(default_factory=dict)  # images of each split as published; empty where there is none
     dropped: pd.DataFrame | None = None  # rows of image, reason: what the files list and this benchmark does not hold
+    unlabelled: Benchmark | None = None  # more training films, of which the pixels may be looked at and not the labels
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +120,16 @@ def one_label(benchmark: Benchmark, label: str) -> Benchmark:
 
 
 def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
-    """The benchmark with a label budget: this fraction in (0, 1] of the training patients, at least one; val and test whole.
+    """The benchmark with a label budget: this fraction in (0, 1] of the patients of train and of val, at least one; test whole.
 
-    Patients of whom no label is known are not drawn. BenchmarkError for a fraction out of range, or no training film with a known
-    label. UserWarning: how many labels have one class only among the drawn films and cannot be learned from them.
+    Labels that settings are chosen by are labels too, and methods may learn from them. The training films beyond the budget stay
+    as ``unlabelled``. Patients of whom no label is known are not drawn. BenchmarkError for a fraction out of range, or no training
+    film with a known label. UserWarning: how many labels have one class only among the drawn films and cannot be learned.
     """
     if fraction == 1:
         return benchmark
-    known = benchmark.targets()[1].any(axis=1) | (benchmark.table["split"] != "train").to_numpy()
-    thin = benchmark.take(known).subset(float(fraction), "train", seed)
+    known = benchmark.targets()[1].any(axis=1) | (benchmark.table["split"] == "test").to_numpy()
+    thin = benchmark.take(known).subset(float(fraction), "train", seed).subset(float(fraction), "val", seed)
     train = thin.split("train")
     lone = [label for label in train.labels if train.table[label].nunique() < 2]
     if lone:
@@ -136,4 +137,4 @@ def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Bench
         warnings.warn(f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed})"
                       f" {len(lone)} of {len(train.labels)} labels have one class only and cannot be learned: {', '.join(lone)}",
                       stacklevel=2)
-    return thin
+    return replace(thin, unlabelled=benchmark.split("train"))

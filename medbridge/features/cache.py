@@ -193,7 +193,7 @@ class FeatureCache:
             raise CacheError("this model has no basis for compact maps yet; get the features of its training films first, by "
                              ".of(model, train, training=True)")
         if unfitted:
-            self.fit_bases(benchmark, list(model.experts), model.bases, model.sampler)
+            self.fit_bases(benchmark.unlabelled or benchmark, list(model.experts), model.bases, model.sampler)
         return self.films(benchmark, list(model.experts), model.depths, model.sampler, training, bases=model.bases)
 
     def fit_bases(

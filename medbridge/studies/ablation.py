@@ -26,6 +26,7 @@ from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore
 from medbridge.studies.engine import run_cells
 from medbridge.studies.tables import difference, holm, measure, with_interval
 from medbridge.support.text import markdown_table
+from medbridge.train import EPOCHS
 
 DEFAULT = "default"
 Factor = Callable[[MethodSettings], dict[str, dict]]
@@ -92,10 +93,18 @@ FACTORS: Mapping[str, Factor] = {
     "crop": _crop,
     "queries": _each("adapter", "queries", "Q={}", lambda own: (1, 4, 8, 16)),
     "layers": _each("adapter", "query_layers", "T2={}", lambda own: [n for n in (own - 1, own + 1) if n]),
-    "kind": _each("adapter", "query_kind", "{}", lambda own: KINDS),
+    "kind": lambda base: {
+        kind: {"adapter": {"query_kind": kind, "maps": "full"}} for kind in KINDS if kind != base.adapter.query_kind},
     "cross-view": _each("adapter", "cross_view", "attention={}", lambda own: (False, True)),
     "pool": _each("adapter", "pool", "{}", lambda own: POOLS),
     "router": _router,
+    "members": _each("adapter", "members", "M={}", lambda own: (1, 5)),
+    "readout": _each("adapter", "readout", "readout={}", lambda own: (False, True)),
+    "maps": _each("adapter", "maps", "{} maps", lambda own: ("compact", "full")),
+    "components": _each("adapter", "components", "r={}", lambda own: (32, 64, 128)),
+    "patches": _each("adapter", "patches", "P<={}", lambda own: (16, 64, 256)),
+    "bits": _each("adapter", "bits", "{} bits", lambda own: (8, 16)),
+    "whiten": _each("adapter", "whiten", "whiten={}", lambda own: (False, True)),
     "loss": _each("config", "loss", "{}", lambda own: tuple(LOSSES)),
     "experts": lambda base: {f"{e.name} alone": {"experts": (e,)} for e in base.experts if len(base.experts) > 1},
     "probe": lambda base: {"linear probe, all views": {"views": "all"}, "linear probe, whole film": {"views": "whole"}},
@@ -179,7 +188,7 @@ def run_ablation(
     # seed by seed: a run that is stopped early has whole seeds
     in_order = [cell for seed in seeds for runs in cells.values() for cell in runs if cell.seed == seed]
     run_cells(in_order, store, cache or FeatureCache(), "ablation")
-    count, epochs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(seeds), "seed"), (base.config.epochs, "epoch")))
+    count, epochs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(seeds), "seed"), (base.config.epochs or EPOCHS, "epoch")))
     caption = f"{describe_films(benchmark)} and {count}; at most {epochs}; experts: {', '.join(e.name for e in base.experts)}"
     result = Ablation(_table(cells, targets, store, n_boot), left_out, caption)
     store.write("ablation.md", result.markdown())

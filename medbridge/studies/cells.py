@@ -21,7 +21,7 @@ from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
 from medbridge.method import MedBridgeMethod, Method
-from medbridge.model import AdapterConfig
+from medbridge.model import CROSS_FITTED, AdapterConfig
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import barrier, is_main
 from medbridge.train import TrainConfig
@@ -34,7 +34,7 @@ class MethodSettings:
     """How methods are made."""
 
     experts: Sequence[Expert]
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    adapter: AdapterConfig = CROSS_FITTED
     sampler: FocalSampler = field(default_factory=FocalSampler)
     config: TrainConfig = field(default_factory=TrainConfig)
     views: str = "whole"  # what baselines see: 'whole' films or 'all' views

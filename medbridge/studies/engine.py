@@ -21,7 +21,7 @@ from medbridge.data.tasks import Target
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms, FeatureCache
 from medbridge.method import MedBridgeMethod, Method
-from medbridge.qencoder import query_depths
+from medbridge.model import map_reader
 from medbridge.studies.cells import Cell, ResultStore
 from medbridge.support.processes import gather_all, ranks, share_of_rank
 from medbridge.train import History
@@ -61,17 +61,20 @@ def cell_films(
     ``kept``: those of the cell before, not looked up again (a hundred thousand files); this cell's take their place.
     """
     s, used = cell.settings, {}
-    depths = [query_depths(e.depth, s.adapter.query_layers, s.adapter.query_kind) for e in s.experts]
+    reader = map_reader(s.experts, s.adapter, s.sampler)
 
     def films(source: Benchmark, split: str | None = None) -> CachedFilms:
-        key = id(source), split, *s.experts, s.sampler, str(depths)  # source is kept too: no other can take its id
+        # source is kept too: no other can take its id
+        key = id(source), id(cell.source), split, *s.experts, s.sampler, str(reader.depths), s.adapter.map_format
         if key not in kept:
             part = source if split is None else source.split(split)
-            kept[key] = source, cache.films(part, s.experts, depths, s.sampler, split == "train")
+            kept[key] = source, cache.of(reader, part, training=split == "train")
         used[key] = kept[key]
         return kept[key][1]
 
-    features = films(cell.source, "train"), films(cell.source, "val"), [films(target.test) for target in targets]
+    train = films(cell.source, "train")
+    reader = replace(reader, bases=train.bases)
+    features = train, films(cell.source, "val"), [films(target.test) for target in targets]
     kept.clear()
     kept.update(used)
     return features

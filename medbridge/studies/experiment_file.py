@@ -15,7 +15,7 @@ from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import MedBridgeError
 from medbridge.experts import PRECISIONS
 from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig
+from medbridge.model import CROSS_FITTED, AdapterConfig
 from medbridge.support.settings import Listed, Settings, as_settings, check_settings, distinct
 from medbridge.train import TrainConfig
 
@@ -92,7 +92,7 @@ class Experiment(Settings):
         "zero-shot", "linear probe", "MedBridge")
     seeds: Annotated[Listed[Count], AfterValidator(distinct)] = (0,)
     n_boot: Count = 1000
-    adapter: as_settings(AdapterConfig) = AdapterConfig()
+    adapter: as_settings(AdapterConfig, CROSS_FITTED) = CROSS_FITTED
     train: Annotated[as_settings(TrainConfig), BeforeValidator(_without_seed)] = TrainConfig()
     sampler: as_settings(FocalSampler) = FocalSampler()
     precision: Literal[PRECISIONS] = "float32"

@@ -21,6 +21,7 @@ from medbridge.studies.engine import run_cells
 from medbridge.studies.published import published_benchmarks, published_markdown
 from medbridge.studies.tables import mean_over, measure, with_interval
 from medbridge.support.text import markdown_table
+from medbridge.train import EPOCHS
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def run_leaderboard(
                    for t, target in enumerate(targets) for c, label in enumerate(target.test.labels, 1)]
     ours = ["ours_minus", "ours_lo", "ours_hi"]
     of_methods = ["method", "auc", "lo", "hi", "seed_sd", "seeds", "parameters", "seconds", "experts", *ours]
-    caption = (f"{describe_films(benchmark, targets)}; at most {settings.config.epochs} epochs, {settings.tries} settings "
+    epochs = settings.config.epochs or EPOCHS
+    caption = (f"{describe_films(benchmark, targets)}; at most {epochs} epochs, {settings.tries} settings "
                f"tried, views: {settings.views}; experts: {', '.join(e.name for e in settings.experts)}")
     table = pd.DataFrame(rows)[of_methods].sort_values("auc", ascending=False, ignore_index=True)
     board = Leaderboard(table, pd.DataFrame(labels)[["method", "test", "label", "auc", "lo", "hi", *ours]], left_out, caption)

@@ -5,7 +5,7 @@ import functools
 import reprlib
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, model_validator
@@ -44,8 +44,9 @@ class Settings(BaseModel):
 
 
 @functools.cache
-def as_settings(cls: type) -> Any:
-    """The type of a field that holds the stdlib dataclass ``cls``, made from a mapping of its own fields."""
+def as_settings(cls: type, start: Any = None) -> Any:
+    """The type of a field that holds the stdlib dataclass ``cls``, made from a mapping of its own fields; the others are those of
+    ``start``, by default the defaults of the class."""
     hints = typing.get_type_hints(cls)
     needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     mirror = create_model(cls.__name__, __base__=Settings,
@@ -55,7 +56,7 @@ def as_settings(cls: type) -> Any:
         if isinstance(given, cls):
             return given
         check(given)
-        return cls(**given)
+        return cls(**given) if start is None else replace(start, **given)
 
     return Annotated[mirror, WrapValidator(build)]
 
