@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from medbridge.cli.options import NOTICE, build_experts, settings_of, source_ref
-from medbridge.data.tasks import thin_training
+from medbridge.data.tasks import label_budget
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.ablation import run_ablation
 from medbridge.studies.cells import MethodSettings
@@ -15,7 +15,7 @@ from medbridge.support.processes import is_main
 
 def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
-    benchmark = thin_training(source_ref(args).load(), args.label_fraction, 0)
+    benchmark = label_budget(source_ref(args).load(), args.label_fraction, 0)
     base = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
     result = run_ablation(benchmark, base, out, FeatureCache(args.cache, args.workers), args.only, range(args.seeds))

@@ -7,7 +7,7 @@ from typing import Any
 
 from medbridge.cli.options import NOTICE, benchmark_ref, build_experts, settings_of, source_ref
 from medbridge.data import Benchmark
-from medbridge.data.tasks import same_films, thin_training
+from medbridge.data.tasks import label_budget, same_films
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.adapt import adapt, comparison_table
 from medbridge.studies.cells import MethodSettings
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"note: {overlap}; a score across the two may be too good", file=sys.stderr)
     loaded = source.load()
     others = [loaded if test == source else test.load() for test in tests]
-    benchmark = thin_training(loaded, args.label_fraction, args.seed)
+    benchmark = label_budget(loaded, args.label_fraction, args.seed)
     methods = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     budget = f"-{args.label_fraction:g}" if args.label_fraction != 1 else ""
     out = args.out or f"runs/{benchmark.name.split()[0].lower()}{budget}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medbridge.baselines import method_class
 from medbridge.cli.options import benchmark_ref, build_experts, settings_of, source_ref
-from medbridge.data.tasks import thin_training
+from medbridge.data.tasks import label_budget
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     names = [method_class(name).name for name in args.method or ()]  # an unknown one stops the command before films are read
     source = source_ref(args)
-    benchmark = thin_training(source.load(), args.label_fraction)
+    benchmark = label_budget(source.load(), args.label_fraction)
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
     methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)

@@ -119,11 +119,11 @@ def one_label(benchmark: Benchmark, label: str) -> Benchmark:
         raise BenchmarkError(f"benchmark {benchmark.name!r} has no label {label!r}; it has {held}") from None
 
 
-def thin_training(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
+def label_budget(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
     """The benchmark with a label budget: this fraction in (0, 1] of the patients of train and of val, at least one; test whole.
 
-    Labels that settings are chosen by are labels too, and methods may learn from them. The training films beyond the budget stay
-    as ``unlabelled``. Patients of whom no label is known are not drawn. BenchmarkError for a fraction out of range, or no training
+    Labels that settings are chosen by are labels too, and methods may learn from them. Training films beyond the budget stay as
+    ``unlabelled``. Patients of whom no label is known are not drawn. BenchmarkError for a fraction out of range, or no training
     film with a known label. UserWarning: how many labels have one class only among the drawn films and cannot be learned.
     """
     if fraction == 1:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from medbridge.baselines import TRIES
 from medbridge.data import Benchmark
-from medbridge.data.tasks import Target, make_targets, one_label, same_films, thin_training
+from medbridge.data.tasks import Target, label_budget, make_targets, one_label, same_films
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, create_expert
 from medbridge.features.cache import FeatureCache
@@ -109,7 +109,7 @@ def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple
             source.split(split)
         targets = {test: make_targets(source, [source if test == name else loaded[test]])[0] for test in task.tests_of(name)}
         for fraction in task.label_fractions or experiment.label_fractions:
-            budgets = {seed: thin_training(source, fraction, seed) for seed in experiment.seeds}
+            budgets = {seed: label_budget(source, fraction, seed) for seed in experiment.seeds}
             yield _Place(task, name, targets, [
                 Cell(method, budget, list(targets.values()), settings[method], seed, fraction)
                 for seed, budget in budgets.items() for method in experiment.methods])

@@ -56,7 +56,7 @@ from medbridge import (
 from medbridge import train as train_module
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
-from medbridge.data.tasks import thin_training
+from medbridge.data.tasks import label_budget
 from medbridge.experts import tiny_experts_folder
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate, draw_views
@@ -706,11 +706,11 @@ print("seed 1 twice: equal; seed 2: different")
 #
 # ## 8. Label budgets
 #
-# **[paper]** 1 %, 10 % and 100 % of the labels. `thin_training` draws *patients* of the train split, a smaller budget inside a larger one, and
+# **[paper]** 1 %, 10 % and 100 % of the labels. `label_budget` draws *patients* of the train split, a smaller budget inside a larger one, and
 # leaves validation and test whole (notebook 09 builds it). Here is what a budget holds, and what a model makes of it.
 
 # %%
-budgets = {f"{100 * f:g} %": thin_training(benchmark, f, seed=0) for f in (0.01, 0.1, 1.0)}
+budgets = {f"{100 * f:g} %": label_budget(benchmark, f, seed=0) for f in (0.01, 0.1, 1.0)}
 held = {}
 for name, part in budgets.items():
     table = part.split("train").table

@@ -40,7 +40,7 @@ from medbridge import list_benchmarks
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.labels import canonical, shared_labels
 from medbridge.data.phantom.benchmark import make_film
-from medbridge.data.tasks import BenchmarkRef, make_targets, thin_training
+from medbridge.data.tasks import BenchmarkRef, label_budget, make_targets
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.method import MedBridgeMethod
@@ -225,7 +225,7 @@ for seed in (0, 1):
     for fraction, mine in zip((0.01, 0.1, 0.5, 1.0), budgets, strict=True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            thin = thin_training(source, fraction, seed)
+            thin = label_budget(source, fraction, seed)
         if not full_profile():  # real films may lack every label; the package does not draw such patients
             assert set(thin.split("train").table["patient_id"]) == mine
         assert len(thin.split("val")) == len(source.split("val")) and len(thin.split("test")) == len(source.split("test"))
@@ -241,7 +241,7 @@ print("nested, and validation and test are whole")
 def positives(fraction):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        train = thin_training(source, fraction, 0).split("train")
+        train = label_budget(source, fraction, 0).split("train")
     return {"patients": train.table["patient_id"].nunique(), "films": len(train),
             **{label: int((train.table[label] == 1).sum()) for label in train.labels}}, [str(w.message) for w in said]
 

@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 
 from medbridge import AdapterConfig, FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, predict
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.data.tasks import make_targets, thin_training
+from medbridge.data.tasks import label_budget, make_targets
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.studies.ablation import FACTORS, plan, run_ablation
@@ -413,7 +413,7 @@ caption = next(line for line in header if line.startswith("PhantomCXR"))
 
 # %% tags=["nbval-ignore-output"]
 if full_profile():
-    films_of_study = thin_training(load_benchmark("phantom", n_films=3600), 0.25, 0)
+    films_of_study = label_budget(load_benchmark("phantom", n_films=3600), 0.25, 0)
     whole = run_ablation(films_of_study, replace(base, config=TrainConfig(epochs=12)), "runs/ablate-phantom", seeds=(0, 1))
     table, caption = whole.table, whole.caption
 show = ["factor", "variant", "views", "val_auc", "val_diff", "val_lo", "val_hi", "val_holm", "test_diff", "test_lo", "test_hi", "seconds"]

@@ -9,7 +9,7 @@ import pytest
 from medbridge import cli, load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.cli.options import parse_options
-from medbridge.data.tasks import BenchmarkRef, make_target, make_targets, one_label, same_films, thin_training
+from medbridge.data.tasks import BenchmarkRef, label_budget, make_target, make_targets, one_label, same_films
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
@@ -117,30 +117,31 @@ def test_one_label_goes_by_any_of_its_names(south):
 
 @pytest.mark.filterwarnings("ignore:.*one class only")
 @pytest.mark.parametrize("seed", [0, 1])
-def test_budgets_are_nested_and_leave_val_and_test_whole(north, seed):
-    budgets = [thin_training(north, f, seed) for f in (0.01, 0.1, 0.5, 1.0)]
+def test_budgets_are_nested_and_leave_test_whole(north, seed):
+    budgets = [label_budget(north, f, seed) for f in (0.01, 0.1, 0.5, 1.0)]
     drawn = [set(b.split("train").table["patient_id"]) for b in budgets]
     assert [len(d) for d in drawn] == [1, 2, 8, 16] and drawn[0] < drawn[1] < drawn[2] < drawn[3]
     for budget, patients in zip(budgets, drawn, strict=True):
-        assert budget.split("val").image_ids() == north.split("val").image_ids()
         assert budget.split("test").image_ids() == north.split("test").image_ids()
         whole = north.split("train").table
         assert len(budget.split("train")) == whole["patient_id"].isin(patients).sum()  # all films of whoever is drawn
+    assert [len(set(b.split("val").table["patient_id"])) for b in budgets] == [1, 1, 3, 6]  # labels to choose by are labels too
+    assert budgets[0].unlabelled.image_ids() == north.split("train").image_ids()
     assert budgets[-1] is north
-    assert thin_training(north, 0.5, seed).image_ids() == budgets[2].image_ids()
-    assert thin_training(north, 0.5, seed + 2).image_ids() != budgets[2].image_ids()
+    assert label_budget(north, 0.5, seed).image_ids() == budgets[2].image_ids()
+    assert label_budget(north, 0.5, seed + 2).image_ids() != budgets[2].image_ids()
 
 
 def test_a_tiny_budget_counts_what_it_cannot_teach(north):
     with pytest.warns(UserWarning, match=r"at 1 % \(1 training patients, 2 films, seed 0\) \d of 2 labels have one class only"):
-        thin_training(north, 0.01)
+        label_budget(north, 0.01)
 
 
 @pytest.mark.filterwarnings("ignore:.*one class only")
 def test_a_patient_of_whom_nothing_is_known_is_not_drawn(north):
-    table, first = north.table.copy(), thin_training(north, 0.01).split("train").table["patient_id"][0]
+    table, first = north.table.copy(), label_budget(north, 0.01).split("train").table["patient_id"][0]
     table.loc[table["patient_id"] == first, list(north.labels)] = np.nan
-    again = thin_training(replace(north, table=table), 0.01).split("train")
+    again = label_budget(replace(north, table=table), 0.01).split("train")
     assert again.table["patient_id"][0] != first and again.targets()[1].any()
 
 
@@ -175,7 +176,7 @@ def test_adapt_trains_on_one_and_prints_every_target(named, two_sites, tmp_path,
     assert "south, test split" in printed and "north, test split" in printed
     assert "2 of the source's 2 labels are shared (source = target): Effusion = Pleural Effusion, Mass = Lung Mass" in printed
     assert printed.count("paired on the same films") == 2
-    assert json.loads((out / "metrics.json").read_text())["films"] == {"train": 2, "val": 12, "test": 16}
+    assert json.loads((out / "metrics.json").read_text())["films"] == {"train": 2, "val": 2, "test": 16}
     assert load_adapter(out).labels == ("Effusion", "Mass")
     assert "south" in (out / "report.html").read_text()
 

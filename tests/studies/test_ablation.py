@@ -167,7 +167,7 @@ def test_other_settings_and_damage_are_refused(ablation, settings, base):
 
 
 def test_a_default_that_cannot_be_built_is_an_error(settings, base, tmp_path):
-    impossible = MethodSettings(base.experts, AdapterConfig(query_kind="copy"), base.sampler, base.config)
+    impossible = MethodSettings(base.experts, AdapterConfig(query_kind="copy", maps="full"), base.sampler, base.config)
     with pytest.raises(ExpertError, match="small-resnet has no pre-norm"):
         run_ablation(out=tmp_path / "none", **settings | {"base": impossible})
     assert not (tmp_path / "none").exists()

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from medbridge import cli, load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.baselines import _METHODS
-from medbridge.data.tasks import thin_training
+from medbridge.data.tasks import label_budget
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.method import MedBridgeMethod, Method
@@ -85,7 +85,7 @@ def test_the_grid_says_what_plain_adapt_says(whole, given, two_sites, vit, cache
     north, south = (load_benchmark("folder", two_sites / site) for site in ("north", "south"))
     wanted = parse_experiment(given)
     settings = MethodSettings([vit], wanted.adapter, wanted.sampler, replace(wanted.train, seed=1))
-    plain = adapt(thin_training(north, 0.2, 1), settings, tmp_path, cache, [south]).tested[0]
+    plain = adapt(label_budget(north, 0.2, 1), settings, tmp_path, cache, [south]).tested[0]
     table = whole[1].results
     here = table[(table["task"] == "across") & (table["label_fraction"] == 0.2) & (table["seed"] == 1)]
     for method, evaluation in plain.evaluations.items():
