@@ -100,12 +100,7 @@ def explain(model: MedBridge, film: np.ndarray) -> Explanation:
 
 
 def view_share(views_of: Tensor, views: int) -> Tensor:
-    """Share of the pooled numbers that each of N views gave: float32 ``(B, N)``, sums over N to 1.
-
-    Args:
-        views_of: second result of :class:`CrossView`, of any pool.
-        views: N.
-    """
+    """Share of the pooled numbers that each of N views gave, by :class:`CrossView`'s second result: float32 ``(B, N)``."""
     if views_of.is_floating_point():
         return views_of.float().mean(dim=(2, 3))
     won = views_of.flatten(1)

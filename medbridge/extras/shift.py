@@ -1,11 +1,8 @@
 r"""Turn the knobs of a film's exposure: what changes between hospitals while the patient stays the same. [ours]
 
-A detector turns the density along a ray into a grey value by a curve close to a sigmoid with a slope and a centre. Read back,
-the logit of a grey value is a density up to those two numbers, so
+A detector's curve from density to grey value is close to a sigmoid, so the same patient in another X-ray room is about
 
-    x' = sigmoid(contrast * (logit(x) + exposure + noise * n)),     n standard normal,
-
-is the same patient in another X-ray room. On a real film it is a model of a shift, not a second exposure.
+    x' = sigmoid(contrast * (logit(x) + exposure + noise * n)),     n standard normal
 """
 
 import numpy as np
