@@ -27,9 +27,7 @@ def chart(width: float, height: float, title: str | None = None, mosaic: list | 
         return fig, fig.subplots(**grid) if mosaic is None else fig.subplot_mosaic(mosaic, **grid)
 
 
-def panels(
-    count: int, columns: int, size: tuple[float, float], title: str | None = None, **grid: Any
-) -> tuple[Figure, list[Axes]]:
+def panels(count: int, columns: int, size: tuple[float, float], title: str | None = None, **grid: Any) -> tuple[Figure, list]:
     """``count`` panels of ``size`` inches each, row by row; what is left of the last row stays blank."""
     rows = -(-count // columns)
     fig, axes = chart(size[0] * columns, size[1] * rows, title, nrows=rows, ncols=columns, squeeze=False, **grid)

@@ -93,15 +93,12 @@ def reliability_plot(
     return fig
 
 
-def threshold_view(
-    y: np.ndarray, p: np.ndarray, threshold: float, mask: np.ndarray | None = None, title: str | None = None
-) -> Figure:
+def threshold_view(y: np.ndarray, scores: np.ndarray, threshold: float, title: str | None = None) -> Figure:
     """One label at one threshold: who is predicted positive, where that is on the ROC curve, and what follows.
 
-    ``y``, ``p`` and ``mask`` are ``(n,)``; both classes must be there.
+    ``y`` and ``scores`` are ``(n,)``, of films whose label is known; both classes must be there.
     """
-    known = np.ones(len(y), dtype=bool) if mask is None else mask
-    truth, scores = np.asarray(y)[known] == 1, np.asarray(p)[known]
+    truth = np.asarray(y) == 1
     point = operating_points(truth.astype(float), scores, threshold).iloc[0]
     fig, (histogram, roc, table) = panels(3, 3, (3.4, 3.1), title)
     bins = np.linspace(scores.min(), scores.max(), 25)
@@ -122,10 +119,7 @@ def threshold_view(
     return fig
 
 
-def router_weights(
-    weights: np.ndarray, experts: Sequence[str], labels: Sequence[str],
-    title: str = "router weights: mean over films ± standard deviation",
-) -> Figure:
+def router_weights(weights: np.ndarray, experts: Sequence[str], labels: Sequence[str], title: str = "") -> Figure:
     """The mixture's weights ``(n, K, C)``: mean over films beside their spread from film to film."""
     fig, ax = chart(1.5 + 0.85 * len(labels), 1.6 + 0.5 * len(experts))
     mean, spread = (pd.DataFrame(values, list(experts), list(labels)) for values in (weights.mean(axis=0), weights.std(axis=0)))

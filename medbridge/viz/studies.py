@@ -12,6 +12,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocat
 from medbridge.studies.cells import MEDBRIDGE
 from medbridge.viz.drawing import COLOURS, caption, chart, errors, interval, panels
 
+_MARK = {True: " (SYNTHETIC films)", False: ""}
+
 
 def leaderboard_plot(table: pd.DataFrame, text: str) -> Figure:
     """Test AUC of every method with its interval, best on top, and how many numbers each trained; MedBridge in orange.
@@ -59,34 +61,30 @@ def forest_plot(table: pd.DataFrame, text: str) -> Figure:
     return fig
 
 
-def cost_plot(table: pd.DataFrame, text: str, split: str = "val") -> Figure:
-    """What a variant costs against what it brings: mean AUC over training seconds (left) and over trained parameters (right).
+def cost_plot(table: pd.DataFrame, text: str) -> Figure:
+    """What a variant costs against what it brings: validation AUC over training seconds (left) and trained parameters (right).
 
     One marker per factor; the default is the black ring with the lines through it. Right below the lines is dearer and worse,
-    left above them cheaper and better. ``table`` and ``text`` as for :func:`forest_plot`; ``split`` is 'val' or 'test'.
+    left above them cheaper and better. ``table`` and ``text`` as for :func:`forest_plot`.
     """
     fig, axes = chart(9.5, 4.6, ncols=2, sharey=True)
-    default, auc = table.iloc[0], f"{split}_auc"
+    default = table.iloc[0]
     for ax, cost, label in zip(axes, ("seconds", "parameters"), ("training time in seconds", "trained parameters"), strict=True):
         for i, (factor, rows) in enumerate(table.iloc[1:].groupby("factor", sort=False)):
-            ax.plot(rows[cost], rows[auc], "osD^vP*X<>p"[i % 11], color=COLOURS[i % 10], markersize=6, label=factor, alpha=0.9)
-        ax.axhline(default[auc], color="0.7", linewidth=0.8, linestyle="--")
+            ax.plot(rows[cost], rows["val_auc"], "osD^vP*X<>p"[i % 11], color=COLOURS[i % 10], label=factor, alpha=0.9)
+        ax.axhline(default["val_auc"], color="0.7", linewidth=0.8, linestyle="--")
         ax.axvline(default[cost], color="0.7", linewidth=0.8, linestyle="--")
-        ax.plot(default[cost], default[auc], "o", color="black", markersize=11, markerfacecolor="none", label="default")
+        ax.plot(default[cost], default["val_auc"], "o", color="black", markersize=11, markerfacecolor="none", label="default")
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(label, fontsize=9)
-    axes[0].set_ylabel(f"{'validation' if split == 'val' else split} mean AUC", fontsize=9)
+    axes[0].set_ylabel("validation mean AUC", fontsize=9)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8, title="factor",
                title_fontsize=8)
     caption(fig, text, 125)
     return fig
-
-
-def _marked(title: str, rows: pd.DataFrame) -> str:
-    return f"{title} (SYNTHETIC films)" if rows["synthetic"].any() else title
 
 
 def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Figure:
@@ -114,7 +112,7 @@ def budget_curves(averages: pd.DataFrame, task: str, label: str = "mean") -> Fig
     fig.supxlabel("training patients whose labels are used", fontsize=9)
     fig.supylabel(f"test AUC, {label} (95 % interval)", fontsize=9)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False, fontsize=9,
-               title=_marked(task, rows))
+               title=f"{task}{_MARK[rows['synthetic'].any()]}")
     return fig
 
 
@@ -133,7 +131,7 @@ def domain_matrix(averages: pd.DataFrame, task: str, method: str = MEDBRIDGE) ->
     rows = rows.assign(text=[f"{r.auc:.2f}\n[{r.lo:.2f}, {r.hi:.2f}]" for r in rows.itertuples()])
     fractions = sorted(rows["label_fraction"].unique())
     fig, axes = panels(len(fractions), len(fractions), (0.7 + len(targets) + 1.3 / len(fractions), 1.5 + 0.75 * len(sources)),
-                       _marked(f"{method}: {task} [95 % interval]; diagonal: in-domain", rows))
+                       f"{method}: {task} [95 % interval]; diagonal: in-domain{_MARK[rows['synthetic'].any()]}")
     for ax, fraction in zip(axes, fractions, strict=True):
         grid = rows[rows["label_fraction"] == fraction].pivot(index="train", columns="test").reindex(sources)
         value, text = (grid[column].reindex(columns=targets) for column in ("auc", "text"))

@@ -168,9 +168,7 @@ def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
 
     def draw(prompt: str, against: str, label: str, expert: int) -> Figure:
         texts = experts[expert].encode_text([prompt or " ", *filter(None, [against])]).float().numpy()
-        scores = embedded[expert] @ texts[0]
-        if against:
-            scores = scores - embedded[expert] @ texts[1]
+        scores = embedded[expert] @ (texts[0] - texts[1] if against else texts[0])
         own = encode_prompts(experts[expert], labels)[0].numpy()
         truth = films.benchmark.table[label].to_numpy(dtype=np.float64)
         title = f"{name}: {prompt!r}" + (f" against {against!r}" if against else "") + f", {experts[expert].name}"
@@ -189,16 +187,16 @@ def explore_threshold(
     The picture is :func:`medbridge.viz.plots.threshold_view`. ``y``, ``p`` and ``mask`` are ``(n, C)``: targets, probabilities,
     what is known. Labels with one class alone are left out; ValueError: no label has both.
     """
-    known = np.ones(y.shape, dtype=bool) if mask is None else mask
-    both = [c for c in range(y.shape[1]) if len(np.unique(y[known[:, c], c])) == 2]
+    films = np.ones(y.shape, dtype=bool) if mask is None else mask
+    known = {label: (y[films[:, c], c], p[films[:, c], c]) for c, label in enumerate(labels)}
+    both = [label for label, (truth, _) in known.items() if len(np.unique(truth)) == 2]
     if not both:
         raise ValueError("no label has films of both classes; there is no threshold to choose")
 
     def draw(label: str, threshold: float) -> Figure:
-        c = list(labels).index(label)
-        return plots.threshold_view(y[:, c], p[:, c], threshold, known[:, c], f"{title}: {label}" if title else label)
+        return plots.threshold_view(*known[label], threshold, f"{title}: {label}" if title else label)
 
-    return explore(draw, label=w.Dropdown(options=[labels[c] for c in both]), threshold=_dial(0.25, 0.0, 1.0, 0.01))
+    return explore(draw, label=w.Dropdown(options=both), threshold=_dial(0.25, 0.0, 1.0, 0.01))
 
 
 def explore_regions(

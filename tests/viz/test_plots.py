@@ -66,7 +66,8 @@ def test_the_leaderboard_is_in_its_order_with_its_intervals():
 
 def test_the_threshold_view_shows_its_operating_point(results):
     y, mask, scores = results
-    figure = plots.threshold_view(y[:, 0], scores["good"][:, 0], 0.4, mask[:, 0], "films (synthetic)")
+    known = mask[:, 0]
+    figure = plots.threshold_view(y[known, 0], scores["good"][known, 0], 0.4, "films (synthetic)")
     told, truth = scores["good"][mask[:, 0], 0] >= 0.4, y[mask[:, 0], 0] == 1
     assert [t.get_text() for t in figure.axes[2].texts] == [
         str(int(n)) for n in ((told & truth).sum(), (~told & truth).sum(), (told & ~truth).sum(), (~told & ~truth).sum())]
