@@ -47,7 +47,7 @@ class AdapterConfig:
     queries: int = 8
     query_layers: int = 2
     query_kind: str = "cross"
-    width: int = 128
+    width: int = 64
     heads: int = 4
     rank: int = 8
     cross_view: bool = True
@@ -299,11 +299,12 @@ class MedBridge(nn.Module):
         return self.trainable() | {name: value for name, value in self.named_buffers() if name.startswith(("bases.", "readout."))}
 
     def set_prevalence(self, prevalence: np.ndarray) -> None:
-        """Start every class at the log-odds of its training prevalence ``(C,)``, clipped to [0.001, 0.999]. [ours]"""
+        """Start every class at the log-odds of its training prevalence, ``(C,)`` or by member ``(M, C)``, clipped to
+        [0.001, 0.999]. [ours]"""
         p = torch.as_tensor(prevalence, dtype=torch.float32).clamp(0.001, 0.999)
-        for member in self.members:
+        for member, own in zip(self.members, p.expand(len(self.members), -1), strict=True):
             for branch in member.branches:
-                branch.scores.bias.data.copy_(torch.logit(p))
+                branch.scores.bias.data.copy_(torch.logit(own))
 
 
 def _checked(experts: Sequence[Expert | str], labels: Sequence[str]) -> tuple[list[Expert | str], tuple[str, ...]]:

@@ -160,10 +160,9 @@ def fit(
                              f"reads {model.depths}, in its own basis; get them from FeatureCache(...).of(model, benchmark)")
         if not benchmark.targets()[1].any():
             raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
-    y, mask = train.benchmark.targets()
-    model.set_prevalence((y * mask).sum(0) / np.maximum(mask.sum(0), 1))
     signature = "" if run_dir is None else _signature(model, train, config)
     network = Network(model, train, val, config)
+    model.set_prevalence(network.prevalence())
     history = Loop(network, config, run_dir, signature, progress, save_steps, tensorboard).run()
     if model.readout is not None:
         network.fit_readout()
@@ -184,6 +183,12 @@ class Network:
         self.held = np.flatnonzero(self.fold >= 0)
         self.known = self.targets[self.rows], self.mask[self.rows]
         self.held_out = self.targets[self.held], self.mask[self.held]
+
+    def prevalence(self) -> np.ndarray:
+        """How often each class is positive in the films that each member learns from, ``(M, C)``."""
+        learns = self.fold != np.arange(len(self.module.members))[:, None]
+        known = learns.astype(float) @ self.mask
+        return (learns @ (self.targets * self.mask)) / np.maximum(known, 1)
 
     def __getitem__(self, i: int) -> FilmFeatures:
         train, val = self.parts
@@ -287,6 +292,9 @@ class Loop:
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():
             groups[config.weight_decay if p.dim() > 1 and "weight" in name else 0.0].append(p)
+        self.clipped: dict[str, list[Tensor]] = {}  # a member's step must not depend on labels that others learn from
+        for name, p in self.trained.items():
+            self.clipped.setdefault(".".join(name.split(".")[:2]) if name.startswith("members.") else "", []).append(p)
         self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
@@ -344,7 +352,8 @@ class Loop:
             if not part.last:
                 continue
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+            for together in self.clipped.values():
+                nn.utils.clip_grad_norm_(together, 1.0)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from medbridge import train as train_module
+from medbridge.adapter import load_adapter, save_adapter
 from medbridge.errors import AdapterError, BenchmarkError, CacheError
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate
@@ -13,7 +14,7 @@ from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
-from medbridge.train import TrainConfig, fit
+from medbridge.train import TrainConfig, deal_folds, fit
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
 
@@ -244,3 +245,58 @@ def test_the_triplet_term_counts_only_where_it_is_asked_for(squares, vit, cache)
     assert losses[1] > losses[0] + 0.1
     with pytest.raises(ValueError, match="triplet=-1"):
         TrainConfig(triplet=-1)
+
+
+def test_folds_keep_patients_together_and_a_single_member_learns_from_train_alone(squares):
+    train, val = squares.split("train"), squares.split("val")
+    assert deal_folds(train, val, 1).tolist() == [-1] * len(train) + [0] * len(val)
+    fold = deal_folds(train, val, 3)
+    assert set(fold) == {0, 1, 2}
+    patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])
+    assert all(len(set(fold[patients == patient])) == 1 for patient in patients)
+    assert (deal_folds(train, val, 3, seed=1) != fold).any()
+
+
+def test_a_member_never_learns_from_its_own_fold(experts, squares, cache):
+    """The labels of fold 0 are turned round: member 0 stays as it was bit by bit, and the others do not."""
+    train, val = squares.split("train"), squares.split("val")
+    fold = deal_folds(train, val, 3)
+
+    def trained(turned):
+        model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=3)
+        films = _features(model, squares, cache)
+        if turned:
+            for part, rows in zip(films, np.split(fold, [len(train)]), strict=True):
+                table = part.benchmark.table.copy()
+                table.loc[rows == 0, list(squares.labels)] = 1 - table.loc[rows == 0, list(squares.labels)]
+                part.benchmark = replace(part.benchmark, table=table)
+        fit(model, *films, TrainConfig(epochs=1, batch_size=8, balance=0.0), progress=False)
+        return [{k: p.clone() for k, p in m.named_parameters() if p.requires_grad} for m in model.members]
+
+    plain, turned = trained(False), trained(True)
+    same = [all(torch.equal(p, b[k]) for k, p in a.items()) for a, b in zip(plain, turned, strict=True)]
+    assert same == [True, False, False]
+
+
+def test_cross_fitted_members_with_a_read_out_learn_save_and_resume(experts, squares, cache, tmp_path):
+    model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=3, readout=True)
+    history = _fit(model, squares, cache, tmp_path / "run", epochs=6, lr=3e-3)
+    assert _auc(model, squares, cache) > 0.8 and model.readout.weight.abs().sum() > 0
+    again = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=3, readout=True)
+    assert _fit(again, squares, cache, tmp_path / "run", epochs=6, lr=3e-3).rows == history.rows
+    assert all(torch.equal(value, again.state()[name]) for name, value in model.state().items())
+    loaded = load_adapter(save_adapter(model, tmp_path / "saved"), experts)
+    film = squares.split("test").read(0)
+    np.testing.assert_allclose(predict_film(loaded, film), predict_film(model, film), atol=1e-7)
+
+
+@pytest.mark.parametrize(("films", "config", "epochs"), [
+    (1000, TrainConfig(), 30), (100, TrainConfig(), 86), (5, TrainConfig(), 600), (5, TrainConfig(epochs=2), 2)])
+def test_few_films_are_trained_on_for_more_epochs(films, config, epochs):
+    assert config.most_epochs(films) == epochs
+
+
+def test_patience_counts_steps_where_an_epoch_has_few():
+    assert not TrainConfig().is_over(16, 10) and TrainConfig().is_over(16, 200)
+    assert TrainConfig().is_over(1000, 10) and not TrainConfig().is_over(1000, 9)
+    assert TrainConfig(epochs=30).is_over(16, 10)
