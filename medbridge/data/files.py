@@ -145,7 +145,7 @@ class Distribution:
         if len(table) == 0:
             raise BenchmarkError(f"{self.where}: no film is left; set aside: {reasons}; choose other options")
         validate(table, self.labels, self.where)
-        if empty := [split for split in SPLITS if split not in set(table["split"])]:
+        if empty := [split for split in SPLITS if not (table["split"] == split).any()]:
             warnings.warn(f"{self.where}: split {', '.join(empty)} holds no film; set aside: {reasons}", BenchmarkWarning,
                           stacklevel=3)
         if boxes is not None:

@@ -67,9 +67,9 @@ def _folders(root: Path) -> dict[str, str]:
 def _labels(findings: pd.Series, source: Distribution) -> dict[str, np.ndarray]:
     """Label -> 1 or 0 per film, from cells such as 'Mass|Nodule'."""
     cells = [[name.strip() for name in cell.split("|")] for cell in findings.cat.categories]
-    wrong = np.array([names != ["No Finding"] and not set(names) <= set(source.labels) for names in cells])
-    check_cells(source.where, findings.astype(str), wrong[findings.cat.codes], "column {name!r} holds {value!r}; expected names "
-                f"out of {', '.join(source.labels)}, or 'No Finding' alone")
+    wrong = np.array([names != ["No Finding"] and not set(source.labels).issuperset(names) for names in cells])
+    check_cells(source.where, findings, wrong[findings.cat.codes],
+                f"column {{name!r}} holds {{value!r}}; expected names out of {', '.join(source.labels)}, or 'No Finding' alone")
     return {label: np.array([float(label in names) for names in cells])[findings.cat.codes] for label in source.labels}
 
 

@@ -112,8 +112,9 @@ def validate(table: pd.DataFrame, labels: Sequence[str], where: str | Path) -> N
         held = " and ".join(f"{split_of[i]!r} (row {rows[i]})" for i in (first[wrong[0]], wrong[0]))
         raise BenchmarkError(f"{where}: patient {table['patient_id'].iloc[wrong[0]]!r} is in two splits, {held}; keep every film "
                              f"of a patient in one split, or results will look better than they are")
-    for label, numbers in values.items() if "train" in split_of else ():
-        known = np.unique(numbers[(split_of == "train") & ~np.isnan(numbers)])
-        if len(known) < 2:
-            held = {(): "no known value", (0,): "only negative films", (1,): "only positive films"}[tuple(known)]
-            warnings.warn(f"{where}: label {label!r} has {held} in the train split; it cannot be learned", stacklevel=2)
+    train = split_of == "train"
+    for label, numbers in values.items() if train.any() else ():
+        held = [name for name, value in (("negative", 0), ("positive", 1)) if (numbers[train] == value).any()]
+        if len(held) < 2:
+            what = f"only {held[0]} films" if held else "no known value"
+            warnings.warn(f"{where}: label {label!r} has {what} in the train split; it cannot be learned", stacklevel=2)
