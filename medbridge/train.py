@@ -43,7 +43,7 @@ from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
-EPOCHS, LEAST_STEPS = 30, 600
+EPOCHS, LEAST_STEPS = 10, 600
 """Length of a training, where the settings do not say it. [ours]"""
 
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,6 +58,7 @@ class TrainConfig:
         patience: epochs without a better validation AUC that end the run earlier; where ``epochs`` is None, at least a third of
             ``LEAST_STEPS`` as well, since an epoch of few films is no time to learn in.
         batch_size: films per step, over all processes.
+        local_views: most local views of a film that a step draws; inference reads all of its windows.
         accumulate: passes that a step is divided into, where its films do not fit in memory at once.
         lr, weight_decay: of AdamW; matrices of weights alone are decayed, not biases, norms, queries, prompts or scales.
         warmup: share of the steps over which the learning rate rises. ema: of the average, per step; 0 keeps none.
@@ -69,6 +70,7 @@ class TrainConfig:
 
     epochs: int | None = None
     batch_size: int = 16
+    local_views: int = 4
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.2
@@ -86,9 +88,11 @@ class TrainConfig:
         for name, known in (("loss", LOSSES), ("mixed_precision", _PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(known)}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("triplet", 0)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        for name in ("epochs", "batch_size", "accumulate", "local_views", "patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if self.triplet < 0:
+            raise ValueError(f"triplet={self.triplet} must be at least 0")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
             raise ValueError(f"ema={self.ema} must be in [0, 1), warmup={self.warmup} in [0, 1], lr={self.lr} above 0")
 
@@ -196,7 +200,8 @@ class Network:
 
     def batch(self, epoch: int, rows: list[int]) -> tuple[Batch, Tensor]:
         # the same views for a seed, an epoch and a film, whatever was done before
-        films = collate([draw_views(self[i], np.random.default_rng([self.config.seed, epoch, i])) for i in rows])
+        config = self.config
+        films = collate([draw_views(self[i], np.random.default_rng([config.seed, epoch, i]), config.local_views) for i in rows])
         return films, torch.from_numpy(self.fold[rows])
 
     def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:

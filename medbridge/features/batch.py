@@ -49,16 +49,15 @@ class Batch:
                      move(self.boxes), move(self.view_mask), move(self.targets), move(self.mask))
 
 
-def draw_views(film: FilmFeatures, rng: np.random.Generator | None = None) -> FilmFeatures:
-    """The views that one pass sees: the whole film, and with ``rng`` as many random local views as there are windows.
-
-    Without ``rng``, or where the film has no pool: the whole film and the sliding windows.
+def draw_views(film: FilmFeatures, rng: np.random.Generator | None = None, most: int | None = None) -> FilmFeatures:
+    """The views that one pass sees: the whole film, and with ``rng`` as many random local views as there are windows, at most
+    ``most``. Without ``rng``, or where all views would be drawn: the whole film and the sliding windows.
     """
-    pool = len(film.boxes)
-    if rng is None or film.fixed == pool:
+    pool, count = len(film.boxes), film.fixed - 1 if most is None else min(most, film.fixed - 1)
+    if rng is None or count == pool - 1:
         drawn = torch.arange(film.fixed)
     else:
-        local = 1 + np.sort(rng.permutation(pool - 1)[: film.fixed - 1])
+        local = 1 + np.sort(rng.permutation(pool - 1)[:count])
         drawn = torch.from_numpy(np.concatenate([[0], local]))
     return FilmFeatures(
         [[m[drawn] for m in maps] for maps in film.maps], [s[drawn] for s in film.summary], film.boxes[drawn], film.fixed)
