@@ -32,7 +32,7 @@ from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
 from medbridge.features.cache import CachedFilms, FilmFeatures, expert_folder
 from medbridge.features.encode import map_part
-from medbridge.losses import LOSSES, triplet_loss
+from medbridge.losses import LOSSES
 from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge, Output
 from medbridge.moe import balance_loss
@@ -64,7 +64,7 @@ class TrainConfig:
         warmup: share of the steps over which the learning rate rises. ema: of the average, per step; 0 keeps none.
         loss: 'bce' or 'asymmetric'. mixed_precision: 'no', 'fp16' or 'bf16'.
         expert_loss: weight of the mean of the experts' own losses: an expert that the router ignores would never learn.
-        balance, triplet: weights of the router's balance term, and of :func:`medbridge.losses.triplet_loss` on pooled queries.
+        balance: weight of the router's balance term.
         seed: of the order of films, the views drawn and dropout.
     """
 
@@ -80,7 +80,6 @@ class TrainConfig:
     loss: str = "bce"
     expert_loss: float = 0.5
     balance: float = 0.01
-    triplet: float = 0.0
     seed: int = 0
     mixed_precision: str = "no"
 
@@ -91,8 +90,6 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "local_views", "patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
-        if self.triplet < 0:
-            raise ValueError(f"triplet={self.triplet} must be at least 0")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
             raise ValueError(f"ema={self.ema} must be in [0, 1), warmup={self.warmup} in [0, 1], lr={self.lr} above 0")
 
@@ -135,13 +132,14 @@ class Trainee(Protocol):
 
 def fit(
     model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig | None = None, run_dir: str | Path | None = None,
-    progress: bool = True, save_steps: int = 500, tensorboard: bool = False,
+    progress: bool = True, save_steps: int = 500, tensorboard: bool = False, network: Callable[..., "Network"] | None = None,
 ) -> History:
     """Train ``model`` in place; it ends with the weights of its best epoch on ``val``.
 
     Args:
         train, val: frozen features, of :meth:`medbridge.features.cache.FeatureCache.of`; ``train`` with ``training=True``.
         run_dir: where checkpoints go, each epoch and every ``save_steps`` steps; without it an interrupted run starts again.
+        network: makes another :class:`Network` of the first four arguments: one with another loss.
         tensorboard: log loss, validation AUC and learning rate to ``run_dir / 'tensorboard'``; needs ``medbridge[log]``.
 
     Raises:
@@ -165,11 +163,11 @@ def fit(
         if not benchmark.targets()[1].any():
             raise BenchmarkError(f"benchmark {benchmark.name!r}: no known label in {split}; fill in the label columns")
     signature = "" if run_dir is None else _signature(model, train, config)
-    network = Network(model, train, val, config)
-    model.set_prevalence(network.prevalence())
-    history = Loop(network, config, run_dir, signature, progress, save_steps, tensorboard).run()
+    trainee = (network or Network)(model, train, val, config)
+    model.set_prevalence(trainee.prevalence())
+    history = Loop(trainee, config, run_dir, signature, progress, save_steps, tensorboard).run()
     if model.readout is not None:
-        network.fit_readout()
+        trainee.fit_readout()
     return history
 
 
@@ -205,24 +203,22 @@ class Network:
         return films, torch.from_numpy(self.fold[rows])
 
     def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:
-        """Masked BCE of the mixture, and at smaller weights of each expert alone, of the balance and of the triplets."""
+        """Masked BCE of the mixture, and at smaller weights of each expert alone and of the balance."""
         films, fold = part.batch
         output, fold = forward(films.to(device)), join(fold.to(device), part.count)
         targets, mask = part.targets.to(device), part.mask.to(device)
-        loss = sum(self._member_loss(out, part, targets, mask & (fold != m).unsqueeze(1)) for m, out in enumerate(output.members))
+        loss = sum(self.member_loss(out, part, targets, mask & (fold != m).unsqueeze(1)) for m, out in enumerate(output.members))
         return loss if part.count else loss + 0.0 * output.logits.sum()  # all processes must go through the model
 
-    def _member_loss(self, output: Output, part: Pass, targets: Tensor, mask: Tensor) -> Tensor:
-        logits, expert_logits, weights, *pooled = (
-            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights, *output.pooled))
+    def member_loss(self, output: Output, part: Pass, targets: Tensor, mask: Tensor) -> Tensor:
+        logits, expert_logits, weights = (
+            join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights))
         config = self.config
         criterion, balance = LOSSES[config.loss], 0.0
         loss = criterion(logits, targets, mask)
         if expert_logits.shape[1] > 1:
             loss = loss + config.expert_loss * torch.stack([criterion(z, targets, mask) for z in expert_logits.unbind(1)]).mean()
             balance = part.films * config.balance * balance_loss(weights)
-        if config.triplet:
-            loss = loss + config.triplet * torch.stack([triplet_loss(q, targets, mask) for q in pooled]).mean()
         return part.known * loss + balance
 
     def held_logits(self) -> np.ndarray:

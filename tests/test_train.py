@@ -236,17 +236,6 @@ def test_tensorboard_shows_every_epoch(experts, squares, cache, tmp_path):
     assert [e.step for e in events.Scalars("val_auc")] == [4, 8]
 
 
-def test_the_triplet_term_counts_only_where_it_is_asked_for(squares, vit, cache):
-    losses = []
-    for weight in (0.0, 5.0):
-        model = MedBridge([vit], squares.labels, queries=2, query_layers=1, width=16, sampler=FocalSampler(local=False))
-        films = _features(model, squares, cache)
-        losses.append(fit(model, *films, TrainConfig(epochs=1, triplet=weight), progress=False).rows[0]["loss"])
-    assert losses[1] > losses[0] + 0.1
-    with pytest.raises(ValueError, match="triplet=-1"):
-        TrainConfig(triplet=-1)
-
-
 def test_folds_keep_patients_together_and_a_single_member_learns_from_train_alone(squares):
     train, val = squares.split("train"), squares.split("val")
     assert deal_folds(train, val, 1).tolist() == [-1] * len(train) + [0] * len(val)

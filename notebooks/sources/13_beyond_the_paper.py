@@ -25,7 +25,7 @@
 # %matplotlib inline
 import logging
 import warnings
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ from medbridge.extras.retrieve import (
     summary_vectors,
     with_memory,
 )
-from medbridge.losses import label_overlap, triplet_loss
+from medbridge.extras.triplet import TripletNetwork, label_overlap, triplet_loss
 from medbridge.metrics.bootstrap import bootstrap_means, group_codes, percentiles
 from medbridge.metrics.evaluate import evaluate
 from medbridge.moe import Router
@@ -114,11 +114,11 @@ def small_model(experts, **options):
     return MedBridge(experts, films.labels, sampler=WHOLE, queries=4, width=64, **options)
 
 
-def trained(experts, config=BUDGET, **options):
+def trained(experts, config=BUDGET, network=None, **options):
     """A small model, trained; and its cached films by split."""
     model = small_model(experts, **options)
     cached = {name: CACHE.of(model, part, training=name == "train") for name, part in parts.items()}
-    fit(model, cached["train"], cached["val"], config, progress=False)
+    fit(model, cached["train"], cached["val"], config, progress=False, network=network)
     return model, cached
 
 
@@ -278,10 +278,10 @@ torch.testing.assert_close(my_triplet_loss(vectors, label_overlap(some_y, some_m
 print("equal")
 
 # %% [markdown]
-# `TrainConfig(triplet=0.5)` adds it to the training; the default is 0. Does it help? Same experts, seed, films and epochs:
+# `TripletNetwork` adds it to the loss of a training, with a weight. Does it help? Same experts, seed, films and epochs:
 
 # %% tags=["nbval-ignore-output"]
-with_triplets, same_films = trained([resnet], replace(BUDGET, triplet=0.5))
+with_triplets, same_films = trained([resnet], network=partial(TripletNetwork, weight=0.5))
 plain, triplets = whole["MedBridge"], probabilities(with_triplets, same_films)
 print(f"test AUC without {said(plain)}, with triplets {said(triplets)}  (synthetic films)")
 print("with minus without:", gain(triplets, plain))
