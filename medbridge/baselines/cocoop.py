@@ -31,8 +31,8 @@ class ConditionalContext(LearnedContext):
 class CoCoOp(CoOp):
     """CoCoOp, with M = 4 and a meta-net of Linear, ReLU, Linear with a bottleneck of a sixteenth, as in the authors' code.
 
-    [ours] The contexts, one for presence and one for absence as in CoOp, start at random, not from the words "a photo of a" that
-    do not describe a film, and are moved by the same pi. The text tower runs on B x 2C prompts per step.
+    [ours] As in CoOp there is a context for presence and one for absence, and AdamW; both are moved by the same pi, and start at
+    random, not from the words "a photo of a", which do not describe a film. The text tower runs on B x 2C prompts per step.
     """
 
     name = "CoCoOp"

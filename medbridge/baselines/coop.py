@@ -27,11 +27,8 @@ class LearnedContext(nn.Module):
 
 class CoOp(TrainedBaseline):
     """CoOp with ``context`` (M) learned vectors before the label, one context for presence and one for absence (Sun et al.,
-    "DualCoOp", NeurIPS 2022); ``prompts`` is not read. Their start and the rate that is tried first are the authors' code's.
-
-    [ours] M = 4, where their few-shot scripts take 16, since text towers other than CLIP's may have short contexts; no full stop
-    after the label; the optimizer and the epochs, which all baselines share.
-    """
+    "DualCoOp", NeurIPS 2022); ``prompts`` is not read. Start and first rate are the authors' code's. [ours] M = 4, where their
+    scripts take 16, since texts other than CLIP's may be short; AdamW, where theirs is SGD, and the epochs of all baselines."""
 
     name = "CoOp"
     need = "an expert with CLIP's text transformer, into which learned vectors can be fed"

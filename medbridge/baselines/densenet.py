@@ -18,9 +18,7 @@ _WEIGHTS = "densenet121.ra_in1k"
 
 class DenseScores(nn.Module):
     """Views ``(B, N, R, R)`` and real ``(B, N)`` -> logits ``(B, C)``: mean of the views' pooled features, then a linear layer.
-
-    ExpertError: the ImageNet weights of ``pretrained`` are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable.
-    """
+    ExpertError: the ImageNet weights of ``pretrained`` are neither in ``MEDBRIDGE_WEIGHTS`` nor reachable."""
 
     def __init__(self, labels: int, pretrained: bool) -> None:
         super().__init__()

@@ -53,11 +53,9 @@ def add_lora(tower: Tower, rank: int, alpha: float) -> None:
 
 
 class LoRA(TowerBaseline):
-    """LoRA with ``rank`` r and ``alpha``; A starts as a linear layer does, as in the authors' code.
-
-    [ours] It adapts the attention of a transformer block (queries, keys, values and output); in a ResNet, which has no attention
-    before its pool, every convolution of its four stages, A with the same window and B of 1 x 1. A linear head is trained too.
-    """
+    """LoRA with ``rank`` r and ``alpha``; A starts as a linear layer does, as in the authors' code. [ours] It adapts attention in
+    transformer blocks (queries, keys, values and output), and in a ResNet, which has none before its pool, every convolution of
+    its four stages, A with the same window and B of 1 x 1. A linear head is trained too."""
 
     name = "LoRA"
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})

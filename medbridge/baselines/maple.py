@@ -1,6 +1,7 @@
 r"""MaPLe (Khattak et al., "MaPLe: multi-modal prompt learning", CVPR 2023): deep prompts in both towers, those of the vision
 tower being projections F of those of the text tower."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -22,9 +23,15 @@ class CoupledPrompts(nn.Module):
         self.text = PromptedText(expert, [*texts, *(f"no {text}" for text in texts)], count)
         depth = min(depth, self.text.layers, len(self.tower.blocks))
         self.prompts = nn.ParameterList(0.02 * torch.randn(count, self.text.width) for _ in range(depth))
-        self.couple = nn.ModuleList(nn.Linear(self.text.width, self.tower.widths[0]) for _ in range(depth))
-        # vision, block i = 1 ... J:  [c_i, E_i, _] = V_i([c_{i-1}, E_{i-1}, F_{i-1}(P_{i-1})]); then the prompts go on
-        attach_prompts(self.tower, lambda: [f(p) for f, p in zip(self.couple, self.prompts, strict=True)])
+        first, other = (nn.Linear(self.text.width, self.tower.widths[0]) for _ in range(2))
+        self.couple = nn.ModuleList([first, *(copy.deepcopy(other) for _ in range(depth - 1))])  # these start as one
+        attach_prompts(self.tower, self.coupled)
+
+    def coupled(self) -> list[Tensor]:
+        """The vision tower's prompts, one ``(b, width)`` per block."""
+        # block i = 1 ... J:  [c_i, E_i, _] = V_i([c_{i-1}, E_{i-1}, F_{i-1}(P_{i-1})]); then the prompts go on
+        first, *deeper = (f(p) for f, p in zip(self.couple, self.prompts, strict=True))
+        return [self.tower.norm_in(first), *deeper]  # as c_0 and E_0, the first ones pass the norm before block 1
 
     def forward(self, views: Tensor, real: Tensor) -> Tensor:
         # text, block i = 1 ... J:  [_, W_i] = L_i([P_{i-1}, W_{i-1}]); then the prompts go on
@@ -37,8 +44,8 @@ class MaPLe(TowerBaseline):
     """MaPLe with ``count`` (b) prompts in each of ``depth`` (J) blocks (all, where a tower has fewer); ``prompts`` is not read.
     Both and the rate that is tried first (there of SGD) are those of the authors' code.
 
-    [ours] The first prompts start at random like the deeper ones, not from the words "a photo", which do not describe a film. The
-    same P stands before "{label}" and before "no {label}", so that the coupling to the vision tower stays the published one.
+    [ours] The same P stands before "{label}." and "no {label}.", present against absent, so that the coupling to the vision tower
+    stays the published one. P starts at random, not from the words "a photo", which describe no film. AdamW and epochs as all.
     """
 
     name = "MaPLe"

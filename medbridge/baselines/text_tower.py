@@ -21,8 +21,8 @@ def has_clip_text(expert: Expert) -> bool:
 
 
 def label_texts(labels: Sequence[str]) -> list[str]:
-    """Labels as words: lower case, blanks for underscores."""
-    return [label.replace("_", " ").lower() for label in labels]
+    """Labels as words, ended by a full stop as in the authors' code: lower case, blanks for underscores."""
+    return [f"{label.replace('_', ' ').lower()}." for label in labels]
 
 
 class PromptedText(nn.Module):

@@ -15,9 +15,8 @@ from medbridge.metrics.evaluate import merit
 def cache_values(y: Tensor, mask: Tensor) -> Tensor:
     """L: targets and mask ``(n, C)`` -> float32 ``(n, C)``. [ours, for multi-label data]
 
-    The published L is one-hot, with as many films of every class. Here a label's column is the difference of two one-hot columns,
-    present and absent, each divided by its known films; else a label of two positives in a hundred would always be predicted
-    absent.
+    The published L is one-hot, with as many films of every class. Here a column is the difference of two, present and absent,
+    each divided by its known films; else a label of two positives in a hundred would always be predicted absent.
     """
     positive, negative = y * mask, (1 - y) * mask
     # L_ic = y_ic / n_c^+ - (1 - y_ic) / n_c^-    (0 where unknown)
@@ -28,8 +27,7 @@ class KeyValueCache(nn.Module):
     """Image embeddings ``(B, d)``, L2-normalised -> logits ``(B, C)``.
 
     ``keys`` F ``(n, d)`` are the training embeddings, ``values`` L ``(n, C)``, ``direction`` positive minus negative prompt
-    ``(C, d)``, ``scale`` s; ``train_keys`` makes it Tip-Adapter-F.
-    """
+    ``(C, d)``, ``scale`` s; ``train_keys`` makes it Tip-Adapter-F."""
 
     def __init__(self, keys: Tensor, values: Tensor, direction: Tensor, scale: float, alpha: float, beta: float,
                  train_keys: bool) -> None:
@@ -49,9 +47,9 @@ class KeyValueCache(nn.Module):
 class TipAdapterF(TrainedBaseline):
     """The keys are trained, from the training embeddings, by AdamW at rate 0.001 as in the authors' code.
 
-    [ours] Epoch, alpha and beta are chosen on the validation split; that code keeps the epoch with the best *test* accuracy. Keys
-    are the embeddings of the films as they are, not the mean over ten augmented copies. alpha is larger than there (0.1 to 30),
-    since values are divided by the films of their side (:func:`cache_values`).
+    [ours] Present against absent, not class against class. Epoch, alpha and beta are chosen on the validation split; that code
+    keeps the epoch with the best *test* accuracy. Keys are the films' embeddings, not means over ten augmented copies. alpha is
+    larger than there (0.1 to 30), since :func:`cache_values` divides. Epochs, eps and decay are those of all baselines.
     """
 
     name = "Tip-Adapter-F"

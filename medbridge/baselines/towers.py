@@ -57,6 +57,8 @@ class Tower(nn.Module):
         self.blocks = [copied[id(block)] for block in expert.blocks() if any(True for _ in block.parameters())]
         self.register_buffer("mean", expert.mean.clone(), persistent=False)
         self.register_buffer("std", expert.std.clone(), persistent=False)
+        trunk = getattr(net, "trunk", net)
+        self.norm_in = getattr(trunk, "ln_pre", getattr(trunk, "norm_pre", nn.Identity()))  # between embedding and block 1
         self.summarise = expert._summary
         self.dim = expert.text_dim if self.in_text_space else expert.image_dim
         self.widths = expert.widths[-len(self.blocks) :]

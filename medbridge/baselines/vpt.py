@@ -46,10 +46,8 @@ class BorderedTower(nn.Module):
 
 class VPT(TowerBaseline):
     """VPT-deep on ViTs with ``count`` prompts in each block; on other towers the published variant for them ("prompts as
-    padding"), a border of a sixteenth of the view. Prompts and borders start as in the authors' code.
-
-    There the number of prompts and the rate of SGD are tuned for each data set over dozens of runs; [ours] here it is 8 for all.
-    """
+    padding"), a border of a sixteenth of the view. Both start as in the authors' code, where number and rate are tuned for each
+    data set over dozens of runs."""
 
     name = "VPT"
     grid = ({"rate": 1e-2}, {"rate": 1e-3}, {"rate": 3e-2})

@@ -224,7 +224,7 @@ def encode_with_context(model, tokens, context):
 
 torch.manual_seed(0)
 coop = LearnedContext(expert, LABELS, scale, context=4)
-tokens = expert.tokenizer([label.lower() for label in LABELS])
+tokens = expert.tokenizer([f"{label.lower()}." for label in LABELS])  # with the full stop of the authors' code
 with torch.no_grad():
     sides = [encode_with_context(expert.model, tokens, side) for side in (coop.positive, coop.negative)]
     torch.testing.assert_close(scale * f["test"] @ (sides[0] - sides[1]).T, coop(f["test"]), atol=1e-4, rtol=1e-4)
@@ -239,17 +239,18 @@ print("CoOp's logits, from the equation;", sum(p.numel() for p in coop.parameter
 #
 # **Why.** Rather than the words, move the feature, a little (Gao et al., IJCV 2024):
 #
-# $$A(f) = \mathrm{ReLU}(f W_1) W_2, \qquad f^* = \alpha A(f) + (1 - \alpha) f, \qquad
+# $$A(f) = \mathrm{ReLU}(\mathrm{ReLU}(f W_1) W_2), \qquad f^* = \alpha A(f) + (1 - \alpha) f, \qquad
 #   \mathrm{score}_c = s \cos(f^*, t_c^+) - s \cos(f^*, t_c^-)$$
 #
-# with $\alpha = 0.2$: four fifths of what the model knew stays. $W_1$ squeezes to a quarter of the width.
+# with $\alpha = 0.2$: four fifths of what the model knew stays. $W_1$ squeezes to a quarter of the width. The outer ReLU is in the
+# authors' code, not in the paper's equation; the package does what the code does, and a test holds both to the same numbers.
 
 # %%
 torch.manual_seed(1)
 adapter = FeatureAdapter(positive, negative, scale, alpha=0.2, reduction=4)
 W1, W2 = adapter.down.weight.T, adapter.up.weight.T  # nn.Linear keeps its matrix transposed
 with torch.no_grad():
-    adapted = torch.relu(f["test"] @ W1) @ W2
+    adapted = torch.relu(torch.relu(f["test"] @ W1) @ W2)
     mixed = F.normalize(0.2 * adapted + 0.8 * f["test"], dim=1)
     torch.testing.assert_close(scale * mixed @ positive.T - scale * mixed @ negative.T, adapter(f["test"]), atol=1e-4, rtol=1e-4)
 d = f["test"].shape[1]

@@ -43,11 +43,11 @@ def test_neighbours_by_hand():
 
 
 def test_clip_adapter_by_hand():
-    """f = (1, 0): ReLU(f W1) = 3, A = (0, 3), f* = 0.2 A + 0.8 f = (0.8, 0.6), already of length 1."""
+    """f = (1, 0): ReLU(f W1) = 3, A = ReLU(-6, 3) = (0, 3), f* = 0.2 A + 0.8 f = (0.8, 0.6), already of length 1."""
     adapter = FeatureAdapter(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]]), scale=10.0, alpha=0.2, reduction=2)
     with torch.no_grad():
         adapter.down.weight.copy_(torch.tensor([[3.0, -5.0]]))
-        adapter.up.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        adapter.up.weight.copy_(torch.tensor([[-2.0], [1.0]]))
         torch.testing.assert_close(adapter(torch.tensor([[1.0, 0.0]])), torch.tensor([[10 * (0.6 - 0.8)]]))
         # the bottleneck is shut for f = (0, 1): ReLU(-5) = 0, and the direction of f stays
         torch.testing.assert_close(adapter(torch.tensor([[0.0, 1.0]])), torch.tensor([[10.0]]))
@@ -106,7 +106,7 @@ def test_prompts_that_do_not_fit_the_text_tower(vit):
 def test_coop_by_hand(vit):
     """s cos(f, t+) - s cos(f, t-), t of the learned contexts; 2 M x width numbers are trained, the tower is not."""
     module = LearnedContext(vit, ["Wide_Bar", "square"], scale=7.0, context=3)
-    text = PromptedText(vit, ["wide bar", "square"], 3)
+    text = PromptedText(vit, ["wide bar.", "square."], 3)
     f = F.normalize(torch.randn(5, 24), dim=1)
     want = torch.stack([7 * F.cosine_similarity(f, text(module.positive)[c][None]) -
                         7 * F.cosine_similarity(f, text(module.negative)[c][None]) for c in range(2)], dim=1)

@@ -106,8 +106,9 @@ def test_maple_by_hand(vit):
     module = CoupledPrompts(vit, ["Bright", "wide"], count=2, depth=2)
     assert len(module.prompts) == min(2, deep) == 1  # the text tower has one block: J is cut to it
     views = torch.rand(3, 32, 32)
-    f = F.normalize(with_prompts(vit, views, [module.couple[0](module.prompts[0])]), dim=1)
-    text = PromptedText(vit, ["bright", "wide", "no bright", "no wide"], 2)(module.prompts[0])
+    first = vit.model.visual.ln_pre(module.couple[0](module.prompts[0]))  # they pass the norm that the patches pass
+    f = F.normalize(with_prompts(vit, views, [first]), dim=1)
+    text = PromptedText(vit, ["bright.", "wide.", "no bright.", "no wide."], 2)(module.prompts[0])
     want = temperature(vit) * f @ (text[:2] - text[2:]).T
     torch.testing.assert_close(module(views[:, None], torch.ones(3, 1, dtype=torch.bool)), want)
     assert trained(module) == 2 * 32 + 32 * 32 + 32
