@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from medbridge.metrics.evaluate import merit
+from medbridge.support.logistic import fit_logistic
 
 STRENGTHS = (1e-2, 1e-3, 1e-1)
 """Values of scikit-learn's C that are tried: as many as every method may try."""
@@ -76,24 +76,6 @@ class ReadOut(nn.Module):
         blend, offset = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
         self.blend.copy_(torch.from_numpy(blend))
         self.offset.copy_(torch.from_numpy(offset))
-
-
-def fit_logistic(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """One logistic regression per label on standardised columns of ``x`` ``(n, d)``: weights ``(C, d)`` and biases ``(C,)`` for
-    ``x`` as it is. A label with one class only gets its smoothed log-odds."""
-    weights, biases = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
-    for c in range(y.shape[1]):
-        known, rows = y[mask[:, c], c], x[mask[:, c]]
-        if len(np.unique(known)) < 2:
-            biases[c] = np.log((known.sum() + 0.5) / (len(known) - known.sum() + 0.5))
-            continue
-        mean, scale = rows.mean(axis=0), rows.std(axis=0)
-        scale[scale == 0] = 1
-        with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
-            model = LogisticRegression(C=strength, max_iter=2000).fit((rows - mean) / scale, known)
-        weights[c] = model.coef_[0] / scale
-        biases[c] = model.intercept_[0] - weights[c] @ mean
-    return weights, biases
 
 
 def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ from sklearn.preprocessing import StandardScaler
 
 from medbridge.metrics.evaluate import auc
 from medbridge.model import MedBridge
-from medbridge.readout import ReadOut, fit_blend, fit_logistic, pool_summary
+from medbridge.readout import ReadOut, fit_blend, pool_summary
+from medbridge.support.logistic import fit_logistic
 
 LABELS = ("Nodule", "Effusion", "Mass")
 

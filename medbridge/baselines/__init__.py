@@ -14,12 +14,12 @@ from medbridge.baselines.knn import KNN
 from medbridge.baselines.linear_probe import LinearProbe
 from medbridge.baselines.lora import LoRA
 from medbridge.baselines.maple import MaPLe
+from medbridge.baselines.method import TRIES, MedBridgeMethod, Method
 from medbridge.baselines.mvfa import MVFA
 from medbridge.baselines.tip_adapter import TipAdapter, TipAdapterF
 from medbridge.baselines.vpt import VPT
 from medbridge.baselines.zero_shot import ZeroShot
 from medbridge.experts import Expert
-from medbridge.method import TRIES, MedBridgeMethod, Method
 from medbridge.support.text import did_you_mean
 
 __all__ = ["MVFA", "TRIES", "DenseNet", "LinearProbe", "ZeroShot", "create_method", "list_methods", "method_class"]

@@ -14,10 +14,10 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from medbridge.baselines.inputs import EmbeddingInputs, FilmInputs, score_module, train_module
+from medbridge.baselines.method import Method
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
 from medbridge.features.cache import CachedFilms
-from medbridge.method import Method
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.support.processes import alone
 from medbridge.train import TrainConfig

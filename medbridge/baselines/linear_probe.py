@@ -3,19 +3,18 @@
 from typing import Self
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from scipy.special import expit
 
 from medbridge.baselines.base import Baseline
 from medbridge.features.cache import CachedFilms
 from medbridge.metrics.evaluate import merit
+from medbridge.support.logistic import fit_logistic
 
 
 class LinearProbe(Baseline):
     """One logistic regression per label on the experts' summaries, concatenated ('all' views: whole film, mean and maximum); a
-    label with one class in training gets its prevalence. ``strengths``: values of scikit-learn's C in order of preference."""
+    label with one class in training gets its prevalence. ``strengths``: values of scikit-learn's C in order of preference. The
+    best on val is fitted again to train and val together: MedBridge's members learn from both as well."""
 
     name = "linear probe"
     seeded = False
@@ -26,16 +25,16 @@ class LinearProbe(Baseline):
         return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
-        """Fit on train; choose C by the mean AUC on val."""
+        """Choose C by the mean AUC on val; fit on both."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
-        best, self.modules = -np.inf, []
+        best = -np.inf
         for strength in self.strengths[: self.tries]:
-            with threadpool_limits(1):  # thousands of small products: starting threads costs more than they bring
-                models = [_fit_label(x, y[:, c], mask[:, c], strength) for c in range(y.shape[1])]
-            value = merit(y_val, _scores(models, x_val), mask_val)
-            if value > best or not self.modules:
-                best, self.modules, self.strength = value, models, strength
+            value = merit(y_val, _scores(fit_logistic(x, y, mask, strength), x_val), mask_val)
+            if value > best or best == -np.inf:
+                best, self.strength = value, strength
+        both = [np.concatenate(parts) for parts in ((x, x_val), (y, y_val), (mask, mask_val))]
+        self.modules = fit_logistic(*both, self.strength)
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:
@@ -45,16 +44,10 @@ class LinearProbe(Baseline):
     @property
     def trainable_parameters(self) -> int:
         """Weights and intercepts of all labels; after ``fit``."""
-        return sum(1 if isinstance(m, float) else m[-1].coef_.size + 1 for m in self.fitted())
+        weights, biases = self.fitted()
+        return weights.size + biases.size
 
 
-def _fit_label(x: np.ndarray, y: np.ndarray, mask: np.ndarray, strength: float) -> Pipeline | float:
-    known = y[mask]
-    if len(np.unique(known)) < 2:
-        return float(known.mean()) if len(known) else 0.5
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(x[mask], known)
-
-
-def _scores(models: list[Pipeline | float], x: np.ndarray) -> np.ndarray:
-    columns = [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in models]
-    return np.stack(columns, axis=1).astype(np.float64)
+def _scores(fitted: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> np.ndarray:
+    weights, biases = fitted
+    return expit(x.astype(np.float64) @ weights.T + biases)

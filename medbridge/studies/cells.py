@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from medbridge.baselines import method_class
+from medbridge.baselines.method import MedBridgeMethod, Method
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
-from medbridge.method import MedBridgeMethod, Method
 from medbridge.model import CROSS_FITTED, AdapterConfig
 from medbridge.support.files import write_atomic
 from medbridge.support.processes import barrier, is_main

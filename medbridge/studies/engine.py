@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from medbridge.adapter import load_adapter, save_adapter
 from medbridge.baselines import DenseNet
+from medbridge.baselines.method import MedBridgeMethod, Method
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms, FeatureCache
-from medbridge.method import MedBridgeMethod, Method
 from medbridge.model import map_reader
 from medbridge.studies.cells import Cell, ResultStore
 from medbridge.support.processes import gather_all, ranks, share_of_rank

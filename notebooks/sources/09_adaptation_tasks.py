@@ -37,13 +37,13 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from medbridge import list_benchmarks
+from medbridge.baselines.method import MedBridgeMethod
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.labels import canonical, shared_labels
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.data.tasks import BenchmarkRef, label_budget, make_targets
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
-from medbridge.method import MedBridgeMethod
 from medbridge.studies.experiment import run_experiment, summary
 from medbridge.studies.experiment_file import parse_experiment
 from medbridge.viz import plots

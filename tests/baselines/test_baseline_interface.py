@@ -11,10 +11,10 @@ from torch import nn
 from medbridge.baselines import create_method, list_methods
 from medbridge.baselines.base import film_embeddings
 from medbridge.baselines.inputs import EmbeddingInputs, ViewInputs, score_module, train_module
+from medbridge.baselines.method import Method
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
-from medbridge.method import Method
 from medbridge.metrics.evaluate import auc, merit
 from medbridge.train import TrainConfig
 

@@ -54,7 +54,7 @@ def test_a_corrupt_film_stops_before_training(named, squares_folder, tmp_path, c
     bad = tmp_path / "bad"
     shutil.copytree(squares_folder, bad)
     (bad / "images" / "050.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    monkeypatch.setattr("medbridge.method.MedBridgeMethod.fit", lambda *a, **k: pytest.fail("training started"))
+    monkeypatch.setattr("medbridge.baselines.method.MedBridgeMethod.fit", lambda *a, **k: pytest.fail("training started"))
     assert cli.main(["adapt", "--benchmark", "folder", "--root", str(bad), "--expert", "small-vit", "--out", str(tmp_path / "x"),
                      "--cache", str(tmp_path / "cache")]) == 2
     assert "050.png" in capsys.readouterr().err

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medbridge.baselines.method import MedBridgeMethod
 from medbridge.cli import main
 from medbridge.errors import AdapterError, BenchmarkError, ExpertError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.method import MedBridgeMethod
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.model import AdapterConfig
 from medbridge.studies.ablation import DEFAULT, FACTORS, plan, run_ablation

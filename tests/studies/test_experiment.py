@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from medbridge import cli, load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.baselines import _METHODS
+from medbridge.baselines.method import MedBridgeMethod, Method
 from medbridge.data.tasks import label_budget
 from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.features.cache import FeatureCache
-from medbridge.method import MedBridgeMethod, Method
 from medbridge.metrics.evaluate import paired_difference
 from medbridge.model import MedBridge
 from medbridge.studies.adapt import adapt

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medbridge.baselines.method import MedBridgeMethod
 from medbridge.cli import main
 from medbridge.data import load_benchmark
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.method import MedBridgeMethod
 from medbridge.metrics.evaluate import auc, evaluate, paired_difference
 from medbridge.model import AdapterConfig
 from medbridge.studies.cells import Cell, MethodSettings

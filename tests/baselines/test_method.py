@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from medbridge.baselines import create_method, list_methods, method_class
+from medbridge.baselines.method import TRIES, MedBridgeMethod, Method
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.method import TRIES, MedBridgeMethod, Method
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.predict import predict
 from medbridge.train import TrainConfig, fit
