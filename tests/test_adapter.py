@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from samples import feature_batch, perturbed
 
 from medbridge.adapter import load_adapter, save_adapter
@@ -104,3 +105,28 @@ def test_a_router_with_a_memory_is_refused(model, tmp_path):
     model.members[0].router = torch.nn.Identity()
     with pytest.raises(AdapterError, match="a memory of films is not stored"):
         save_adapter(model, tmp_path)
+
+
+def test_an_adapter_of_the_old_form_still_loads(model, experts, tmp_path):
+    """One member without a name, tokens as they are, and no key of what came later."""
+    model = perturbed(MedBridge(experts, LABELS, maps="full", **OPTIONS))
+    save_adapter(model, tmp_path)
+    path = tmp_path / "adapter.safetensors"
+    save_file({name.removeprefix("members.0."): value for name, value in load_file(path).items()}, path)
+    saved = json.loads((tmp_path / "adapter.json").read_text())
+    for key in ("maps", "components", "patches", "bits", "whiten", "members", "readout"):
+        del saved["config"][key]
+    (tmp_path / "adapter.json").write_text(json.dumps(saved | {"format": "medbridge-adapter/1"}))
+    again, batch = load_adapter(tmp_path, experts), feature_batch(model)
+    assert again.config == model.config
+    torch.testing.assert_close(again(batch).logits, model(batch).logits)
+
+
+def test_members_bases_and_the_read_out_are_saved(experts, tmp_path):
+    model = perturbed(MedBridge(experts, LABELS, members=2, readout=True, **OPTIONS))
+    with torch.no_grad():
+        model.readout.weight.normal_()
+        model.readout.blend.fill_(0.7)
+    batch, again = feature_batch(model), load_adapter(save_adapter(model, tmp_path), experts)
+    torch.testing.assert_close(again(batch).logits, model(batch).logits)
+    assert [b.digest() for b in again.bases] == [b.digest() for b in model.bases]
