@@ -2,7 +2,7 @@
 
 The paper adapts on one benchmark and tests on it (in-domain) or on others (cross-domain), with 1 %, 10 % and 100 % of the labels.
 [ours] A model is trained on the **train** split of its source over *all* of its labels, and everything is chosen on **val**. A
-target is a benchmark's **test** split over the labels that both share. A label budget thins the train split alone, by patient.
+target is a benchmark's **test** split over the labels that both share. A label budget thins train and val, by patient.
 """
 
 from __future__ import annotations

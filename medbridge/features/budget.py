@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medbridge.experts import Expert
+from medbridge.features.compact import MapBasis
 from medbridge.features.encode import view_bytes
 
 GPUS: dict[str, tuple[float, float]] = {"Colab T4": (65e12, 16e9), "Colab L4": (121e12, 24e9), "A100": (312e12, 40e9),
@@ -49,13 +50,15 @@ def tower_flops(expert: Expert) -> float:
 
 
 def cost_of_run(
-    experts: Sequence[Expert], depths: Sequence[Sequence[int]], films: int, views: int, drawn: int | None = None
+    experts: Sequence[Expert], depths: Sequence[Sequence[int]], films: int, views: int, drawn: int | None = None,
+    bases: Sequence[MapBasis] | None = None,
 ) -> RunCost:
     """What ``films`` films with ``views`` views each cost.
 
     Args:
         experts: K experts. depths: per expert: depths that are kept (``model.depths``).
         films, views: numbers; for training films the pool's, ``len(sampler.training_boxes(...))``.
+        bases: of compact maps (``model.bases``); None: maps as they are.
         drawn: views that an epoch draws of each film, ``len(sampler.inference_boxes(...))``; default all.
 
     Raises:
@@ -64,7 +67,8 @@ def cost_of_run(
     drawn = views if drawn is None else drawn
     if films < 1 or views < 1 or not 1 <= drawn <= views:
         raise ValueError(f"films={films} and views={views} must be at least 1, drawn={drawn} from 1 to views")
-    total, view = films * views, sum(view_bytes(e, d) for e, d in zip(experts, depths, strict=True))
+    of_maps = bases if bases is not None else [None] * len(experts)
+    total, view = films * views, sum(view_bytes(e, d, b) for e, d, b in zip(experts, depths, of_maps, strict=True))
     weights = sum(t.nbytes for e in experts for t in e.vision_state().values())
     # a block's activations at their widest: about ten times its tokens in float32
     active = max(64 * (e.prefix + e.grids[-1][0] * e.grids[-1][1]) * max(e.widths) * 4 * 10 for e in experts)

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from medbridge.experts import Expert
-from medbridge.features.encode import encode_views
+from medbridge.features.compact import MapBasis, MapFormat
+from medbridge.features.encode import encode_views, view_bytes
 from medbridge.support.text import text_table
 
 
@@ -33,7 +34,7 @@ class ExpertCost:
         peak: bytes beyond those in use before the pass, at its highest: of the process where it runs on a processor, of
             PyTorch's own allocations on a GPU; ``None`` where the system does not tell.
         weights: bytes of the vision tower's weights in memory.
-        cached: bytes that one view takes in the cache: maps, summary and embedding, float16.
+        cached: bytes that one view takes in the cache: compact maps of the default form, summary and embedding.
     """
 
     name: str
@@ -70,8 +71,7 @@ def expert_cost(expert: Expert, depths: Sequence[int] | None = None, views: int 
     depths = expert.check_depths(range(max(1, expert.depth - 1), expert.depth + 1) if depths is None else depths)
     device = expert.mean.device
     batch = torch.rand(views, expert.size, expert.size, generator=torch.Generator().manual_seed(0))
-    out = encode_views(expert, batch, depths)  # warms up
-    tensors = [*out.maps.values(), out.summary, *([] if out.embed is None else [out.embed])]
+    encode_views(expert, batch, depths)  # warms up
     before = _reset_peak(device)
     seconds = []
     for _ in range(repeats):
@@ -82,7 +82,7 @@ def expert_cost(expert: Expert, depths: Sequence[int] | None = None, views: int 
     return ExpertCost(
         expert.name, machine(device), expert.size, tuple(depths), min(seconds) / views,
         None if before is None or peak is None else max(0, peak - before),
-        sum(t.nbytes for t in expert.vision_state().values()), sum(t.nbytes for t in tensors) // views)
+        sum(t.nbytes for t in expert.vision_state().values()), view_bytes(expert, depths, MapBasis(expert, depths, MapFormat())))
 
 
 def _status(field: str) -> int | None:

@@ -106,7 +106,7 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 
 # %%
 pool, drawn = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024))
-cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool, drawn)
+cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool, drawn, new_model().bases)
 print(run_cost_table(cost))
 
 # %% [markdown]

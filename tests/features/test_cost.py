@@ -10,7 +10,7 @@ from medbridge.features.cost import cost_table, expert_cost, machine
 
 def test_cost_counts_what_the_cache_keeps_and_names_the_machine(vit, resnet):
     cost = expert_cost(vit, depths=[2, 3], views=2, repeats=1)
-    per_view = 2 * (2 * 17 * 32 + vit.image_dim + vit.text_dim)
+    per_view = 2 * 17 * 32 + 2 * (vit.image_dim + vit.text_dim)  # a byte a number of compact maps
     assert (cost.cached, cost.depths, cost.size) == (per_view, (2, 3), 32)
     assert cost.seconds > 0 and (cost.peak is None or cost.peak >= 0)
     assert cost.weights == sum(t.nbytes for t in vit.vision_state().values())
