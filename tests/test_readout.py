@@ -49,6 +49,17 @@ def test_the_blend_follows_the_evidence():
     assert abs(probabilities[mask].mean() - y[mask].mean()) < 0.01
 
 
+def test_where_the_folds_speak_for_neither_part_the_films_still_differ():
+    rng = np.random.default_rng(0)
+    _, y, mask = _films(n=300)
+    q, r = (rng.normal(size=y.shape) - 2 * y + 4 for _ in range(2))  # out-of-fold scores of few films may look reversed
+    (a, b), offset = fit_blend(q, r, y, mask)
+    assert a > 0 and b > 0
+    logits = a * q + b * r + offset
+    assert logits.std() > 0.05
+    assert abs((1 / (1 + np.exp(-logits)))[mask].mean() - y[mask].mean()) < 0.05  # no bias by what was cut off
+
+
 def test_where_the_queries_know_nothing_the_model_is_a_linear_probe():
     x, y, mask = _films(n=600)
     fold = np.arange(600) % 3
