@@ -34,6 +34,7 @@ def main(films, cache, out):
     settings = MethodSettings(experts, adapter, sampler, config, views="all", tries=1)
     board = run_leaderboard(benchmark, settings, out / "board", shared, methods, (0, 1), n_boot=50)
     assert list(board.left_out) == ["MaPLe"]
+    run_leaderboard(benchmark, settings, out / "folds", shared, ["zero-shot", "medbridge"], (0,), n_boot=50, folds=3)
     base = MethodSettings(experts, adapter, sampler, config)
     run_ablation(benchmark, base, out / "ablation", shared, ["views", "probe"], (0, 1), n_boot=50)
     experiment = parse_experiment({

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from medbridge.baselines import method_class
 from medbridge.cli.options import benchmark_ref, build_experts, settings_of, source_ref
-from medbridge.data.tasks import label_budget
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
@@ -18,11 +17,11 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     names = [method_class(name).name for name in args.method or ()]  # an unknown one stops the command before films are read
     source = source_ref(args)
-    benchmark = label_budget(source.load(), args.label_fraction)
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
-    out = Path(args.out or f"runs/leaderboard-{source.name.lower()}")
+    out = Path(args.out or f"runs/leaderboard-{source.name.lower()}{f'-{args.folds}-folds' if args.folds else ''}")
     methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
-    board = run_leaderboard(benchmark, methods, out, FeatureCache(args.cache, args.workers), names, range(args.seeds), tests)
+    board = run_leaderboard(source.load(), methods, out, FeatureCache(args.cache, args.workers), names, range(args.seeds), tests,
+                            fraction=args.label_fraction, folds=args.folds)
     if is_main():
         from medbridge.viz.studies import leaderboard_plot  # as in `experiment`: only where something is drawn
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
 from medbridge.data import Benchmark, known_name, load_benchmark
 from medbridge.data.labels import SharedLabel, shared_labels
 from medbridge.errors import BenchmarkError
@@ -117,6 +120,27 @@ def one_label(benchmark: Benchmark, label: str) -> Benchmark:
     except BenchmarkError:
         held = ", ".join(benchmark.labels)
         raise BenchmarkError(f"benchmark {benchmark.name!r} has no label {label!r}; it has {held}") from None
+
+
+def deal_folds(benchmark: Benchmark, folds: int, seed: int = 0) -> list[Benchmark]:
+    """Cross-validation by patient: every film of which a label is known, whatever its split, is tested in one of the folds.
+
+    Of the i-th benchmark fold i is the test split, the next fold val, and the others train. A patient's films stay together, and
+    the folds are alike in the rarest finding of each film. BenchmarkError: fewer than three folds, or patients than folds.
+    """
+    films = benchmark.take(benchmark.targets()[1].any(axis=1))
+    patients, positive = films.table["patient_id"], films.targets()[0] == 1
+    if not 3 <= folds <= patients.nunique():
+        raise BenchmarkError(f"{benchmark.name}: {folds} folds; give from 3 to {patients.nunique()}, the number of patients")
+    rarest = np.where(positive.any(axis=1), np.where(positive, positive.sum(axis=0), np.inf).argmin(axis=1), -1)
+    fold = np.empty(len(films), dtype=int)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # a finding of fewer patients is not in every fold
+        dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rarest, rarest, patients)
+        for number, (_, rows) in enumerate(dealt):
+            fold[rows] = number
+    parts = [np.select([fold == i, fold == (i + 1) % folds], ["test", "val"], "train") for i in range(folds)]
+    return [replace(films, table=films.table.assign(split=split)) for split in parts]
 
 
 def label_budget(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:

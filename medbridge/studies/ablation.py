@@ -22,7 +22,7 @@ from medbridge.focal import FocalSampler, grid_boxes
 from medbridge.losses import LOSSES
 from medbridge.moe import ROUTERS
 from medbridge.qencoder import KINDS
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore, describe_films
+from medbridge.studies.cells import MEDBRIDGE, PROBES, Cell, MethodSettings, ResultStore, describe_films
 from medbridge.studies.engine import run_cells
 from medbridge.studies.tables import difference, holm, measure, with_interval
 from medbridge.support.text import markdown_table
@@ -107,7 +107,7 @@ FACTORS: Mapping[str, Factor] = {
     "whiten": _each("adapter", "whiten", "whiten={}", lambda own: (False, True)),
     "loss": _each("config", "loss", "{}", lambda own: tuple(LOSSES)),
     "experts": lambda base: {f"{e.name} alone": {"experts": (e,)} for e in base.experts if len(base.experts) > 1},
-    "probe": lambda base: {"linear probe, all views": {"views": "all"}, "linear probe, whole film": {"views": "whole"}},
+    "probe": lambda base: {name: {"views": views} for name, views in PROBES.items()},
 }
 """Factor -> its variants, each a name and what it changes in the settings."""
 

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from medbridge.metrics.subgroups import known_subgroups, subgroup_table
 from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecard
 from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
-from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings
+from medbridge.studies.cells import MEDBRIDGE, PROBE, PROBES, Cell, MethodSettings
 from medbridge.studies.engine import cell_films, training_card
 from medbridge.studies.tables import difference, with_interval
 from medbridge.support.files import write_atomic
@@ -44,7 +44,7 @@ class Tested:
     prediction: Prediction  # the model's
     scores: dict[str, np.ndarray]  # method -> probabilities (n, S)
     evaluations: dict[str, Evaluation]  # method -> AUC with intervals
-    difference: PairedDifference  # MedBridge minus the linear probe, paired on the same films
+    difference: PairedDifference  # MedBridge minus the linear probe on the same views, paired on the same films
     scorecards: dict[str, Scorecard]  # method -> decisions at thresholds chosen on the source's validation split, probabilities
     subgroups: pd.DataFrame  # MedBridge's macro AUC by sex, age band, view and hospital, as far as the benchmark tells them
 
@@ -63,7 +63,7 @@ def adapt(
     benchmark: Benchmark, settings: MethodSettings, out: str | Path, cache: FeatureCache | None = None,
     tests: Sequence[Benchmark] = (), tensorboard: bool = False,
 ) -> Adapted:
-    """Adapt MedBridge to a benchmark and compare it with zero-shot and a linear probe, on that benchmark or on others.
+    """Adapt MedBridge to a benchmark and compare it with zero-shot and linear probes, on that benchmark or on others.
 
     Writes ``adapter.safetensors``, ``adapter.json`` and ``metrics.json`` to ``out``, and a checkpoint each epoch: the same call
     goes on where an interrupted one stopped. ``tests``: benchmarks whose test splits are scored over the labels that they share
@@ -75,13 +75,15 @@ def adapt(
     """
     cache, seed, clock = cache or FeatureCache(), settings.config.seed, [time.perf_counter()]
     targets = make_targets(benchmark, tests or [benchmark])
-    names = [ZeroShot.name] * any(e.aligned for e in settings.experts) + [LinearProbe.name, MEDBRIDGE]
-    cells = [Cell(name, benchmark, targets, settings, seed) for name in names]
-    train, val, films = cell_films(cells[-1], targets, cache, {})
+    ours = Cell(MEDBRIDGE, benchmark, targets, settings, seed)
+    baselines = {ZeroShot.name: replace(ours, method=ZeroShot.name)} if any(e.aligned for e in settings.experts) else {}
+    for name, views in reversed(PROBES.items()):
+        baselines[name] = replace(ours, method=LinearProbe.name, settings=replace(settings, views=views))
+    train, val, films = cell_films(ours, targets, cache, {})
     clock.append(time.perf_counter())
-    methods = {cell.method: cell.create(progress=cache.progress).fit(train, val) for cell in cells[:-1]}
+    methods = {name: cell.create(progress=cache.progress).fit(train, val) for name, cell in baselines.items()}
     clock.append(time.perf_counter())
-    ours = cells[-1].create(out, cache.progress, tensorboard).fit(train, val)
+    ours = ours.create(out, cache.progress, tensorboard).fit(train, val)
     clock.append(time.perf_counter())
     y, known = val.benchmark.targets()
     thresholds = {name: f1_thresholds(y, m.predict_proba(val), known) for name, m in (methods | {MEDBRIDGE: ours}).items()}
@@ -107,7 +109,7 @@ def _compare(
     y, mask = test.targets()
     patients, columns = test.table["patient_id"], known_subgroups(test)
     evaluations = {name: evaluate(y, p, mask, patients, test.labels, seed=seed) for name, p in scores.items()}
-    minus_probe = difference(target, [scores[MEDBRIDGE]], [scores[LinearProbe.name]], seed=seed)
+    minus_probe = difference(target, [scores[MEDBRIDGE]], [scores[PROBE]], seed=seed)
     cards = {name: make_scorecard(evaluations[name], y, p, thresholds[name][at], mask) for name, p in scores.items()}
     groups = subgroup_table(test, scores[MEDBRIDGE], columns, seed=seed) if columns else pd.DataFrame()
     return Tested(target, prediction, scores, evaluations, minus_probe, cards, groups)
@@ -118,7 +120,7 @@ def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings) ->
     first, *further = ({
         "target": tested.target.test.name, "in_domain": tested.target.in_domain,
         "shared_labels": [asdict(s) for s in tested.target.shared], "test": json_safe(tested.evaluations),
-        "medbridge_minus_linear_probe": json_safe(tested.difference), "scorecards": json_safe(tested.scorecards),
+        "medbridge_minus_linear_probe_all_views": json_safe(tested.difference), "scorecards": json_safe(tested.scorecards),
         "subgroups": json_safe(tested.subgroups), "router_mean_weights": tested.prediction.weights.mean(axis=0).tolist(),
     } for tested in result.tested)
     return {
@@ -149,4 +151,4 @@ def _target_table(tested: Tested, labels: Sequence[str]) -> str:
     zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
     return (f"{test.name}, test split: {films}, AUC [95 % bootstrap interval]\n{'' if tested.target.in_domain else shared}"
             f"{text_table(rows)}\n"
-            f"MedBridge minus linear probe, paired on the same films: {with_interval(d.diff, d.lo, d.hi, '+')}{zero}")
+            f"MedBridge minus {PROBE}, paired on the same films: {with_interval(d.diff, d.lo, d.hi, '+')}{zero}")

@@ -27,6 +27,9 @@ from medbridge.support.processes import barrier, is_main
 from medbridge.train import TrainConfig
 
 MEDBRIDGE = MedBridgeMethod.name
+PROBE = "linear probe, all views"  # what MedBridge is compared with: it sees the same pictures
+PROBES = {PROBE: "all", "linear probe, whole film": "whole"}
+"""Linear probes as tables name them -> their views."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class MethodSettings:
     adapter: AdapterConfig = CROSS_FITTED
     sampler: FocalSampler = field(default_factory=FocalSampler)
     config: TrainConfig = field(default_factory=TrainConfig)
-    views: str = "whole"  # what baselines see: 'whole' films or 'all' views
+    views: str = "all"  # what baselines see: 'all' views, as MedBridge, or the 'whole' film
     tries: int | None = None  # settings that a method may try on the validation split; None: the default of its class
 
 
@@ -159,13 +162,18 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def describe_films(benchmark: Benchmark, targets: Sequence[Target] = ()) -> str:
+def describe_films(benchmark: Benchmark, targets: Sequence[Target] = (), folds: int | None = None) -> str:
     """Name, and how many films of how many patients train and test (the benchmark's own, or ``targets``); says 'synthetic'."""
+    synthetic = "SYNTHETIC films, " if benchmark.synthetic and "synthetic" not in benchmark.name else ""
+    if folds:
+        tested = pd.concat([target.test.table for target in targets])
+        patients, labels = tested["patient_id"].nunique(), len(benchmark.labels)
+        return (f"{benchmark.name}: {synthetic}{len(tested)} test films of {patients} patients in {folds} folds, each scored by "
+                f"models of {folds - 2} others; mean AUC over {labels} labels and the folds")
     others = [t.test for t in targets if not t.in_domain]
     tests = others or [benchmark.split("test")]
     films = ", ".join(f"{test.name}: " * bool(others) + f"{len(test)} test films of {test.table['patient_id'].nunique()} patients"
                       for test in tests)
     labels = " or ".join(str(count) for count in sorted({len(test.labels) for test in tests}))
-    synthetic = "SYNTHETIC films, " if benchmark.synthetic and "synthetic" not in benchmark.name else ""
     return (f"{benchmark.name}: {synthetic}{len(benchmark.split('train'))} training films, {films}; mean AUC over {labels} labels"
             + " and the benchmarks tested" * (len(others) > 1))

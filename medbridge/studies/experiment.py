@@ -81,6 +81,8 @@ def run_experiment(
     notes = [f"{source} -> {test}: {overlap}; the score may be too good" for task in experiment.tasks for source in task.train
              for test in task.tests_of(source)
              if (overlap := same_films(experiment.benchmarks[source], experiment.benchmarks[test]))]
+    if experiment.views == "whole":
+        notes.append("the baselines see the whole film only, MedBridge all of its views (views: whole)")
     places = list(_places(experiment, loaded, built))
     cells = [cell for place in places for cell in place.cells]
     for cell in {cell.method: cell for cell in cells}.values():  # a baseline that has no use for these experts says so now
@@ -102,7 +104,8 @@ def run_experiment(
 def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple[Expert, ...]) -> Iterator[_Place]:
     """The whole grid; all that can be wrong with benchmarks and labels is found here."""
     ours = MethodSettings(experts, experiment.adapter, experiment.sampler, experiment.train)
-    settings = {method: ours if method == MEDBRIDGE else replace(ours, tries=TRIES) for method in experiment.methods}
+    theirs = replace(ours, views=experiment.views, tries=TRIES)
+    settings = {method: ours if method == MEDBRIDGE else theirs for method in experiment.methods}
     for task, name in [(each, name) for each in experiment.tasks for name in each.train]:
         source = loaded[name] if task.label is None else one_label(loaded[name], task.label)
         for split in ("train", "val"):

@@ -90,6 +90,7 @@ class Experiment(Settings):
     tasks: Annotated[Listed[Task], AfterValidator(_named_once)]
     methods: Annotated[Names, AfterValidator(lambda names: tuple(method_class(name).name for name in names))] = (
         "zero-shot", "linear probe", "MedBridge")
+    views: Literal["all", "whole"] = "all"
     seeds: Annotated[Listed[Count], AfterValidator(distinct)] = (0,)
     n_boot: Count = 1000
     adapter: as_settings(AdapterConfig, CROSS_FITTED) = CROSS_FITTED

@@ -6,13 +6,14 @@ import shutil
 import pytest
 
 from medbridge import cli
+from medbridge.studies.cells import PROBE, PROBES
 
 
 def test_adapt_writes_adapter_metrics_and_report(adapted):
-    for word in ("zero-shot", "linear probe", "MedBridge", "mean", "bright", "wide", "paired"):
+    for word in ("zero-shot", "linear probe", "MedBridge", "mean", "bright", "wide", f"MedBridge minus {PROBE}, paired"):
         assert word in adapted.printed
     metrics = json.loads((adapted.out / "metrics.json").read_text())
-    assert set(metrics["test"]) == {"zero-shot", "linear probe", "MedBridge"}
+    assert set(metrics["test"]) == {"zero-shot", *PROBES, "MedBridge"}
     assert f"{metrics['test']['MedBridge']['macro']['auc']:.3f}" in adapted.printed
     page = (adapted.out / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 6 and "http" not in page.replace("http-equiv", "")

@@ -10,6 +10,7 @@ from medbridge import load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.cli import main
 from medbridge.errors import AdapterError
+from medbridge.studies.cells import PROBES
 from medbridge.train import TrainConfig
 
 FINISHED = Path(__file__).resolve().parents[2] / "data" / "quickstart"
@@ -35,7 +36,7 @@ def test_its_numbers_and_its_report_say_that_the_films_are_synthetic(run):
     metrics, page = json.loads((run[0] / "metrics.json").read_text()), (run[0] / "report.html").read_text()
     assert metrics["synthetic"] is True and "synthetic" in metrics["benchmark"]
     assert "These films are synthetic." in page and "Not for clinical use" in page
-    assert set(metrics["test"]) == {"zero-shot", "linear probe", "MedBridge"}
+    assert set(metrics["test"]) == {"zero-shot", *PROBES, "MedBridge"}
     for method in metrics["test"].values():
         defined = [row for row in method["per_label"] if row["auc"] is not None]
         assert defined and all(0 <= row["auc"] <= 1 and row["auc_lo"] <= row["auc_hi"] for row in defined)

@@ -9,13 +9,13 @@ import pytest
 from medbridge import cli, load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.cli.options import parse_options
-from medbridge.data.tasks import BenchmarkRef, label_budget, make_target, make_targets, one_label, same_films
+from medbridge.data.tasks import BenchmarkRef, deal_folds, label_budget, make_target, make_targets, one_label, same_films
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
 from medbridge.studies.adapt import adapt
-from medbridge.studies.cells import MethodSettings
+from medbridge.studies.cells import PROBES, MethodSettings
 from medbridge.train import TrainConfig
 
 SETTINGS = ["--epochs", "1", "--queries", "2", "--width", "32", "--crop", "0.6", "--overlap", "0", "--extra", "1"]
@@ -137,6 +137,27 @@ def test_a_tiny_budget_counts_what_it_cannot_teach(north):
         label_budget(north, 0.01)
 
 
+def test_folds_hold_every_film_once_and_every_patient_together(north):
+    rng = np.random.default_rng(0)
+    table = north.table.assign(Effusion=(rng.random(60) < 0.3).astype(float), Mass=(rng.random(60) < 0.7).astype(float))
+    table.loc[[5, 9], ["Effusion", "Mass"]] = np.nan
+    films = replace(north, table=table)
+    folds = deal_folds(films, 5)
+    known = [name for i, name in enumerate(films.image_ids()) if i not in (5, 9)]
+    for split in ("test", "val"):
+        assert sorted(name for fold in folds for name in fold.split(split).image_ids()) == known
+    for i, fold in enumerate(folds):
+        assert fold.table.groupby("patient_id")["split"].nunique().eq(1).all() and fold.image_ids() == known
+        assert fold.split("val").image_ids() == folds[(i + 1) % 5].split("test").image_ids()
+        assert 10 <= len(fold.split("test")) <= 14
+    assert np.ptp([fold.split("test").table["Effusion"].sum() for fold in folds]) <= 2
+    assert [f.split("test").image_ids() for f in deal_folds(films, 5)] == [f.split("test").image_ids() for f in folds]
+    assert deal_folds(films, 5, seed=1)[0].split("test").image_ids() != folds[0].split("test").image_ids()
+    for count in (2, 31):
+        with pytest.raises(BenchmarkError, match=f"north: {count} folds; give from 3 to 30, the number of patients"):
+            deal_folds(films, count)
+
+
 @pytest.mark.filterwarnings("ignore:.*one class only")
 def test_a_patient_of_whom_nothing_is_known_is_not_drawn(north):
     table, first = north.table.copy(), label_budget(north, 0.01).split("train").table["patient_id"][0]
@@ -150,7 +171,7 @@ def test_cross_domain_scores_are_those_of_a_saved_adapter(north, south, vit, tmp
     result = adapt(north, settings, tmp_path, FeatureCache(cache, progress=False), tests=[south, north])
     away, home = result.tested
     assert away.target.test.name == "south" and result.model.labels == ("Effusion", "Mass")
-    assert set(away.scores) == {"zero-shot", "linear probe", "MedBridge"}
+    assert set(away.scores) == {"zero-shot", *PROBES, "MedBridge"}
     assert all(p.shape == (16, 2) for p in away.scores.values())
     # the films of north and south are the same pictures: so are the scores, if columns and films are matched
     for method in away.scores:

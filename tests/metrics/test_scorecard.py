@@ -16,7 +16,7 @@ from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecar
 from medbridge.model import AdapterConfig
 from medbridge.predict import predict
 from medbridge.studies.adapt import adapt
-from medbridge.studies.cells import MethodSettings
+from medbridge.studies.cells import PROBES, MethodSettings
 from medbridge.train import TrainConfig
 from medbridge.viz.report import write_report
 
@@ -86,7 +86,7 @@ def _arrays(part, scores):
 def test_metrics_hold_the_cards_and_the_subgroups(run):
     out, result = run
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["scorecards"]) == set(metrics["test"]) == {"zero-shot", "linear probe", "MedBridge"}
+    assert set(metrics["scorecards"]) == set(metrics["test"]) == {"zero-shot", *PROBES, "MedBridge"}
     for name, card in metrics["scorecards"].items():
         assert card["mean"]["brier"] == pytest.approx(result.tested[0].scorecards[name].mean["brier"])
         assert card["mean"]["ap"] == pytest.approx(metrics["test"][name]["macro"]["ap"])

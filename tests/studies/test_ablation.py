@@ -64,7 +64,7 @@ def test_a_variant_differs_from_the_default_in_its_factor_alone(experts):
         changed = {name for name in names if getattr(v.settings, name) != getattr(default.settings, name)}
         assert changed == ({parts.get(v.factor, "adapter")} if v.factor != "probe" else set()), v.name
         assert v.method == ("linear probe" if v.factor == "probe" else "MedBridge")
-        assert v.settings.views == ("all" if v.name == "linear probe, all views" else "whole")
+        assert v.settings.views == ("whole" if v.name == "linear probe, whole film" else "all")
         if v.factor == "crop":  # another size of window, as many of them
             assert _windows(v.settings.sampler) == _windows(base.sampler) == 10 and v.settings.sampler.crop != 0.5
         if v.factor == "views":

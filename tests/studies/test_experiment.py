@@ -20,7 +20,7 @@ from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import paired_difference
 from medbridge.model import MedBridge
 from medbridge.studies.adapt import adapt
-from medbridge.studies.cells import MethodSettings
+from medbridge.studies.cells import PROBE, MethodSettings
 from medbridge.studies.experiment import run_experiment
 from medbridge.studies.experiment_file import parse_experiment
 from medbridge.viz import studies as figures
@@ -88,7 +88,8 @@ def test_the_grid_says_what_plain_adapt_says(whole, given, two_sites, vit, cache
     plain = adapt(label_budget(north, 0.2, 1), settings, tmp_path, cache, [south]).tested[0]
     table = whole[1].results
     here = table[(table["task"] == "across") & (table["label_fraction"] == 0.2) & (table["seed"] == 1)]
-    for method, evaluation in plain.evaluations.items():
+    for method in ("zero-shot", "linear probe", "MedBridge"):  # the grid's baselines see all views
+        evaluation = plain.evaluations[PROBE if method == "linear probe" else method]
         rows = here[here["method"] == method].set_index("label")
         assert rows.loc["mean", "auc"] == pytest.approx(evaluation.macro["auc"], abs=1e-12)
         np.testing.assert_allclose(rows.loc[["Effusion", "Mass"], "auc"], evaluation.per_label["auc"], atol=1e-12)
@@ -181,6 +182,15 @@ def test_an_interrupted_training_run_goes_on_from_its_checkpoint(given, vit, cac
     run_experiment(parse_experiment(small), tmp_path, cache, [vit])
     assert epochs == [0, 1, 1]
     assert isinstance(load_adapter(next(tmp_path.glob("cells/*")), [vit]), MedBridge)
+
+
+def test_the_baselines_see_the_whole_film_where_the_file_says_so(whole, given, vit, cache, tmp_path):
+    small = copy.deepcopy(given) | {"views": "whole", "seeds": [0], "methods": ["linear probe", "MedBridge"],
+                                    "tasks": given["tasks"][2:]}
+    found = run_experiment(parse_experiment(small), tmp_path, cache, [vit])
+    assert found.notes == ["the baselines see the whole film only, MedBridge all of its views (views: whole)"] != whole[1].notes
+    same = {cell.name.split("-")[0]: (whole[0] / "cells" / cell.name).exists() for cell in (tmp_path / "cells").iterdir()}
+    assert same == {"linear": False, "MedBridge": True}  # MedBridge sees what it saw
 
 
 def test_another_baseline_is_one_entry(given, vit, cache, tmp_path, monkeypatch):

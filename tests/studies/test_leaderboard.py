@@ -88,6 +88,37 @@ def test_other_benchmarks_are_scored_over_shared_labels_and_averaged(settings, t
         run_leaderboard(out=tmp_path / "out", tests=[north], **few)
 
 
+def test_folds_test_every_film_once_and_average_what_each_fold_says(settings, squares, tmp_path, monkeypatch):
+    cache = FeatureCache(tmp_path / "cache", progress=False)
+    few = settings | {"methods": ["zero-shot", "linear-probe", "MedBridge"], "folds": 3, "cache": cache}
+    result = run_leaderboard(out=tmp_path / "out", **few)
+    scored = {}
+    for path in (tmp_path / "out").glob("cells/MedBridge-seed*/scores-*.npz"):
+        with np.load(path) as saved:
+            scored.setdefault(path.parent.name.split("-")[1], []).append((saved["images"].tolist(), saved["scores"]))
+    table = squares.table.set_index("image")
+    each = []
+    for parts in scored.values():
+        assert sorted(image for images, _ in parts for image in images) == squares.image_ids()
+        each.append(np.mean([auc(table.loc[images, ["bright", "wide"]].to_numpy(), p) for images, p in parts], axis=0))
+    ours = result.labels[result.labels["method"] == "MedBridge"].set_index("label")["auc"]
+    assert ours[["bright", "wide"]].tolist() == pytest.approx(np.mean(each, axis=0))
+    row, probe = (result.table.set_index("method").loc[name] for name in ("MedBridge", "linear probe"))
+    assert (row["auc"], row["seeds"]) == (pytest.approx(np.mean(each)), 2)
+    assert row["seed_sd"] == pytest.approx(np.std(np.mean(each, axis=1), ddof=1))
+    assert probe["ours_minus"] == pytest.approx(row["auc"] - probe["auc"])
+    assert probe["ours_lo"] <= probe["ours_minus"] <= probe["ours_hi"]
+    assert "60 test films of 30 patients in 3 folds, each scored by models of 1 others" in result.caption
+    assert len(list((cache.folder / "bases").iterdir())) == 3  # of each fold's own training films
+    monkeypatch.setattr(MedBridgeMethod, "fit", lambda *a: pytest.fail("MedBridge was trained again"))
+    again = run_leaderboard(out=tmp_path / "out", **few)
+    pd.testing.assert_frame_equal(again.table, result.table)
+    with pytest.raises(BenchmarkError, match="differs in: films, tests"):
+        run_leaderboard(out=tmp_path / "out", **few | {"folds": 4})
+    with pytest.raises(ValueError, match="leave out the other benchmarks"):
+        run_leaderboard(out=tmp_path / "out", tests=[squares], **few)
+
+
 def test_the_files_say_the_same(board):
     out, result = board
     pd.testing.assert_frame_equal(pd.read_csv(out / "leaderboard.csv"), result.table)

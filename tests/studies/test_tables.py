@@ -5,7 +5,7 @@ import pytest
 
 from medbridge.data.tasks import make_targets
 from medbridge.metrics.evaluate import evaluate, paired_difference
-from medbridge.studies.tables import difference, holm, mean_over, measure
+from medbridge.studies.tables import Measured, difference, holm, mean_over, measure, over_folds
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,16 @@ def test_targets_are_averaged_run_by_run_and_draw_by_draw(target, runs):
     mean = mean_over([one, two])
     np.testing.assert_allclose(mean.draws, (one.draws + two.draws) / 2)
     np.testing.assert_allclose(mean.runs, one.runs)
+
+
+def test_folds_are_averaged_label_by_label_where_they_are_defined(target, runs):
+    whole, lacking = measure(target, runs, 30, 0), measure(target, runs, 30, 1)
+    lacking = [lacking[0], Measured(np.full(3, np.nan), np.full(30, np.nan)), lacking[2]]
+    mean, first, second = over_folds([whole, lacking])
+    np.testing.assert_allclose(first.runs, whole[1].runs)  # its only fold
+    np.testing.assert_allclose(second.draws, (whole[2].draws + lacking[2].draws) / 2)
+    np.testing.assert_allclose(mean.draws, (first.draws + second.draws) / 2)
+    np.testing.assert_allclose(mean.runs, (first.runs + second.runs) / 2)
 
 
 def test_holm_corrects_as_by_hand():

@@ -122,7 +122,7 @@ def test_two_processes_share_a_leaderboard_an_ablation_and_an_experiment(squares
     alone.join(600)
     assert alone.exitcode == 0
     _twice(GRIDS, str(films), str(tmp_path / "cache-two"), str(two))
-    for name in ("board/leaderboard", "board/leaderboard_labels", "ablation/ablation", "experiment/results",
+    for name in ("board/leaderboard", "board/leaderboard_labels", "folds/leaderboard", "ablation/ablation", "experiment/results",
                  "experiment/averages", "experiment/differences"):
         a, b = (pd.read_csv(out / f"{name}.csv").drop(columns="seconds", errors="ignore") for out in (one, two))
         pd.testing.assert_frame_equal(a, b, atol=1e-4)
