@@ -180,7 +180,7 @@ class Network:
         self.module, self.parts, self.config = model, (train, val), config
         self.targets, self.mask = (
             np.concatenate(both) for both in zip(train.benchmark.targets(), val.benchmark.targets(), strict=True))
-        self.fold = deal_folds(train.benchmark, val.benchmark, len(model.members), config.seed)
+        self.fold = member_folds(train.benchmark, val.benchmark, len(model.members), config.seed)
         self.rows = np.arange(len(train) if len(model.members) == 1 else len(self.fold))  # those that a member learns from
         self.held = np.flatnonzero(self.fold >= 0)
         self.known = self.targets[self.rows], self.mask[self.rows]
@@ -245,7 +245,7 @@ class Network:
         self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
 
 
-def deal_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
+def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
     """The member that may not learn from each film of train and val, int ``(n,)``. One member: 0 in val, -1 in train. More: the
     patients of both are dealt out at random, all films of a patient to the same member. [ours]"""
     if members == 1:

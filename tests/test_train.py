@@ -14,7 +14,7 @@ from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
-from medbridge.train import TrainConfig, deal_folds, fit
+from medbridge.train import TrainConfig, fit, member_folds
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
 
@@ -238,18 +238,18 @@ def test_tensorboard_shows_every_epoch(experts, squares, cache, tmp_path):
 
 def test_folds_keep_patients_together_and_a_single_member_learns_from_train_alone(squares):
     train, val = squares.split("train"), squares.split("val")
-    assert deal_folds(train, val, 1).tolist() == [-1] * len(train) + [0] * len(val)
-    fold = deal_folds(train, val, 3)
+    assert member_folds(train, val, 1).tolist() == [-1] * len(train) + [0] * len(val)
+    fold = member_folds(train, val, 3)
     assert set(fold) == {0, 1, 2}
     patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])
     assert all(len(set(fold[patients == patient])) == 1 for patient in patients)
-    assert (deal_folds(train, val, 3, seed=1) != fold).any()
+    assert (member_folds(train, val, 3, seed=1) != fold).any()
 
 
 def test_a_member_never_learns_from_its_own_fold(experts, squares, cache):
     """The labels of fold 0 are turned round: member 0 stays as it was bit by bit, and the others do not."""
     train, val = squares.split("train"), squares.split("val")
-    fold = deal_folds(train, val, 3)
+    fold = member_folds(train, val, 3)
 
     def trained(turned):
         model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=3)

@@ -126,7 +126,8 @@ def deal_folds(benchmark: Benchmark, folds: int, seed: int = 0) -> list[Benchmar
     """Cross-validation by patient: every film of which a label is known, whatever its split, is tested in one of the folds.
 
     Of the i-th benchmark fold i is the test split, the next fold val, and the others train. A patient's films stay together, and
-    the folds are alike in the rarest finding of each film. BenchmarkError: fewer than three folds, or patients than folds.
+    the folds are alike in the rarest finding of each film. The pixels of all films stay as ``unlabelled``: the folds share one
+    basis of compact maps. BenchmarkError: fewer than three folds, or patients than folds.
     """
     films = benchmark.take(benchmark.targets()[1].any(axis=1))
     patients, positive = films.table["patient_id"], films.targets()[0] == 1
@@ -140,7 +141,7 @@ def deal_folds(benchmark: Benchmark, folds: int, seed: int = 0) -> list[Benchmar
         for number, (_, rows) in enumerate(dealt):
             fold[rows] = number
     parts = [np.select([fold == i, fold == (i + 1) % folds], ["test", "val"], "train") for i in range(folds)]
-    return [replace(films, table=films.table.assign(split=split)) for split in parts]
+    return [replace(films, table=films.table.assign(split=split), unlabelled=films) for split in parts]
 
 
 def label_budget(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:
@@ -161,4 +162,4 @@ def label_budget(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchm
         warnings.warn(f"{benchmark.name}: at {100 * fraction:g} % ({patients} training patients, {len(train)} films, seed {seed})"
                       f" {len(lone)} of {len(train.labels)} labels have one class only and cannot be learned: {', '.join(lone)}",
                       stacklevel=2)
-    return replace(thin, unlabelled=benchmark.split("train"))
+    return replace(thin, unlabelled=benchmark.unlabelled or benchmark.split("train"))
