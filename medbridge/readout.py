@@ -20,9 +20,6 @@ from medbridge.support.logistic import fit_logistic
 STRENGTHS = (1e-2, 1e-3, 1e-1)
 """Values of scikit-learn's C that are tried: as many as every method may try."""
 
-LEAST = 0.1
-"""How much a deviation of either part counts where the folds speak for neither: all films would get the same score."""
-
 
 def pool_summary(summary: Sequence[Tensor], view_mask: Tensor) -> Tensor:
     """Per expert summaries ``(B, N, d_k)`` -> ``(B, 3 sum d_k)``: of each expert the whole film, mean and maximum over views."""
@@ -91,8 +88,8 @@ def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> 
     x = np.column_stack([*z[:, films, labels], np.eye(y.shape[1])[labels]])
     model = LogisticRegression(C=1.0, max_iter=2000).fit(x, y[films, labels])
     weights, offset = model.coef_[0, :2].clip(min=0), model.coef_[0, 2:] + model.intercept_[0]
-    if not weights.any():  # of few films: a fold with many positives leaves few to learn from, so good scores may look reversed
-        known, positive = mask.sum(axis=0), (y * mask).sum(axis=0)
-        weights[:] = LEAST
-        offset = np.log((positive + 0.5) / (known - positive + 0.5)) - weights @ ((z * mask).sum(axis=1) / np.maximum(known, 1))
+    if not weights.any():  # folds of few films may rank good scores against their labels; without weights all films score alike
+        weights[:] = 0.1
+        odds = ((y * mask).sum(axis=0) + 0.5) / (((1 - y) * mask).sum(axis=0) + 0.5)
+        offset = np.log(odds) - weights @ ((z * mask).sum(axis=1) / np.maximum(mask.sum(axis=0), 1))
     return weights / spread, offset
