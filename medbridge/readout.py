@@ -73,9 +73,8 @@ class ReadOut(nn.Module):
                 best, kept, kept_read = value, made, read
         for m, (weight, bias) in enumerate(kept):
             self.weight[m], self.bias[m] = torch.from_numpy(weight), torch.from_numpy(bias)
-        blend, offset = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
-        self.blend.copy_(torch.from_numpy(blend))
-        self.offset.copy_(torch.from_numpy(offset))
+        blended = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
+        self.blend[:], self.offset[:] = map(torch.from_numpy, blended)
 
 
 def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
