@@ -53,8 +53,8 @@ class ReadOut(nn.Module):
         read = pooled @ self.weight.mean(dim=0).T + self.bias.mean(dim=0)
         return self.blend[0] * logits + self.blend[1] * read + self.offset
 
-    def fit(self, logits: np.ndarray, pooled: np.ndarray, targets: np.ndarray, mask: np.ndarray, fold: np.ndarray) -> None:
-        """Fit the members' regressions, then the blend on the films of the folds.
+    def fit(self, logits: np.ndarray, pooled: np.ndarray, targets: np.ndarray, mask: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Fit the members' regressions, then the blend on the films of the folds; the final logits of those films.
 
         Args:
             logits: ``(n, C)``, the queries' of each film, by the member that did not learn from it; films outside the folds: any.
@@ -73,8 +73,9 @@ class ReadOut(nn.Module):
                 best, kept, kept_read = value, made, read
         for m, (weight, bias) in enumerate(kept):
             self.weight[m], self.bias[m] = torch.from_numpy(weight), torch.from_numpy(bias)
-        blended = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
-        self.blend[:], self.offset[:] = map(torch.from_numpy, blended)
+        blend, offset = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
+        self.blend[:], self.offset[:] = torch.from_numpy(blend), torch.from_numpy(offset)
+        return blend[0] * logits[held] + blend[1] * kept_read[held] + offset
 
 
 def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

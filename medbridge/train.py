@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -106,11 +106,13 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """What happened: one row per epoch (epoch, loss, val_auc, val_loss, lr, seconds), and which epoch was kept."""
+    """What happened: a row per epoch (epoch, mean loss of a member, val_auc, val_loss, lr, seconds), and which epoch was kept."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = -1
     best_auc: float = -math.inf
+    # of the validation films by members that did not learn from them, (n, C); no part of the record that is saved
+    val_scores: ClassVar[np.ndarray | None] = None
 
 
 class Trainee(Protocol):
@@ -166,8 +168,7 @@ def fit(
     trainee = (network or Network)(model, train, val, config)
     model.set_prevalence(trainee.prevalence())
     history = Loop(trainee, config, run_dir, signature, progress, save_steps, tensorboard).run()
-    if model.readout is not None:
-        trainee.fit_readout()
+    history.val_scores = 1 / (1 + np.exp(-trainee.finish()[trainee.held >= len(train)]))
     return history
 
 
@@ -237,12 +238,14 @@ class Network:
     def state(self) -> dict[str, Tensor]:
         return self.module.trainable()
 
-    def fit_readout(self) -> None:
-        """Fit the linear read-out beside the queries, on logits of films that neither learned from."""
+    def finish(self) -> np.ndarray:
+        """Fit the read-out, if there is one, on films that neither it nor the queries learned from; their logits ``(n, C)``."""
+        if self.module.readout is None:
+            return self.held_logits()
         pooled = np.stack([_pooled(self.module, self[i]) for i in range(len(self.fold))])
         logits = np.zeros(self.targets.shape)
         logits[self.held] = self.held_logits()
-        self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
+        return self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
 
 
 def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
@@ -366,7 +369,7 @@ class Loop:
             self.total, loss = self.total + loss * round(len(part.targets) / part.films), 0.0
             if self.done % self.save_steps == 0:
                 self._save(False)
-        mean, self.done, self.total = self.total / len(order), 0, 0.0
+        mean, self.done, self.total = self.total / len(order) / len(self.clipped), 0, 0.0
         return mean
 
     def _backward(self, part: Pass, epoch: int) -> float:

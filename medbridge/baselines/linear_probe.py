@@ -30,9 +30,10 @@ class LinearProbe(Baseline):
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
         best = -np.inf
         for strength in self.strengths[: self.tries]:
-            value = merit(y_val, _scores(fit_logistic(x, y, mask, strength), x_val), mask_val)
+            scores = _scores(fit_logistic(x, y, mask, strength), x_val)
+            value = merit(y_val, scores, mask_val)
             if value > best or best == -np.inf:
-                best, self.strength = value, strength
+                best, self.strength, self.val_scores = value, strength, scores
         both = [np.concatenate(parts) for parts in ((x, x_val), (y, y_val), (mask, mask_val))]
         self.modules = fit_logistic(*both, self.strength)
         return self

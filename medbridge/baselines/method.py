@@ -26,11 +26,14 @@ class Method(ABC):
         name: of the method, in tables and for :func:`medbridge.baselines.create_method`.
         seeded: whether another seed gives other scores.
         learns: whether the training films matter: zero-shot's do not.
+        val_scores: after ``fit``, probabilities ``(n, C)`` of the validation films by what did not learn from them; None where
+            ``predict_proba`` gives those.
     """
 
     name: ClassVar[str]
     seeded: ClassVar[bool] = True
     learns: ClassVar[bool] = True
+    val_scores: np.ndarray | None = None
 
     @abstractmethod
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
@@ -83,7 +86,7 @@ class MedBridgeMethod(Method):
             folder = self.out if self.out is None or self.tries == 1 else Path(self.out) / f"rate{rate:g}"
             history = fit(model, train, val, replace(self.config, lr=rate), folder, self.progress, tensorboard=self.tensorboard)
             if not self.history.rows or history.best_auc > self.history.best_auc:
-                self.model, self.history = model, history
+                self.model, self.history, self.val_scores = model, history, history.val_scores
         return self
 
     def predict_proba(self, films: CachedFilms) -> np.ndarray:

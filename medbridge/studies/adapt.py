@@ -86,7 +86,8 @@ def adapt(
     ours = ours.create(out, cache.progress, tensorboard).fit(train, val)
     clock.append(time.perf_counter())
     y, known = val.benchmark.targets()
-    thresholds = {name: f1_thresholds(y, m.predict_proba(val), known) for name, m in (methods | {MEDBRIDGE: ours}).items()}
+    thresholds = {name: f1_thresholds(y, m.predict_proba(val) if m.val_scores is None else m.val_scores, known)
+                  for name, m in (methods | {MEDBRIDGE: ours}).items()}
     tested = []
     for target, part in zip(targets, films, strict=True):
         prediction = predict(ours.model, part, settings.config.batch_size, cache.progress).select(target.columns)

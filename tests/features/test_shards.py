@@ -222,7 +222,7 @@ def test_work_ahead_keeps_the_order_and_raises_in_its_place():
         assert seen == list(range(7))
     assert list(prefetch([])) == [] and list(prefetch(iter("abc"))) == list("abc")
     taken = []
-    for x in prefetch((taken.append(i) or i for i in range(100))):
+    for x in prefetch(taken.append(i) or i for i in range(100)):
         if x == 3:
             break
     time.sleep(0.05)
