@@ -32,7 +32,7 @@ from medbridge.data import Benchmark
 from medbridge.data.images import read_film
 from medbridge.experts import Expert
 from medbridge.features.cache import CachedFilms, FeatureCache, FilmFeatures
-from medbridge.features.encode import encode_views
+from medbridge.features.encode import encode_views, map_part
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views, relative_boxes
 from medbridge.train import Loop, Network, TrainConfig
@@ -75,7 +75,7 @@ class Live:
 def epochs(args: argparse.Namespace, place: Path) -> Row:
     """(b) an epoch on cached maps against the same epoch without a cache."""
     expert, benchmark = vit(), films(place / "films", args.films)
-    model = MedBridge([expert], benchmark.labels, sampler=FIVE)
+    model = MedBridge([expert], benchmark.labels, sampler=FIVE, maps="full")  # what the tower says, without a basis
     cached = FeatureCache(place / "cache", progress=False).of(model, benchmark, training=True)
     start = {k: p.detach().clone() for k, p in model.trainable().items()}
     losses: dict[str, float] = {}
@@ -133,7 +133,7 @@ def one_run_of_memory(n: int, folder: str) -> None:
     labels = ("a", "b")
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "patient_id": [str(i) for i in range(n)], "split": "train",
                           "a": [float(i % 2) for i in range(n)], "b": [float(i % 3 == 0) for i in range(n)]})
-    model = MedBridge([expert], labels, sampler=FIVE)
+    model = MedBridge([expert], labels, sampler=FIVE, maps="full")
     depths, keys = model.depths[0], [i.to_bytes(20, "big") for i in range(n)]
     store = FeatureStore(folder)
     writer = ShardWriter(store, 16 * 2**20)
@@ -144,9 +144,10 @@ def one_run_of_memory(n: int, folder: str) -> None:
         writer.add(key, maps | {"summary": torch.randn(5, expert.image_dim, generator=generator).half()})
     writer.flush()
     boxes = FIVE.inference_boxes(1024, 1024)
-    located = store.find(keys, ["summary", "embed", *(f"map.{d:03d}" for d in depths)])
-    cached = CachedFilms(Benchmark("noise", folder, labels, table, synthetic=True), keys, [located], [depths], [boxes] * n,
-                         [(1024, 1024)] * n, [5] * n)
+    parts = [map_part(d) for d in depths]
+    located = store.find(keys, ["summary", "embed", *parts])
+    cached = CachedFilms(Benchmark("noise", folder, labels, table, synthetic=True), keys, [located], [parts], [depths],
+                         [boxes] * n, [(1024, 1024)] * n, [5] * n)
     config = TrainConfig(batch_size=16, epochs=1)
     Loop(Network(model, cached, cached, config), config, save_steps=10**9)._epoch(0)
     size = sum(p.stat().st_size for p in store.shards())
