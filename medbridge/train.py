@@ -59,7 +59,8 @@ class TrainConfig:
             ``LEAST_STEPS`` as well, since an epoch of few films is no time to learn in.
         batch_size: films per step, over all processes.
         local_views: most local views of a film that a step draws; inference reads all of its windows.
-        accumulate: passes that a step is divided into, where its films do not fit in memory at once.
+        accumulate: passes that a step is divided into, where its films do not fit in memory at once. The step stays the same; of
+            several members nearly so, since each knows other labels of it.
         lr, weight_decay: of AdamW; matrices of weights alone are decayed, not biases, norms, queries, prompts or scales.
         warmup: share of the steps over which the learning rate rises. ema: of the average, per step; 0 keeps none.
         loss: 'bce' or 'asymmetric'. mixed_precision: 'no', 'fp16' or 'bf16'.
@@ -92,7 +93,6 @@ class TrainConfig:
                 raise ValueError(f"{name}={value} must be at least 1")
         if not 0 <= self.ema < 1 or not 0 <= self.warmup <= 1 or self.lr <= 0:
             raise ValueError(f"ema={self.ema} must be in [0, 1), warmup={self.warmup} in [0, 1], lr={self.lr} above 0")
-
 
     def most_epochs(self, films: int) -> int:
         """Epochs of a run on so many training films that is not ended earlier."""
@@ -136,7 +136,10 @@ def fit(
     model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig | None = None, run_dir: str | Path | None = None,
     progress: bool = True, save_steps: int = 500, tensorboard: bool = False, network: Callable[..., "Network"] | None = None,
 ) -> History:
-    """Train ``model`` in place; it ends with the weights of its best epoch on ``val``.
+    """Train ``model`` in place; it ends with the weights of its best epoch.
+
+    One member learns from ``train`` and is judged by ``val``. Several learn from both, each without the patients of its own fold,
+    by which it is judged (cross-fitting). A read-out is fitted at the end. [ours]
 
     Args:
         train, val: frozen features, of :meth:`medbridge.features.cache.FeatureCache.of`; ``train`` with ``training=True``.
