@@ -351,7 +351,7 @@ print(f"{rows} places of the grid in three tasks; MedBridge is trained {by_hand[
 
 # %% tags=["nbval-ignore-output"]
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/three_tasks")
-experiment = parse_experiment(given | {"views": "whole"})  # as usual, the baselines see the whole film alone
+experiment = parse_experiment(given)
 warnings.simplefilter("ignore", UserWarning)  # the small budgets warn, as they did above
 plain_fit, fitted = MedBridgeMethod.fit, []
 
