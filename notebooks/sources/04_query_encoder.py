@@ -4,8 +4,8 @@
 # {{COLAB}}
 #
 # **What you will build:** the second part of MedBridge: a few learnable *queries* that read the maps of a frozen expert. You
-# write the attention from scratch, then the whole layer, then the attention across views and the class scores. Each piece is
-# asserted equal to the package's own, with trained weights. You count what it costs, show that the queries never touch the
+# write the compact maps that they read, the attention, then the whole layer, the attention across views and the class scores.
+# Each piece is asserted equal to the package's own, with trained weights. You count what it costs, show that the queries never touch the
 # frozen model, train them on cached features, and compare with a linear probe on the same views.
 #
 # - **Prerequisites:** notebook [03](03_focal_sampling.ipynb); attention as in a first course on transformers; PyTorch tensors.
@@ -49,6 +49,7 @@ from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
 from medbridge.data.phantom.benchmark import make_film
 from medbridge.explain.attention import explain
+from medbridge.features.compact import MapBasis, MapFormat, as_numbers
 from medbridge.predict import predict
 from medbridge.qencoder import QueryEncoder, QueryLayer
 from medbridge.viz import plots
@@ -57,7 +58,8 @@ from medbridge.viz.widgets import explore_attention
 rng = seed_everything(0)
 vit = create_expert("tiny-vit")  # a vision transformer, to see tokens and blocks
 resnet = create_expert("tiny-resnet")  # a convolutional tower: the expert that is adapted below
-trained = load_adapter("../data/quickstart").branches[0]  # trained queries for tiny-resnet, from the repository
+adapter = load_adapter("../data/quickstart")  # from the repository
+trained = adapter.branches[0]  # its trained queries for tiny-resnet
 
 # %% [markdown]
 # ## 1. What is a frozen feature map?
@@ -180,7 +182,115 @@ for name, value in signal.items():
 # for captions.) The information is there and pooling loses it. A **query** is a learned vector that says which tokens to
 # gather: a weighted mean, whose weights depend on what is in the tokens, and which training can aim.
 #
-# ## 3. Attention of a query
+# ## 3. Compact maps: what the queries read
+#
+# A query sees a token through a matrix, $W_k x$. Directions in which all tokens differ much are loud from the first step of
+# training, and quiet directions are drowned. Is a nodule loud or quiet? Take tokens of `tiny-resnet` after block 4, standardise
+# each channel, and turn them to their principal components, the largest first. What share of all the spread between tokens does
+# a component hold, and what share of the step that a nodule makes?
+
+# %%
+def principal(tokens):
+    """Tokens (n, d) -> mean and scale (d,); directions (d, d), a column each, the largest first; deviation along each (d,)."""
+    mean, scale = tokens.mean(0), tokens.std(0)
+    z = (tokens - mean) / scale
+    variance, v = torch.linalg.eigh(z.T @ z / len(z))  # the smallest first
+    v = v * v.gather(0, v.abs().argmax(0, keepdim=True)).sign()  # the sign is free: a direction's largest number is positive
+    return mean, scale, v.flip(1), variance.flip(0).sqrt()
+
+
+depth = 4
+seen = torch.cat([focal.extract_views(f.image.astype(np.float32) / 255, boxes, resnet.size) for _, f in pairs])
+frozen = resnet.encode_maps(resnet.preprocess(seen), [depth])
+tokens = frozen.maps[depth].flatten(0, 1).double()
+mean, scale, directions, deviation = principal(tokens)
+pair = [resnet.encode_maps(resnet.preprocess(v), [depth]).maps[depth] for v in whole]  # with the nodule, and without
+step = ((pair[0] - pair[1])[films_i, under] / scale) @ directions  # (films, d), in the token under the nodule
+held = pd.DataFrame({"spread between tokens": deviation**2, "step of a nodule": step.square().sum(0)})
+held = held / held.sum()
+first = held[:8].sum()
+assert first["spread between tokens"] > 2 * first["step of a nodule"]
+print(f"the first 8 of {len(held)} components hold {100 * first.iloc[0]:.0f} % of the spread between tokens, "
+      f"and {100 * first.iloc[1]:.0f} % of the step of a nodule")
+
+# %% alt="two panels for tiny-resnet after block 4 on synthetic films: share of the spread between tokens and of a nodule's step that the first components hold together; deviation of each component before and after it is divided by its own" tags=["nbval-ignore-output"]
+fig = Figure(figsize=(9.5, 3), layout="constrained")
+left, right = fig.subplots(1, 2)
+number = np.arange(1, len(held) + 1)
+for name, style, colour in zip(held, ("-", "--"), sns.color_palette("colorblind"), strict=False):
+    left.plot(number, held[name].cumsum(), linestyle=style, color=colour, label=name)
+left.set(xscale="log", xlabel="components, the largest first", ylabel="share that they hold", ylim=(0, 1))
+right.plot(number, deviation, color="0.4", label="as it is")
+right.plot(number[:128], np.ones(128), "--", color=sns.color_palette("colorblind")[2], label="compact")
+right.set(yscale="log", xlabel="component", ylabel="deviation over all tokens")
+for ax in (left, right):
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+fig.suptitle(f"{resnet.name} after block {depth}, synthetic films", fontsize=11)
+fig
+
+# %% [markdown]
+# **What to see.** A few common components hold most of the spread between tokens. Little of a nodule
+# lies in them.
+#
+# **[ours]** So the queries do not read $X$ itself but a **compact map** $U$, made by four steps:
+#
+# 1. patches are averaged over the smallest squares that leave at most 64 of them; prefix tokens stay;
+# 2. channels are standardised by their mean and scale over tokens;
+# 3. the first 128 principal components are kept (the columns of $V$), and each is divided by its own deviation, so that all weigh
+#    alike;
+# 4. each number is rounded to a byte, in steps of 1/32.
+#
+# $$u = \frac{x - \text{mean}}{\text{scale}}\; V \,/\, \text{deviation}, \qquad
+# \text{stored: } \operatorname{clip}(\operatorname{round}(32\,u),\ -127,\ 127)$$
+#
+# Mean, scale, $V$ and deviation are the **basis** of one expert and depth. It is fitted to tokens of training films, and looks at no
+# label. It belongs to the adapter: films of another hospital are read in the basis of the first.
+
+# %%
+def my_pool(x, grid, side):
+    """Patches (V, P, d), no prefix -> their means over squares, on a grid that the side divides."""
+    return x.unflatten(1, (grid[0] // side, side, grid[1] // side, side)).mean((2, 4)).flatten(1, 2)
+
+
+def my_compact(x, mean, scale, directions, deviation):
+    return (32 * ((x - mean) / scale) @ directions / deviation).round().clamp(-127, 127)
+
+
+basis = MapBasis(resnet, [depth], MapFormat(components=128, patches=64, bits=8))
+basis.fit({depth: tokens}, frozen.summary)
+mine = my_compact(frozen.maps[depth], mean, scale, directions[:, :128], deviation[:128])
+package = basis(frozen.maps[depth], depth)
+assert package.dtype == torch.int8
+wrong = (mine - package).abs()
+assert wrong.max() <= 1 and wrong.mean() < 1e-3  # 1: a number that lies between two bytes, but for rounding
+fine = maps["tiny-resnet"][3]
+torch.testing.assert_close(my_pool(fine, resnet.grids[2], 2), MapBasis(resnet, [3], MapFormat()).pool(fine, 3))
+
+signals = []
+for with_it, without_it in (pair, [as_numbers(basis(m, depth)) for m in pair]):
+    between = torch.stack([apart(without_it[:, p]) for p in under]).mean()
+    signals.append((with_it - without_it)[films_i, under].norm(dim=-1).mean() / between)
+assert signals[1] > signals[0]
+print("equal to the package; a nodule moves the token over it by "
+      "{:.0f} % of the distance between two films, and the compact one by {:.0f} %".format(*(100 * v for v in signals)))
+
+# %% [markdown]
+# Compact maps are small as well, which decides how many films fit on a disk. Bytes for one view and depth, with two bytes for a number
+# as it is:
+
+# %%
+table = {}
+for name, (side, prefix, d) in {"tiny-resnet, block 4": (8, 0, 256), "ViT-B/16 at 224": (14, 1, 768), "ViT-L/14 at 336": (24, 1, 1024)}.items():
+    square = MapFormat().side(side, side)
+    as_it_is, compact = 2 * (prefix + side**2) * d, (prefix + (-(-side // square)) ** 2) * min(128, d)
+    table[name] = [f"{as_it_is:,}", f"{compact:,}", f"{as_it_is / compact:.0f}"]
+print(pd.DataFrame(table, index=["as it is", "compact", "ratio"]).T.to_string())
+
+# %% [markdown]
+# `MedBridge(..., maps="full")` reads tokens as they are. From here on $x$ stands for whatever tokens are read.
+#
+# ## 4. Attention of a query
 #
 # One query $q \in \mathbb{R}^{w}$, one head: every frozen token offers a **key** $k_p = W_k x_p$ and a **value** $v_p = W_v
 # x_p$; the query takes more from tokens whose key fits it.
@@ -246,7 +356,8 @@ def my_query_layer(layer, q, x):
     return q, a[..., q.shape[1] :]
 
 
-read = [maps["tiny-resnet"][depth] for depth in trained.encoder.depths]
+shipped = adapter.bases[0]  # fitted to the films that the adapter was trained on
+read = [as_numbers(shipped(maps["tiny-resnet"][depth], depth)) for depth in trained.encoder.depths]  # compact maps
 with torch.inference_mode():
     q = trained.encoder.queries.expand(len(views), -1, -1)
     for layer, x in zip(trained.encoder.layers, read, strict=True):
@@ -294,7 +405,7 @@ check("4.1", joint_attention)
 # </details>
 
 # %% [markdown]
-# ## 4. Keys and values that are never formed
+# ## 5. Keys and values that are never formed
 #
 # There are few queries and many frozen tokens. `layer.k_map(x)` makes a key for each of them: $P\,d\,w$ multiplications, and
 # as many again for values. But a product of three matrices may be bracketed as we like:
@@ -352,15 +463,15 @@ assert 2 * counted(scores_plain, *one) == multiplications(Q, P, d, w, H)[0]
 assert 2 * (counted(scores_folded, *one) - bias) == multiplications(Q, P, d, w, H)[1]
 
 table = {}
-for name, shape in {"tiny-resnet, block 4": (8, P, d, 128, 4), "ViT-B/16 at 224": (8, 197, 768, 128, 4),
-                    "ViT-L/14 at 336": (8, 577, 1024, 128, 4), "many queries on ViT-B/16": (64, 197, 768, 128, 4)}.items():
+for name, shape in {"compact map": (8, P, d, 64, 4), "ViT-B/16 at 224, as it is": (8, 197, 768, 64, 4),
+                    "ViT-L/14 at 336, as it is": (8, 577, 1024, 64, 4), "many queries on ViT-B/16": (64, 197, 768, 64, 4)}.items():
     plain, folded = multiplications(*shape)
     table[name] = [shape[0], shape[1], shape[2], f"{plain / 1e6:.1f}", f"{folded / 1e6:.1f}", f"{plain / folded:.1f}"]
-print("million multiplications for one view and layer, width 128, 4 heads")
+print("million multiplications for one view and layer, width 64, 4 heads")
 print(pd.DataFrame(table, index=["Q", "P", "d", "plain", "folded", "ratio"]).T.to_string())
 
 # %% [markdown]
-# **What to see.** The saving is largest for wide experts with few queries. With 64 queries and 4 heads $H Q = 256 > w$, and
+# **What to see.** Folding saves nearly half of the multiplications, for compact maps as well. With 64 queries and 4 heads $H Q = 256 > w$, and
 # folding costs more. A second saving is not in the table: in training, keys and values would have to be kept for the backward
 # pass, while $X$ comes from the cache and needs no gradient.
 #
@@ -393,7 +504,7 @@ check("4.2", folded_values)
 # </details>
 
 # %% [markdown]
-# ## 5. Non-destructive: the frozen tokens never see the queries
+# ## 6. Non-destructive: the frozen tokens never see the queries
 #
 # **[ours]** Queries read the maps, and the maps do not read the queries. There is another way, *prompt tuning*: put the
 # queries into the tower as further tokens. Then each block mixes them into the frozen tokens too. Compare both on the
@@ -458,16 +569,16 @@ for e, depth in ((vit, 4), (resnet, 3)):
     print(f"{e.name}: split after block {depth} of {e.depth} and finished, equal to the unsplit tower")
 
 # %% [markdown]
-# ## 6. Three kinds of query layer
+# ## 7. Three kinds of query layer
 #
 # What weights does a query layer start from? The paper leaves it open; three answers are options here **[ours]**:
 #
-# - **cross** (the default): a fresh narrow block of width $w$. Works with every tower.
+# - **cross** (the default): a fresh narrow block of width $w$. Works with every tower, and reads compact maps.
 # - **copy**: a trainable copy of the frozen block, which reads that block's *input*. A query is then one more token of it.
 # - **lora**: the frozen block itself, each weight $W$ replaced by $W + B A$ with a low rank $r$: $A \in \mathbb{R}^{r \times d}$,
 #   $B \in \mathbb{R}^{d \times r}$, and $B = 0$ at the start (Hu et al., 2021).
 #
-# *copy* and *lora* need transformer blocks of the usual form. A copied layer computes what the frozen block computes: hand it
+# *copy* and *lora* need transformer blocks of the usual form, and the tower's own tokens: `maps="full"`. A copied layer computes what the frozen block computes: hand it
 # a frozen token as the query, and the other tokens as map.
 
 # %%
@@ -491,7 +602,7 @@ def linear(inputs, outputs):
     return inputs * outputs + outputs
 
 
-def trained_numbers(kind, d, Q=8, T2=2, w=128, r=8):
+def trained_numbers(kind, d, Q=8, T2=2, w=64, r=8):
     """Trainable numbers of a Query Encoder on a transformer of width d (its MLPs are 4 d wide)."""
     w, ratio = (w, 2) if kind == "cross" else (d, 4)
     mlp = linear(w, ratio * w) + linear(ratio * w, w)
@@ -502,19 +613,20 @@ def trained_numbers(kind, d, Q=8, T2=2, w=128, r=8):
 
 
 for kind in ("cross", "copy", "lora"):
-    package = sum(p.numel() for p in QueryEncoder(vit, kind=kind).parameters() if p.requires_grad)
+    package = sum(p.numel() for p in QueryEncoder(vit, kind=kind, width=64).parameters() if p.requires_grad)
     assert package == trained_numbers(kind, vit.widths[-1])
 sizes = {"tiny-vit (d = 128)": 128, "ViT-B (d = 768)": 768, "ViT-L (d = 1024)": 1024}
-print("trained numbers of a Query Encoder, Q = 8, T2 = 2, w = 128, r = 8")
-print(pd.DataFrame({name: {kind: f"{trained_numbers(kind, d):,}" for kind in ("cross", "copy", "lora")}
+print("trained numbers of a Query Encoder, Q = 8, T2 = 2, w = 64, r = 8")
+print(pd.DataFrame({name: {"cross, compact maps": f"{trained_numbers('cross', 128):,}"}
+                    | {kind: f"{trained_numbers(kind, d):,}" for kind in ("cross", "copy", "lora")}
                     for name, d in sizes.items()}).to_string())
 
 # %% [markdown]
-# **What to see.** *copy* grows with the square of the expert's width: tens of millions of numbers on a real one. *cross*
-# stays below a million, since its own width is fixed, and *lora* is the smallest. Fewer trained numbers mean less to overfit
+# **What to see.** *copy* grows with the square of the expert's width: tens of millions of numbers on a real one. *cross* on compact
+# maps has the same size whatever the expert, since both widths are fixed. Fewer trained numbers mean less to overfit
 # with few films, and not necessarily a better AUC: which kind is best is a question for the ablations (notebook 10).
 #
-# ## 7. Relate the views, then pool
+# ## 8. Relate the views, then pool
 #
 # Each view now has $Q$ query tokens. A finding may show in one window only, and a window's meaning depends on where it lies.
 # **[paper]** Self-attention over the $N$ views relates them, then the maximum over views keeps the strongest evidence.
@@ -542,7 +654,7 @@ def my_cross_view(c, queries, summary, boxes, view_mask):
 
 
 relative = torch.from_numpy(focal.relative_boxes(boxes, *film.shape))
-summary = resnet.encode_maps(resnet.preprocess(views), []).summary
+summary = shipped.standardise(resnet.encode_maps(resnet.preprocess(views), []).summary)  # as the maps, over the same films
 with torch.inference_mode():
     found = trained.encoder(read)[0]
     # a second film with two real views; what stands in its padding is wild on purpose
@@ -589,7 +701,7 @@ check("4.3", pool_views)
 # </details>
 
 # %% [markdown]
-# ## 8. Class scores through the text space
+# ## 9. Class scores through the text space
 #
 # What do the pooled tokens say about class $c$? **[paper]** The same as in zero-shot (notebook 01): compare with the text
 # embedding $t_c$ of the class's prompts, here positive minus negative. **[ours]** Each class reads its own mixture $a_c$ of
@@ -614,12 +726,12 @@ with torch.inference_mode():
 print("class scores:", tuple(logits.shape), "for two films and eight findings")
 
 # %% [markdown]
-# That is the whole path of one expert: maps, queries, views, scores. `MedBridge` with a single expert is exactly this.
+# That is the whole path of one expert: compact maps, queries, views, scores. `MedBridge` with a single expert is exactly this.
 #
-# ## 9. Train the queries alone
+# ## 10. Train the queries alone
 #
-# Now train it: one expert, $Q = 8$ queries, two query layers, on small PhantomCXR. The frozen features are computed once; the
-# loop then sees only the cache. Notebook 06 is about the loop itself; here we call it. The expert is tiny-resnet, which was
+# Now train it: one expert, $Q = 8$ queries, two query layers, on small PhantomCXR. The first call with `training=True` fits the
+# basis to the training films. The frozen features are computed once; the loop then sees only the cache. Notebook 06 is about the loop itself; here we call it. The expert is tiny-resnet, which was
 # picked on other synthetic films than these.
 
 # %% alt="training curves of one expert on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
@@ -642,7 +754,8 @@ print("trained numbers:", ", ".join(f"{name} {count:,}" for name, count in size.
 # %% [markdown]
 # The opponent is the **linear probe** of notebook 03 on the *same* views of the same films, from the same frozen expert: a
 # logistic regression on the summary of the whole film, and the mean and maximum of the summaries over all views. Its
-# regularisation is chosen on the validation films. Both are then compared on the same test films, resampled by patient.
+# regularisation is chosen on the validation films, and then it learns from them as well; our queries choose their epoch on them
+# and do not (notebook 06 mends that, by cross-fitting). Both are then compared on the same test films, resampled by patient.
 
 # %% tags=["nbval-ignore-output"]
 test = films["test"].benchmark
@@ -674,11 +787,11 @@ fig
 
 # %% [markdown]
 # **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*, not of
-# other training runs: another seed would move the point as well. With 265 training films, hundreds of thousands of trained
-# numbers and a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films. The README holds
-# such a comparison with 1,800 films and three seeds, and says what it was made with.
+# other training runs: another seed would move the point as well. With 265 training films, 190,000 trained numbers and
+# a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films. The
+# [README](../README.md) says how the whole method compares on other films, and what that was measured with.
 #
-# ## 10. Where do the queries look?
+# ## 11. Where do the queries look?
 #
 # To choose without picking a film that happens to go well: the first test film with exactly one box. Each picture is one
 # query's attention in the last layer, over the patches of one view; numbers are the share that went to this view's tokens
@@ -717,8 +830,8 @@ fig.suptitle(f"Attention of each query on a synthetic film; orange: the true box
 fig
 
 # %% [markdown]
-# **What to see.** The grid is as coarse as the last map, 4 x 4. In the stored picture the queries look at much the same
-# places, and differ in how much they take from them. Nothing in training asked them to differ, or to look into the box: they
+# **What to see.** The grid is as coarse as the last map, 4 x 4. In the stored picture several queries share their
+# brightest patches; others spread over the view. Nothing in training asked them to differ, or to look into the box: they
 # learned from one word per finding. The next picture puts the queries of this finding together, over all views.
 
 # %% alt="three panels of a synthetic film: with the true box of one finding; with the focal views, brighter where more of the pool was won; with a heat map of where the queries of that finding looked" tags=["nbval-ignore-output"]
@@ -738,6 +851,7 @@ explore_attention(model, test.take(np.arange(8)))
 # ## Summary
 #
 # - A frozen map is a grid of tokens. Where a small finding lies it is plain in one token, and nearly gone in the mean and in CLS.
+# - A few common components drown the rest of raw tokens. Queries read compact maps, in which all components weigh alike.
 # - A query gathers tokens by attention; $Q$ queries and $P$ tokens share one softmax.
 # - Keys and values of frozen tokens need never be formed: $(Q W_k) X^\top$ and $(A_x X) W_v^\top$ give the same numbers.
 # - Frozen tokens never see the queries, so maps are cached and gradients stop there.
