@@ -198,15 +198,17 @@ fig
 # %% [markdown]
 # ## A finished MedBridge
 #
-# The repository ships an adapter that was trained with `medbridge quickstart` on *PhantomCXR*, our synthetic benchmark,
-# with two of the shipped *tiny experts*. These are small CLIP models: one was trained on drawn textures, the other on
-# drawn scenes of shapes. They stand in for real foundation models where nothing can be downloaded.
+# The repository ships an adapter that was trained with `medbridge adapt --members 1 --no-readout` on *PhantomCXR*, our
+# synthetic benchmark, with two of the shipped *tiny experts*. It is one network, so that we can follow it number by number;
+# without these options the command averages five of them (notebook 06). The experts are small CLIP models: one was trained
+# on drawn textures, the other on drawn scenes of shapes. They stand in for real foundation models where nothing can be
+# downloaded.
 
 # %%
 model = load_adapter(ADAPTER)
 for k, expert in enumerate(model.experts):
-    depths = model.depths[k]
-    tower = [f"{' x '.join(map(str, expert.grids[d - 1]))} patches of width {expert.widths[d - 1]}" for d in depths]
+    depths, maps = model.depths[k], model.map_shapes[k]  # the maps that are read
+    tower = [f"{' x '.join(map(str, maps.grids[d - 1]))} patches of width {maps.widths[d - 1]}" for d in depths]
     print(f"expert {k + 1}: {expert.name}, takes {expert.size} x {expert.size} pixels, has {expert.depth} blocks")
     print(f"          queries read the maps after blocks {', '.join(map(str, depths))}: {'; '.join(tower)}")
 print(f"queries per expert: Q = {model.config.queries}, of width w = {model.config.width}")
@@ -269,21 +271,23 @@ plots.view_strip(views.numpy(), title="synthetic film: the N views as the expert
 # %% [markdown]
 # ### Step 2: what the frozen experts say
 #
-# Each expert turns each view into maps of tokens: one vector for each patch of the picture. Nothing here is trained, so
-# it is computed once and kept on disk.
+# Each expert turns each view into maps of tokens: one vector for each patch of the picture. What the queries read is a
+# *compact* form of them: at most 64 patches, and at most 128 principal components of each token, in a byte each (notebook
+# 04). No label was used for any of this, so it is computed once and kept on disk.
 
 # %%
 features, _ = film_features(model, film)
 N = len(view_boxes)
-for expert, depths, maps in zip(model.experts, model.depths, features.maps, strict=True):
+for expert, compact, depths, maps in zip(model.experts, model.map_shapes, model.depths, features.maps, strict=True):
     for depth, tokens in zip(depths, maps, strict=True):
-        rows_, columns_ = expert.grids[depth - 1]
-        assert tokens.shape == (N, rows_ * columns_ + expert.prefix, expert.widths[depth - 1])
+        rows_, columns_ = compact.grids[depth - 1]
+        assert tokens.shape == (N, rows_ * columns_ + compact.prefix, compact.widths[depth - 1])
+        assert tokens.dtype == torch.int8
         print(f"{expert.name:<18} after block {depth}: (N, P, d) = {tuple(tokens.shape)}")
 
 # %% [markdown]
-# The shallower map has fewer numbers per token and more tokens. Experts may differ in all of this, so each gets its own
-# Query Encoder; they need no common space.
+# The shallower map has more tokens. Experts may differ in all of this, so each gets its own Query Encoder; they need no
+# common space.
 #
 # ### Steps 2 to 5: queries, scores, mixture
 #
@@ -426,7 +430,7 @@ explore_film(model, films.take(np.arange(6)))
 #
 # Difficulty: ★☆☆, 5 minutes.
 #
-# An expert says $N \times P \times d$ numbers about a film at each depth that is kept, where $P$ counts all tokens: the
+# An expert says $N \times P \times d$ numbers about a film at each depth that is kept, as it is or compact, where $P$ counts all tokens: the
 # patches, and the `prefix` tokens before them (a ViT has one, called CLS). Write a function that gives the number of
 # numbers.
 #

@@ -19,7 +19,7 @@ from medbridge.features.batch import collate
 from medbridge.predict import film_features
 
 rng = seed_everything(0)
-model = MedBridge(["tiny-vit", "tiny-resnet"], LABELS).eval()
+model = MedBridge(["tiny-vit", "tiny-resnet"], LABELS, maps="full").eval()  # maps as they are need no basis
 film = make_film(seed=1).image / 255.0  # synthetic
 features, boxes = film_features(model, film)
 
