@@ -423,9 +423,9 @@ check("3.2", relative_boxes)
 # ## 5. Does it help?
 #
 # A first test, before any query or mixture: a **linear probe**, a logistic regression on the frozen expert's numbers. One
-# probe sees the whole film alone. The other sees all views: the whole film, and the mean and the maximum over the views. Films,
-# training, and the choice of the regularisation on the validation patients are the same. The second probe has three times
-# as many inputs, which may help or harm with few films.
+# probe sees the whole film alone. The other sees all views: the whole film, and the mean and the maximum over the views. All else is
+# the same: the strength of regularisation is chosen on the validation patients, and then the probe is fitted to training and
+# validation films together. The second probe has three times as many inputs, which may help or harm with few films.
 
 # %% tags=["nbval-ignore-output"]
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 240)
@@ -468,8 +468,9 @@ difference.per_label.set_index("label").round(2)
 # ## 6. Training: a pool, a seed, and no flips
 #
 # **[paper]** Training takes random regions. **[ours]** A training film has a fixed **pool**: the whole view, the sliding
-# windows, and a few extra random windows. Each step of training draws from the pool. The pool is fixed because the expert
-# is frozen: each view of the pool goes through it once, and is read from disk ever after.
+# windows, and a few extra random windows. Each step of training takes the whole view and draws at most four of the others
+# (`TrainConfig.local_views`); inference reads all windows. The pool is fixed because the expert is frozen: each view of the pool
+# goes through it once, and is read from disk ever after.
 #
 # The seed of a film's random windows is made from the sampler's seed and the film's **name**. So the pool does not change
 # when films are added, reordered, or loaded by several processes.
