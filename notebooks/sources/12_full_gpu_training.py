@@ -4,7 +4,7 @@
 # {{COLAB}}
 #
 # **What you will build:** a training that you can leave alone. You work out what it will cost before it starts, fill a cache of
-# frozen features that survives an interruption, train, kill the training in the middle and watch it go on to the very
+# compact frozen features that survives an interruption, train, kill the training in the middle and watch it go on to the very
 # same numbers, and evaluate all three tasks. In the default profile the very same cells run on synthetic films and tiny experts;
 # with `MEDBRIDGE_PROFILE=full` they run on a real benchmark with CLIP, BiomedCLIP and SigLIP.
 #
@@ -94,28 +94,45 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # ## 2. What will it cost?
 #
 # A frozen expert sees every view once. With $n$ films of $V$ views, and maps of $P_l$ tokens of width $d_l$ at the depths $l$ that
-# the queries read, float16 takes two bytes per number:
+# the queries read, each number taking $b$ bytes:
 #
-# $$\text{cache} = 2\, n\, V \sum_{k} \Big( \sum_{l \in D_k} P_l\, d_l + \text{summary}_k \Big) \text{ bytes}, \qquad
+# $$\text{cache} = n\, V \sum_{k} \Big( b \sum_{l \in D_k} P_l\, d_l + 2\, \text{summary}_k \Big) \text{ bytes}, \qquad
 # t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
 # t_\text{epoch} \approx \frac{N}{V} \cdot \frac{\text{cache}}{\text{bytes/s}}$$
 #
-# $F_k$ is the work of one view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $V$.
-# The first formula is exact. The others are **estimates**: we take $u = 0.3$ and a disk that gives 1 GB a second (a mounted Drive
+# $\text{summary}_k$ are the numbers of the summary, and of the embedding in the text space where there is one. $F_k$ is the work of one
+# view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $V$: the whole film and at
+# most four local views.
+#
+# The maps are **compact** (notebook [04](04_query_encoder.ipynb)): at most $P_l = 64$ patches, at most $d_l = 128$ components, one byte
+# per number, $b = 1$. With `maps="full"` they are the tower's tokens as they are, in float16, $b = 2$.
+#
+# The first formula is exact. The others are **estimates**: we take $u = 0.3$ and a disk that gives 1 GB per second (a mounted Drive
 # gives less), and nobody has measured them for you.
 
 # %%
-pool, drawn = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024))
-cost = cost_of_run(experts, new_model().depths, len(benchmark.split("train")), pool, drawn, new_model().bases)
+reader = new_model()  # what is read depends on it: experts, depths, views, and bases that are not fitted yet
+pool, local = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024)) - 1
+size = len(benchmark.split("train")), pool, 1 + min(local, config.local_views)
+cost = cost_of_run(experts, reader.depths, *size, bases=reader.bases)
 print(run_cost_table(cost))
 
 # %% [markdown]
 # **Read it before you start.** Does the cache fit on your Drive? If not: fewer random windows (`FocalSampler(extra=0)`), larger
-# windows, one query layer. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package refuse what would not fit, before anything is computed.
-#
+# windows, fewer components (`components=64`), one query layer. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package refuse what would not fit,
+# before anything is computed. What compact maps save depends on the tower: much for a transformer with many wide tokens, less for the tiny
+# experts, whose maps are small already.
+
+# %%
+full = cost_of_run(experts, reader.depths, *size)
+print(f"these experts, tokens as they are: {full.cache / cost.cache:.1f} times the bytes")
+vit = 2 * 2 * 197 * 768, 2 * (1 + 49) * 128  # two depths of a ViT-B/16: 14 x 14 patches, averaged over squares of 2 x 2
+print(f"maps of a ViT-B/16, one view: {vit[0] / 1e3:.0f} kB as they are, {vit[1] / 1e3:.1f} kB compact: {vit[0] / vit[1]:.0f} times the bytes")
+
+# %% [markdown]
 # ### Exercise 12.1: the size of a cache
-# ★☆☆, 5 minutes. Write `cache_gigabytes(films, views, maps)`: gigabytes ($10^9$ bytes) of float16 maps, where `maps` lists
-# (tokens, width) of each depth that is kept.
+# ★☆☆, 5 minutes. Write `cache_gigabytes(films, views, maps)`: gigabytes ($10^9$ bytes) of maps kept **as they are**, in float16, where
+# `maps` lists (tokens, width) of each depth.
 #
 # <details><summary>Hint</summary>
 # Two bytes per number; every view of every film has all the maps.
@@ -144,11 +161,16 @@ check("12.1", cache_gigabytes)
 #
 # Threads decode films and cut views ahead of the experts; one thread writes behind them. What is written is a **shard**: many films in
 # one file, named by its own checksum, written under another name, synced to the disk and only then renamed. A reader
-# therefore sees a whole shard or none. We stop the filling in the middle, as a lost connection would:
+# therefore sees a whole shard or none.
+#
+# Before the first shard, each expert's basis is fitted, without labels, to tokens of at most 256 training films. It is kept in the cache
+# too, beside the shards, and another model of the same experts, depths and training films finds it there. Then we stop the filling in
+# the middle, as a lost connection would:
 
 # %%
 train = benchmark.split("train")
-depths = new_model().depths
+quiet.fit_bases(train, experts, reader.bases, sampler)
+assert all(basis.fitted for basis in reader.bases)
 
 
 class LostError(Exception):
@@ -169,19 +191,19 @@ class Unreliable(type(train)):
 
 if not full_profile():
     try:
-        quiet.films(Unreliable(**train.__dict__), experts, depths, sampler, training=True)
+        quiet.of(reader, Unreliable(**train.__dict__), training=True)
     except LostError:
-        print("lost; shards that are there:", len(list(cache.rglob("*.safetensors"))) > 0)
+        print("lost; shards that are there:", len(list(cache.glob("tiny*/*.safetensors"))) > 0)
 
 # %% [markdown]
 # The same call goes on with the films that are missing. What is on disk afterwards is what the formula said:
 
 # %%
-films = features.films(train, experts, depths, sampler, training=True)
+films = features.of(reader, train, training=True)
 if not full_profile():
-    on_disk = sum(p.stat().st_size for p in cache.rglob("*.safetensors"))
-    assert 0 <= on_disk - cost.cache < 0.01 * cost.cache
-    print("the cache is as large as the formula says, to 1 %")
+    on_disk = sum(p.stat().st_size for p in cache.glob("tiny*/*.safetensors"))  # the shards
+    assert 0 <= on_disk - cost.cache < 0.02 * cost.cache
+    print("the shards are as large as the formula says, to 2 %")
 
 # %% [markdown]
 # A damaged shard is noticed by its checksum, and its films are computed again. We flip one bit:
@@ -194,7 +216,7 @@ if not full_profile():
     data[len(data) // 2] ^= 1
     victim.unlink()
     victim.write_bytes(data)
-    films = quiet.films(train, experts, depths, sampler, training=True)
+    films = quiet.of(reader, train, training=True)
     assert torch.allclose(films[0].summary[0].float(), before.float(), atol=2e-3)
     print("computed again, with the same values")
 
@@ -262,7 +284,10 @@ plots.training_curves(history.rows, history.best_epoch,
                       None if full_profile() else "MedBridge on PhantomCXR (synthetic), four epochs")
 
 # %% [markdown]
-# **What to see.** Four epochs on a few dozen synthetic films say nothing about quality; the point is what comes next. On several
+# **What to see.** Four epochs on a few dozen synthetic films say nothing about quality; the point is what comes next. This is one network,
+# as `MedBridge(...)` makes it: for a set as large as the full profile's one member is enough to begin with. `medbridge adapt` trains five
+# cross-fitted members and a read-out (`medbridge.model.CROSS_FITTED`, notebook [06](06_assembling_and_training.ipynb)), all of them in
+# the same run and from the same cache. On several
 # GPUs give `notebook_launcher(..., num_processes=N)` a function that builds its model *inside* and leaves its result on disk, before
 # the notebook has used CUDA itself.
 #
@@ -379,7 +404,8 @@ if not full_profile():
 # %% [markdown]
 # ## Summary
 #
-# - Frozen features are computed once. Their size can be known exactly before; the time is an estimate until it is measured.
+# - Frozen features are computed once, in a basis that needs no labels. Their size can be known exactly before; the time is an estimate
+#   until it is measured.
 # - A file that is written, synced and renamed is whole or absent; a checksum finds what breaks later.
 # - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
 # - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.
