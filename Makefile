@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 # a worker per processor, each with one thread and whole files, notebooks first since they take longest; PARALLEL= runs one after the other
 PARALLEL ?= -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install quickstart lab test lint bench notebooks stamp student solutions book clean
+.PHONY: help install quickstart lab test lint bench results notebooks stamp student solutions book clean
 
 help:
 	@echo "make quickstart   environment, synthetic films, MedBridge, AUC table, runs/quickstart/report.html"
 	@echo "make lab          open the course in JupyterLab"
 	@echo "make test         environment, ruff, pytest and every notebook by pytest --nbval"
 	@echo "make bench        the ablation behind the README's table; hours, resumes"
+	@echo "make results      the README's comparisons on synthetic hospitals, and with FILMS=FOLDER EXPERT=NAME on your films; hours, resumes"
 	@echo "make notebooks    write the notebooks again from their sources and run them"
 	@echo "make stamp        after a change of prose or of the repository's address: write the notebooks, keep their outputs"
 	@echo "make student      build/student: the course without solutions and outputs"
@@ -46,6 +47,17 @@ lint: install
 bench: install
 	$(BIN)/medbridge ablate --benchmark phantom --option n_films=3600 --label-fraction 0.25 --epochs 12 --seeds 2 \
 		--expert tiny-resnet --expert tiny-resnet-scenes
+
+# every cell of a comparison is kept, so that the same command goes on where it stopped
+SEEDS ?= 3
+RESULTS := --seeds $(SEEDS) --overlap 0 --extra 2
+PHANTOM := --test phantom-A --test phantom-B --test phantom-C --option n_films=480 --expert tiny-resnet --expert tiny-resnet-scenes \
+	$(foreach method,zero-shot linear-probe k-NN CoOp CLIP-Adapter Tip-Adapter Tip-Adapter-F MedBridge,--method $(method))
+results: install
+	for source in A B C; do $(BIN)/medbridge leaderboard --train phantom-$$source $(PHANTOM) $(RESULTS) \
+		--out runs/results/phantom-$$source || exit 1; done
+	test -z "$(FILMS)" || $(BIN)/medbridge leaderboard --benchmark folder --root "$(FILMS)" --expert "$(EXPERT)" --folds 5 $(RESULTS) \
+		--method linear-probe --method k-NN --method MedBridge --out runs/results/$(notdir $(FILMS))
 
 notebooks: install
 	$(BIN)/python scripts/build_notebooks.py
