@@ -68,6 +68,7 @@ class ReadOut(nn.Module):
             read = np.zeros(targets.shape)
             for m, (weight, bias) in enumerate(made):
                 read[fold == m] = pooled[fold == m] @ weight.T + bias
+            read = align_folds(read, fold)
             value = merit(targets[held], 1 / (1 + np.exp(-read[held])), mask[held])
             if value > best:
                 best, kept, kept_read = value, made, read
@@ -76,6 +77,19 @@ class ReadOut(nn.Module):
         blend, offset = fit_blend(logits[held], kept_read[held], targets[held], mask[held])
         self.blend[:], self.offset[:] = torch.from_numpy(blend), torch.from_numpy(offset)
         return blend[0] * logits[held] + blend[1] * kept_read[held] + offset
+
+
+def align_folds(logits: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Logits ``(n, C)`` of the films of each fold, moved so that the folds have about the same mean.
+
+    The more positives a fold holds, the fewer its member learned from, and the lower it scores them all: put together as they
+    are, out-of-fold scores rank films against their labels. A fold of few films is moved less, since their mean says little.
+    """
+    logits, overall = logits.copy(), logits[fold >= 0].mean(axis=0)
+    for m in np.unique(fold[fold >= 0]):
+        rows = fold == m
+        logits[rows] += (overall - logits[rows].mean(axis=0)) * rows.sum() / (rows.sum() + 5)
+    return logits
 
 
 def fit_blend(q: np.ndarray, r: np.ndarray, y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

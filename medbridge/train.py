@@ -37,7 +37,7 @@ from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge, Output
 from medbridge.moe import balance_loss
 from medbridge.predict import outputs
-from medbridge.readout import pool_summary
+from medbridge.readout import align_folds, pool_summary
 from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
 from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
@@ -233,7 +233,7 @@ class Network:
             made = [o.logits.double().cpu().numpy()
                     for o in outputs(self.module, self, self.config.batch_size, rows=rows[rank::world].tolist(), member=m)]
             logits[rows] = gather_rows(np.concatenate([np.empty((0, logits.shape[1])), *made]))
-        return logits[self.held]
+        return align_folds(logits, self.fold)[self.held]
 
     def scores(self) -> np.ndarray:
         return 1 / (1 + np.exp(-self.held_logits()))

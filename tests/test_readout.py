@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medbridge.metrics.evaluate import auc
 from medbridge.model import MedBridge
-from medbridge.readout import ReadOut, fit_blend, pool_summary
+from medbridge.readout import ReadOut, align_folds, fit_blend, pool_summary
 from medbridge.support.logistic import fit_logistic
 
 LABELS = ("Nodule", "Effusion", "Mass")
@@ -88,3 +88,16 @@ def test_the_model_adds_it_to_the_members_mean(experts):
         model.readout.blend.copy_(torch.tensor([0.5, 2.0]))
     pooled = pool_summary(model.summaries(batch), batch.view_mask)
     torch.testing.assert_close(model(batch).logits, 0.5 * mean + 2 * pooled @ model.readout.weight.mean(0).T)
+
+
+def test_folds_are_moved_to_one_mean_and_nothing_changes_within_them():
+    rng = np.random.default_rng(0)
+    fold = np.repeat([-1, 0, 1, 2], [5, 100, 100, 3])
+    logits = rng.normal(size=(208, 2)) + 3.0 * fold[:, None]
+    moved = align_folds(logits, fold)
+    means = np.array([moved[fold == m].mean(axis=0) for m in (0, 1)])
+    assert np.abs(means[0] - means[1]).max() < 0.2 and np.abs(moved[fold == 2].mean() - means.mean()) > 1
+    for m in (0, 1, 2):
+        np.testing.assert_allclose(np.diff(moved[fold == m], axis=0), np.diff(logits[fold == m], axis=0))
+    assert np.array_equal(moved[fold == -1], logits[fold == -1])
+    np.testing.assert_allclose(align_folds(logits[fold == 0], np.zeros(100, int)), logits[fold == 0])
