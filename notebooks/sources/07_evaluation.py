@@ -49,8 +49,8 @@ rng = seed_everything(0)
 # %% [markdown]
 # ## 1. A model to judge
 #
-# The adapter that the repository ships scores the validation and test films of the synthetic benchmark. Its training patients are in
-# neither. Where a statement has to hold for sure, we use **simulated** scores besides: there the truth is known.
+# The adapter that the repository ships scores the validation and test films of the synthetic benchmark. It is a single member (notebook 06): its
+# training patients are in neither split. Where a statement has to hold for sure, we use **simulated** scores besides: there the truth is known.
 
 # %% tags=["nbval-ignore-output"]
 model = load_adapter("../data/quickstart")
@@ -127,7 +127,7 @@ assert np.isnan(result.per_label["auc"][1]) and result.macro["auc"] == 1.0 and r
 # In the bootstrap the same happens by chance: a resample without a positive has no AUC. Such resamples are left out, and the column
 # `resamples` of `per_label` counts the rest.
 #
-# ### Exercise 7.1: the mean that may be told
+# ### Exercise 7.1: the mean that may be reported
 # ★☆☆, 10 minutes. Write `macro_auc(y, scores, mask)`: arrays `(n, C)`; return the mean AUC over the labels whose *known* films hold both
 # classes, and how many labels these are. If there is none: NaN and 0. You may use `roc_auc_score`.
 #
@@ -182,8 +182,8 @@ print(f"a program that always says no: accuracy {accuracy_score(truth, says_no):
 def my_average_precision(truth, scores):
     total, before = 0.0, 0.0
     for threshold in np.unique(scores)[::-1]:  # from strict to lenient; tied films come in together
-        told = scores >= threshold
-        precision, recall = truth[told].mean(), truth[told].sum() / truth.sum()
+        called = scores >= threshold
+        precision, recall = truth[called].mean(), truth[called].sum() / truth.sum()
         total, before = total + (recall - before) * precision, recall
     return total
 
@@ -255,7 +255,7 @@ def widths(per_patient, n_boot=300, studies=8):
 
 
 films_each = [1, 2, 4, 8]
-width = pd.DataFrame([widths(m) for m in films_each], index=pd.Index(films_each, name="films a patient"))
+width = pd.DataFrame([widths(m) for m in films_each], index=pd.Index(films_each, name="films per patient"))
 width["too narrow by"] = width["patient"] / width["film"]
 print(width.round(2).to_string())
 assert width.loc[1, "too narrow by"] == 1.0  # one film per patient: the same draws
@@ -358,7 +358,7 @@ def my_delong(truth, scores):
 
 row = delong_auc(truth, a).iloc[0]
 np.testing.assert_allclose(my_delong(truth, a), [row["auc"], row["se"]])
-print(f"one film a patient:   standard error {row['se']:.3f} by DeLong, {draws[0].std():.3f} by bootstrap")
+print(f"one film per patient:    standard error {row['se']:.3f} by DeLong, {draws[0].std():.3f} by bootstrap")
 assert abs(row["se"] / draws[0].std() - 1) < 0.1
 difference = delong_difference(truth, a, b).iloc[0]
 print(f"A - B: DeLong [{difference['lo']:+.3f}, {difference['hi']:+.3f}], bootstrap [{paired[0]:+.3f}, {paired[1]:+.3f}]")
@@ -366,7 +366,7 @@ assert np.allclose([difference["lo"], difference["hi"]], paired, atol=0.006)
 
 t8, s8, g8 = study(40, 8, seed=0)
 by_patient = np.nanstd(bootstrap_auc(t8, s8, groups=g8, n_boot=1000, seed=0))
-print(f"eight films a patient: {my_delong(t8, s8)[1]:.3f} by DeLong, {by_patient:.3f} by bootstrap over patients")
+print(f"eight films per patient: {my_delong(t8, s8)[1]:.3f} by DeLong, {by_patient:.3f} by bootstrap over patients")
 assert my_delong(t8, s8)[1] < 0.7 * by_patient
 
 # %% [markdown]
@@ -387,9 +387,9 @@ assert my_delong(t8, s8)[1] < 0.7 * by_patient
 
 # %%
 def my_operating_point(truth, scores, threshold):
-    told = scores >= threshold
-    tp, fp = (told & (truth == 1)).sum(), (told & (truth == 0)).sum()
-    fn, tn = (~told & (truth == 1)).sum(), (~told & (truth == 0)).sum()
+    called = scores >= threshold
+    tp, fp = (called & (truth == 1)).sum(), (called & (truth == 0)).sum()
+    fn, tn = (~called & (truth == 1)).sum(), (~called & (truth == 0)).sum()
     return {"sensitivity": tp / (tp + fn), "specificity": tn / (tn + fp), "f1": 2 * tp / (2 * tp + fp + fn)}
 
 
@@ -487,7 +487,9 @@ assert chosen.loc["test", "F1 reported"] - chosen.loc["test", "F1 in truth"] > 0
 
 # %% [markdown]
 # **What to see.** In truth the two thresholds are equally good. Only the report differs: chosen on test, F1 is too good, by what was
-# never there. So every threshold, and everything else that is chosen, comes from the validation films. On our test films:
+# never there. So every threshold, and everything else that is chosen, comes from the validation films. This needs a model that has *not learned* from
+# them. The shipped adapter has only chosen its epoch by them. Cross-fitted members (notebook 06) learn from validation films too. Their
+# thresholds belong on the scores of the members that did not, which `fit` returns as `history.val_scores`. On our test films:
 
 # %% tags=["nbval-ignore-output"]
 thresholds = f1_thresholds(y_val, p_val, mask_val)
@@ -515,12 +517,12 @@ assert (decided["F1 if chosen on test"] >= decided["F1"] - 1e-12).all()  # by co
 # and compares the mean probability of each bin with the share of positives in it.
 
 # %%
-def my_ece(truth, told, bins=15):
+def my_ece(truth, given, bins=15):
     total = 0.0
     for low in range(bins):
-        inside = (np.minimum((told * bins).astype(int), bins - 1) == low)
+        inside = (np.minimum((given * bins).astype(int), bins - 1) == low)
         if inside.any():
-            total += inside.mean() * abs(told[inside].mean() - truth[inside].mean())
+            total += inside.mean() * abs(given[inside].mean() - truth[inside].mean())
     return total
 
 
@@ -531,7 +533,7 @@ np.testing.assert_allclose((table["n"] / table["n"].sum() * (table["predicted"] 
 print("by hand = package; the reliability table adds up to ECE")
 
 # %% [markdown]
-# A Brier score alone says little. For a finding of 10 % it is 0.09 for whoever tells everybody "10 %", and ECE is then zero, although
+# A Brier score alone says little. For a finding of 10 % it is 0.09 for whoever gives every film "10 %", and ECE is then zero, although
 # nothing was learned. Put that guess beside it:
 
 # %% tags=["nbval-ignore-output"]
@@ -541,25 +543,25 @@ plots.reliability_plot(y, {"MedBridge": p, "prevalence of the validation films":
 # %% [markdown]
 # ### Temperature
 #
-# Trained networks tend to be too sure. The mildest cure is one number, the **temperature** $T$ (Guo et al., ICML 2017): tell
+# Trained networks tend to be too sure. The mildest cure is one number, the **temperature** $T$ (Guo et al., ICML 2017): give
 # $\sigma(s / T)$ for the logit $s$, with the $T$ that has the least cross-entropy on the **validation** films. $T > 1$ makes probabilities less
 # sure. The order of films stays, so AUC stays, to the last digit.
 
 # %%
 def my_temperature(truth, logits):
     grid = np.exp(np.linspace(np.log(0.1), np.log(10), 1000))
-    told = logits[None, :] / grid[:, None]
-    losses = (np.logaddexp(0, told) - truth * told).mean(axis=1)
+    cooled = logits[None, :] / grid[:, None]
+    losses = (np.logaddexp(0, cooled) - truth * cooled).mean(axis=1)
     return grid[losses.argmin()]
 
 
 draw = np.random.default_rng(0)
 true_logits = draw.normal(-1, 1.5, (2, 1500))  # validation and test
 truth = (draw.random((2, 1500)) < expit(true_logits)).astype(float)
-told = 2.5 * true_logits  # a model that is too sure of itself
-T = fit_temperature(truth[0], told[0])
-np.testing.assert_allclose(my_temperature(truth[0], told[0]), T, rtol=0.01)
-before, after = expit(told[1]), expit(told[1] / T)
+too_sure = 2.5 * true_logits
+T = fit_temperature(truth[0], too_sure[0])
+np.testing.assert_allclose(my_temperature(truth[0], too_sure[0]), T, rtol=0.01)
+before, after = expit(too_sure[1]), expit(too_sure[1] / T)
 print(f"simulated: T = {T:.1f} (2.5 in truth); on test films ECE {ece(truth[1], before):.2f} -> {ece(truth[1], after):.2f}, "
       f"Brier {brier(truth[1], before):.2f} -> {brier(truth[1], after):.2f}")
 assert ece(truth[1], after) < 0.5 * ece(truth[1], before) and brier(truth[1], after) < brier(truth[1], before)
@@ -736,7 +738,7 @@ fig
 #
 # $$\mathrm{miss}(G) = \frac{|\{i \in G : y_i = 1,\ p_i < t\}|}{|\{i \in G : y_i = 1\}|}$$
 #
-# Films of sick patients who are told that they are healthy are the harm of an under-diagnosis; Seyyed-Kalantari et al.
+# Sick patients who are called healthy are the harm of under-diagnosis; Seyyed-Kalantari et al.
 # ([2021](https://doi.org/10.1038/s41591-021-01595-0)) found it unevenly spread over sex, age and insurance on real films. Simulated: two
 # hospitals, ranked equally well, the second with darker films and lower scores:
 

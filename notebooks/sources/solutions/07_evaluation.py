@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from medbridge.course import check
 
 # %% [markdown]
-# ### Exercise 7.1: the mean that may be told
+# ### Exercise 7.1: the mean that may be reported
 # A label without both classes is left out, and the count says so.
 
 # %%
