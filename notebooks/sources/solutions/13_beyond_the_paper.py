@@ -61,8 +61,8 @@ for name, own in (("own films allowed", np.arange(200)), ("own films left out", 
 # %%
 def best_threshold(d, change):
     def mean_recall(t):
-        told = np.sign(d) * (np.abs(d) > t)
-        return np.mean([(told == c)[change == c].mean() for c in (-1, 0, 1)])
+        answer = np.sign(d) * (np.abs(d) > t)
+        return np.mean([(answer == c)[change == c].mean() for c in (-1, 0, 1)])
 
     tried = np.append(0.0, np.abs(d))
     return tried[np.argmax([mean_recall(t) for t in tried])]
