@@ -5,15 +5,15 @@
 #
 # **What you will build:** an ablation study, from one pair of trainings to a table of more than twenty variants. You take one part
 # away by hand and compare with a paired interval, count what a full factorial would cost, look for an interaction of two factors, see
-# how easily the best of many variants is the luckiest, and read a stored study of every choice that this course makes, with what each
-# costs.
+# how easily the best of many variants is the luckiest, weigh AUC against the bytes that a view takes, and read a stored study of twenty-two
+# variants of an earlier form of MedBridge.
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal
 #   Sampling) and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a
 #   little pandas.
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
-#   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study: about two hours on two CPU
-#   cores (an estimate).
+#   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study of today's form, five members per
+#   training: many hours on two CPU cores (nobody has timed it).
 # - **Module:** `medbridge/studies/ablation.py` · **test:** `tests/studies/test_ablation.py`
 # - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
 #   left open by the paper and chosen in this course: **[ours]**.
@@ -38,8 +38,10 @@ from sklearn.metrics import roc_auc_score
 from medbridge import AdapterConfig, FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, load_benchmark, predict
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import label_budget, make_targets
+from medbridge.features.encode import view_bytes
 from medbridge.metrics.bootstrap import bootstrap_aucs, defined_mean, group_codes
 from medbridge.metrics.evaluate import auc, paired_difference
+from medbridge.model import map_reader
 from medbridge.studies.ablation import FACTORS, plan, run_ablation
 from medbridge.studies.cells import Cell, MethodSettings, ResultStore
 from medbridge.studies.tables import holm
@@ -53,9 +55,9 @@ folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/ablate_l
 # %% [markdown]
 # ## 1. Why: a part is innocent until it is taken away
 #
-# MedBridge has many parts: several views, queries, query layers, attention across the views, a pool, a router. The whole is
-# better than a linear probe, but that says nothing about any *one* part. A part may do the work, do nothing, or do harm that
-# another part makes up for. An **ablation** asks one thing: *train again without this part, and with everything else as it was; what is
+# MedBridge has many parts: several views, compact maps, queries, query layers, attention across the views, a pool, a router, members and a
+# linear read-out. Whether the whole is better than a linear probe is one question (notebook [09](09_adaptation_tasks.ipynb)). Even where it
+# is, that says nothing about any *one* part. A part may do the work, do nothing, or do harm that another part makes up for. An **ablation** asks one thing: *train again without this part, and with everything else as it was; what is
 # lost?*
 #
 # $$\Delta_v = \overline{\mathrm{AUC}}(\text{variant } v) - \overline{\mathrm{AUC}}(\text{default})$$
@@ -75,7 +77,12 @@ for factor in FACTORS:
     print(f"{factor:<11}", ", ".join(v.name for v in plan(base, [factor])[1:]))
 
 # %% [markdown]
-# Two of them take care to be one thing [ours]. A smaller **crop** needs more windows to cover the film: then both the sharpness *and*
+# Seven of these factors are about parts that notebooks [04](04_query_encoder.ipynb) and [06](06_assembling_and_training.ipynb) build.
+# `maps`: whether the queries read compact maps or the towers' tokens as they are. `components`, `patches`, `bits` and `whiten`: the
+# shape of a compact map. `members`: how many networks are cross-fitted and averaged. `readout`: whether a linear read-out of the summaries
+# is added.
+#
+# Two factors take care to be one thing [ours]. A smaller **crop** needs more windows to cover the film: then both the sharpness *and*
 # the number of views change. So the package keeps the number of views and changes the overlap with the crop. And the **number of
 # views** is changed by the overlap alone, with windows of one size:
 
@@ -90,14 +97,14 @@ assert set(windows.values()) == {10}
 # %% [markdown]
 # ## 2. One factor by hand
 #
-# We take the local views away: *focal views on or off*. The live study is small: few films, one expert, few epochs. Its numbers will be
-# noisy, and that is part of the lesson. In the full profile it has more films and epochs.
+# We take the local views away: *focal views on or off*. The live study is small: few films, one expert, few epochs, and one member without
+# a read-out. Its numbers will be noisy, and that is part of the lesson. In the full profile it has more films and epochs.
 
 # %% tags=["nbval-ignore-output"]
 films, epochs, seeds = (1800, 12, (0, 1, 2)) if full_profile() else (150, 4, (0, 1))
 benchmark = load_benchmark("phantom", n_films=films)
 live = MethodSettings([create_expert("tiny-resnet")], AdapterConfig(queries=8), FocalSampler(crop=0.6, overlap=0.0, extra=0),
-                      TrainConfig(epochs=epochs))
+                      TrainConfig(epochs=epochs, batch_size=8, lr=3e-3, ema=0.9))  # few steps: larger ones
 val, test = benchmark.split("val"), benchmark.split("test")
 print({s: len(benchmark.split(s)) for s in ("train", "val", "test")}, "films;", test.table["patient_id"].nunique(), "test patients")
 
@@ -125,7 +132,7 @@ print("test AUC, seed by seed: with local views", [f"{mean_auc(p):.3f}" for p in
 
 # %% [markdown]
 # Compare the spread of one line with the distance of the two: with few films, seeds of one variant easily differ by as much as variants
-# do. So one training a variant shows nothing: **average over seeds**, with the same seeds on both sides.
+# do. So one training per variant shows nothing: **average over seeds**, with the same seeds on both sides.
 #
 # How sure is the difference? Both are scored on the same patients, so we draw *patients* with replacement and take the difference on
 # each draw, as in notebook 02: with weights $w$ of how often each patient was drawn,
@@ -156,7 +163,7 @@ print("by hand and by the package: the same")
 print(f"without local views minus with them: {mine[0]:+.3f} [{mine[1]:+.3f}, {mine[2]:+.3f}]")
 
 # %% [markdown]
-# In the default profile the interval is wide and mostly holds zero. That is *not* "local views do nothing". It is "42 films cannot tell".
+# In the default profile the interval is wide and mostly holds zero. That is *not* "local views do nothing". It is "38 films cannot tell".
 # An interval that holds zero and reaches from a large loss to a large gain is no result; one that holds zero and is narrow is one: *whatever
 # the part does, it is small*. Read the width before the star.
 #
@@ -194,6 +201,9 @@ forest_plot(study.table, study.caption)
 # %% [markdown]
 # A **forest plot**: one line per variant, its interval against the line of no difference. The left half is for choosing, the right half
 # only for reporting. A study that chooses by the test column has no test column left.
+#
+# Look at the test AUC of the default itself: after four epochs on so few films it is not far from chance. All rows are differences from this
+# *one* default, so they share its luck. Where the default has an unlucky draw, every variant looks better at once.
 #
 # ### Exercise 10.1: how many trainings?
 # ★☆☆, 5 minutes. `levels` holds the number of levels of each factor, the default's own among them, such as `[3, 2]` for *views in
@@ -341,7 +351,8 @@ check("10.3", interaction)
 # </details>
 
 # %% [markdown]
-# The interaction of our own four corners, over the mean of the labels:
+# The interaction of our own four corners, over the mean of the labels. The interval covers which *patients* were scored. It does not cover
+# what two other seeds would have learned, so one that leaves zero out is no proof yet:
 
 # %% tags=["nbval-ignore-output"]
 order = [cells["off", 1], cells["on", 1], cells["off", 8], cells["on", 8]]
@@ -399,17 +410,86 @@ few = np.minimum(1, (np.abs(rng.standard_normal((4000, K))) > 1.96).sum(axis=1))
 assert abs(few.mean() - (1 - 0.95**K)) < 0.03  # the formula holds
 
 # %% [markdown]
-# ## 6. The whole study
+# ## 6. AUC against kilobytes
 #
-# The file `bench/results/ablation_phantom.csv` holds a study of every factor, run with the command in its header. The full profile runs it
-# again (and takes long).
+# Some factors change what a part *costs* in a way that needs no measurement. The queries read compact maps: of each depth $l$ at most
+# `patches` patches $P_l$ and `components` components $r_l$, each number in `bits` bits. With the $s$ numbers of the summary and of the
+# embedding, which stay in float16, a view takes in the cache
+#
+# $$\text{bytes} = \frac{\text{bits}}{8} \sum_l P_l\, r_l + 2 s .$$
+
+# %%
+STORAGE = ["maps", "components", "patches", "bits"]
+kilobytes = {}
+for v in plan(live, STORAGE):
+    reader = map_reader(v.settings.experts, v.settings.adapter, v.settings.sampler)  # which depths, in which bases
+    bases = reader.bases or [None]
+    kilobytes[v.name] = sum(map(view_bytes, reader.experts, reader.depths, bases)) / 1000
+print(pd.Series(kilobytes, name="kB per view").round(1).to_string())
+
+expert = live.experts[0]
+grids, widths = [(8, 8), (4, 4)], [128, 128]  # the compact maps of its last two depths: squares of 8 x 8 patches stay as they are
+by_hand = sum(r * c * w for (r, c), w in zip(grids, widths, strict=True)) + 2 * (expert.image_dim + expert.text_dim)
+assert by_hand == 1000 * kilobytes["default"]
+
+# %% [markdown]
+# The same small study, with these factors. One variant is a test of the study itself: the maps of this expert have no more than 64 patches,
+# so to allow 256 changes nothing, and the difference must be exactly zero.
+
+# %% tags=["nbval-ignore-output"]
+stored = run_ablation(benchmark, live, folder / "study", cache, only=STORAGE, seeds=seeds).table
+stored["kB per view"] = stored["variant"].map(kilobytes)
+stored[["factor", "variant", "kB per view", "val_auc", "val_diff", "val_lo", "val_hi", "val_seed_sd"]].round(3)
+
+# %%
+same = stored.set_index("variant").loc["P<=256"]
+assert same["val_diff"] == same["val_lo"] == same["val_hi"] == same["test_diff"] == 0
+print("what changes nothing makes no difference")
+
+# %% alt="mean validation AUC of the default and five variants of the stored maps against kilobytes per view on a logarithmic axis, with 95 % paired intervals around the difference from the default, small study on synthetic films; a dashed line marks the default" tags=["nbval-ignore-output"]
+fig = Figure(figsize=(7, 3.4), layout="constrained")
+ax = fig.subplots()
+default = stored.iloc[0]
+ax.axhline(default["val_auc"], color="0.6", linestyle="--", linewidth=0.9)
+ax.plot(default["kB per view"], default["val_auc"], "o", color="black", markersize=10, markerfacecolor="none", label="default: r=128, P<=64, 8 bits")
+for marker, row in zip("sDv^P", stored[stored["variant"].isin(kilobytes) & ~stored["variant"].isin(["default", "P<=256"])].itertuples(),
+                       strict=True):
+    reach = [[row.val_diff - row.val_lo], [row.val_hi - row.val_diff]]
+    ax.errorbar(kilobytes[row.variant], row.val_auc, reach, fmt=marker, capsize=2, label=row.variant)
+ax.set(xscale="log", xlabel="kilobytes per view", ylabel="validation mean AUC",
+       title=f"{len(val)} synthetic validation films, {len(seeds)} seeds")
+ax.set_xticks([4, 6, 12, 22, 50], ["4", "6", "12", "22", "50"])
+ax.minorticks_off()
+ax.title.set_fontsize(9)
+ax.spines[["top", "right"]].set_visible(False)
+fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8, title_fontsize=8,
+           title="bars: 95 % interval of the\ndifference from the default")
+fig
+
+# %% [markdown]
+# **What to see.** The horizontal axis is exact: tokens as they are take more than four times the bytes of the default, and
+# r=32 takes a third of them. The vertical axis is not: the intervals are wide, they hold zero, and nothing is chosen by this picture. The
+# narrowest is that of 16 bits, which changes no more than the rounding. The question for a study of real size is whether the dear
+# variants on the right gain anything. Where they do not, the cheaper map is the better choice, and the same disk holds more views.
+# `medbridge ablate --only maps --only components --only patches --only bits --only whiten` asks it on films of your own.
+#
+# ## 7. A whole study, of the earlier form
+#
+# The file `bench/results/ablation_phantom.csv` holds a study of 22 variants.
+#
+# > **All numbers of this section belong to the earlier form of MedBridge** (commit 83a3a09 and before): one network of width 128 that read
+# > the towers' tokens as they are, without members and without a read-out. They say nothing about what the parts are worth today. Seven
+# > factors are not in it: `members`, `readout`, `maps`, `components`, `patches`, `bits`, `whiten`. It stays here because a study of this
+# > size shows how one is read; [docs/earlier_results.md](../docs/earlier_results.md) holds more of that time.
+#
+# The full profile runs the study of today's form with the default of the commands, and takes long.
 
 # %%
 STORED = Path("../bench/results/ablation_phantom.csv")
 header = [line.removeprefix("# ").rstrip() for line in STORED.read_text().splitlines() if line.startswith("#")]
 print("\n".join(header))
 table = pd.read_csv(STORED, comment="#")
-caption = next(line for line in header if line.startswith("PhantomCXR"))
+caption = "EARLIER FORM of MedBridge; " + next(line for line in header if line.startswith("PhantomCXR"))
 
 # %% tags=["nbval-ignore-output"]
 if full_profile():
@@ -419,22 +499,23 @@ if full_profile():
 show = ["factor", "variant", "views", "val_auc", "val_diff", "val_lo", "val_hi", "val_holm", "test_diff", "test_lo", "test_hi", "seconds"]
 table[show].round(3)
 
-# %% alt="forest plots, validation left and test right: mean AUC of all variants minus the default with 95 % paired intervals, whole study on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
+# %% alt="forest plots, validation left and test right: mean AUC of all variants minus the default with 95 % paired intervals, whole study of the earlier form on synthetic films; a line marks zero" tags=["nbval-ignore-output"]
 forest_plot(table, caption)
 
 # %% [markdown]
-# **How to read the stored study.** (The full profile's own run may differ in the last digits.)
+# **How to read the stored study** of the earlier form:
 #
-# - **No variant is better than the default** on validation, with or without correction. So the defaults stay. Some are as good and
-#   cheaper: a `uniform` router trains fewer numbers, four queries take two thirds of the time.
-# - **Views carry most.** The whole film alone loses 0.02 on validation and 0.04 on test, five views half of that; seventeen bring nothing
-#   more for nearly twice the time. Windows that are too small (0.35) lose as much as no windows at all.
-# - **Queries, layers:** one query or one layer loses; more than the default does not gain at this number of films.
-# - **Attention across views** is not clear on validation, and clear on test. The left column chooses, so this is one for a third seed.
-# - **The router does nothing here.** Uniform weights are as good: two experts of one architecture agree about most films. Against its
-#   better expert alone the mixture is ahead by 0.01, and the interval holds zero.
-# - **With so few films the linear probe on all views is level** (0.001 on validation, 0.008 on test, both hold zero) for two seconds
-#   of training. With 1,800 films MedBridge was ahead of it; that comparison stands in the README.
+# - **No variant was better than the default** on validation, with or without correction. So the defaults of that time stayed. Some were as
+#   good and cheaper: a `uniform` router trained fewer numbers, four queries took two thirds of the time.
+# - **Views carried most.** The whole film alone lost 0.02 on validation and 0.04 on test. Five views lost 0.02 on both; seventeen brought
+#   nothing more for nearly twice the time. Windows that were too small (0.35) lost as much as no windows at all.
+# - **Queries, layers:** one query or one layer lost; more than the default did not gain at this number of films.
+# - **Attention across views** was not clear on validation, and clear on test. The left column chooses, so this was one for a third seed.
+# - **The router did nothing here.** Uniform weights were as good: two experts of one architecture agree about most films. Against its
+#   better expert alone the mixture was ahead by 0.01, and the interval held zero.
+# - **With so few films the linear probe on all views was level** (0.001 on validation, 0.008 on test, both held zero) for two seconds
+#   of training. With 1,800 synthetic films MedBridge was ahead of it, and on real films it was not
+#   ([docs/earlier_results.md](../docs/earlier_results.md)). Rows like this one are why the method was changed.
 # - `kind` is missing: ResNets have no transformer blocks whose layers could be copied.
 
 # %% [markdown]
@@ -443,7 +524,7 @@ forest_plot(table, caption)
 # A part that gains little may still be right where it costs nothing; one that gains a little more may be wrong where it doubles the bill.
 # AUC against training time, and against trained parameters:
 
-# %% alt="mean validation AUC of each variant against its training time (left) and its trained parameters (right), a marker per factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
+# %% alt="mean validation AUC of each variant of the earlier form against its training time (left) and its trained parameters (right), a marker per factor, synthetic films; a ring marks the default" tags=["nbval-ignore-output"]
 cost_plot(table, caption)
 
 # %% [markdown]
@@ -469,14 +550,15 @@ agree = (np.sign(rows["val_diff"]) == np.sign(rows["test_diff"])).mean()
 print(f"validation and test agree about the sign of {100 * agree:.0f} % of the differences")
 
 # %% [markdown]
-# ## 7. On films of your own
+# ## 8. On films of your own
 #
 # ```
 # medbridge ablate --benchmark folder --root films --expert clip-vitb16 --expert biomedclip --only views --only pool --seeds 3
 # ```
 #
 # writes `ablation.md`, `ablation.csv` and both figures; it may be stopped, and goes on where it was. Any setting can be the default
-# that is varied around: `--queries 16 --pool mean`.
+# that is varied around: `--queries 16 --pool mean`. The default here is five cross-fitted members and a read-out; `--members 1` is faster,
+# and its scores are noisier.
 #
 # ## Summary
 #
@@ -485,6 +567,8 @@ print(f"validation and test agree about the sign of {100 * agree:.0f} % of the d
 # - One factor at a time costs a sum of trainings, a factorial a product; only the factorial sees interactions, and they need many films.
 # - Differences are paired by patient. Read the width of an interval before its star.
 # - The best of many variants is the luckiest: correct for the number of comparisons, choose on validation, report test once.
+# - Put the cost beside the gain. A variant that changes nothing must make a difference of exactly zero: it tests the study.
+# - A study belongs to the form of the method that it was run on. When the method changes, its numbers are history.
 # - Intervals over patients do not cover training seeds.
 #
 # Next: {{NEXT}}
