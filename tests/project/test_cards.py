@@ -21,11 +21,11 @@ def test_the_model_card_says_what_is_shipped():
 
 
 def test_the_cards_quote_the_readme():
-    """Prose figures of the shipped adapter are those of the README's table."""
+    """Prose figures of the quickstart are those of the README's table."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    row = re.search(r"^mean +(\S+ \[.*?\]) +(\S+ \[.*?\]) +(\S+) \[(\S+), (\S+)\]$", readme, re.MULTILINE)
+    row = re.search(r"^mean +(\S+ \[.*?\]) +\S+ \[.*?\] +(\S+ \[.*?\]) +(\S+) \[(\S+), (\S+)\]$", readme, re.MULTILINE)
     card = " ".join((ROOT / "MODEL_CARD.md").read_text().split())
-    assert f"mean AUC is {row[3]}, 95 % interval {row[4]} to {row[5]}, against {row[2]} for a linear probe" in card
+    assert f"mean AUC is {row[3]}, 95 % interval {row[4]} to {row[5]}, against {row[2]} for a linear probe on" in card
     assert f"mean AUC {row[1].split()[0]} in the README's table" in card
 
 
