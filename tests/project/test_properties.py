@@ -59,6 +59,7 @@ def test_a_constant_film_stays_constant_inside(height, width, value):
 
 @given(sides, sides, st.floats(0.1, 1), st.floats(0, 0.7))
 def test_relative_boxes_have_one_scale_and_the_whole_view_is_one(height, width, crop, overlap):
+    assume(max(height, width) <= 20 * min(height, width))  # a thinner strip may take more than MAX_WINDOWS, which is refused
     boxes = FocalSampler(crop, overlap).inference_boxes(height, width)
     relative = relative_boxes(boxes, height, width)
     np.testing.assert_allclose(relative[0], [0, 0, 1, 1], atol=1e-5)
