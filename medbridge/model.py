@@ -275,13 +275,13 @@ class MedBridge(nn.Module):
         """That of the first member."""
         return self.members[0].router
 
-    def summaries(self, batch: Batch) -> list[Tensor]:
-        """Per expert ``(B, N, image_dim)`` float32: the frozen summaries, standardised where there are bases."""
-        return [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(batch.summary)]
+    def summaries(self, summary: Sequence[Tensor]) -> list[Tensor]:
+        """Per expert frozen summaries ``(..., image_dim)`` -> float32, standardised where there are bases."""
+        return [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(summary)]
 
     def forward(self, batch: Batch, member: int | None = None) -> Output:
         """Frozen features of B films -> scores; those of one ``member`` alone come without the read-out."""
-        summary = self.summaries(batch)
+        summary = self.summaries(batch.summary)
         if member is not None:
             return self.members[member](batch, summary)
         outputs = [of_one(batch, summary) for of_one in self.members]

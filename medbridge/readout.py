@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ class ReadOut(nn.Module):
             for m, (weight, bias) in enumerate(made):
                 read[fold == m] = pooled[fold == m] @ weight.T + bias
             read = align_folds(read, fold)
-            value = merit(targets[held], 1 / (1 + np.exp(-read[held])), mask[held])
+            value = merit(targets[held], expit(read[held]), mask[held])
             if value > best:
                 best, kept, kept_read = value, made, read
         for m, (weight, bias) in enumerate(kept):

@@ -13,7 +13,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from scipy.special import expit
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -37,7 +38,7 @@ from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge, Output
 from medbridge.moe import balance_loss
 from medbridge.predict import outputs
-from medbridge.readout import align_folds, pool_summary
+from medbridge.readout import align_folds
 from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
 from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
@@ -120,6 +121,7 @@ class Trainee(Protocol):
 
     title: str  # in bars and messages
     module: nn.Module  # its parameters that require a gradient are trained
+    learners: Sequence[nn.Module]  # its parts that learn each by itself: no step of one may depend on what another learns from
     known: tuple[np.ndarray, np.ndarray]  # targets float32 and mask bool (n, C) of the training films
     held_out: tuple[np.ndarray, np.ndarray]  # and of the validation films
 
@@ -171,7 +173,7 @@ def fit(
     trainee = (network or Network)(model, train, val, config)
     model.set_prevalence(trainee.prevalence())
     history = Loop(trainee, config, run_dir, signature, progress, save_steps, tensorboard).run()
-    history.val_scores = 1 / (1 + np.exp(-trainee.finish()[trainee.held >= len(train)]))
+    history.val_scores = expit(trainee.finish()[trainee.held >= len(train)])
     return history
 
 
@@ -181,13 +183,13 @@ class Network:
     title = "training"
 
     def __init__(self, model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig) -> None:
-        self.module, self.parts, self.config = model, (train, val), config
+        self.module, self.learners, self.parts, self.config = model, model.members, (train, val), config
         self.targets, self.mask = (
             np.concatenate(both) for both in zip(train.benchmark.targets(), val.benchmark.targets(), strict=True))
         self.fold = member_folds(train.benchmark, val.benchmark, len(model.members), config.seed)
-        self.rows = np.arange(len(train) if len(model.members) == 1 else len(self.fold))  # those that a member learns from
         self.held = np.flatnonzero(self.fold >= 0)
-        self.known = self.targets[self.rows], self.mask[self.rows]
+        learned = len(train) if len(model.members) == 1 else len(self.fold)  # films that some member learns from, the first ones
+        self.known = self.targets[:learned], self.mask[:learned]
         self.held_out = self.targets[self.held], self.mask[self.held]
 
     def prevalence(self) -> np.ndarray:
@@ -236,7 +238,7 @@ class Network:
         return align_folds(logits, self.fold)[self.held]
 
     def scores(self) -> np.ndarray:
-        return 1 / (1 + np.exp(-self.held_logits()))
+        return expit(self.held_logits())
 
     def state(self) -> dict[str, Tensor]:
         return self.module.trainable()
@@ -245,7 +247,7 @@ class Network:
         """Fit the read-out, if there is one, on films that neither it nor the queries learned from; their logits ``(n, C)``."""
         if self.module.readout is None:
             return self.held_logits()
-        pooled = np.stack([_pooled(self.module, self[i]) for i in range(len(self.fold))])
+        pooled = np.concatenate([_pooled(self.module, films) for films in self.parts])
         logits = np.zeros(self.targets.shape)
         logits[self.held] = self.held_logits()
         return self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
@@ -261,9 +263,11 @@ def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) 
     return np.array([order[patient] for patient in patients])
 
 
-def _pooled(model: MedBridge, film: FilmFeatures) -> np.ndarray:
-    batch = collate([draw_views(film)]).to(model.device)
-    return pool_summary(model.summaries(batch), batch.view_mask)[0].double().cpu().numpy()
+def _pooled(model: MedBridge, films: CachedFilms) -> np.ndarray:
+    """:func:`medbridge.readout.pool_summary` of films, ``(n, size)``, for which no map is read."""
+    raw = [torch.from_numpy(films.pooled("summary", k, "all")).unflatten(1, (3, -1)) for k in range(len(model.experts))]
+    pooled = model.summaries([x.to(model.device) for x in raw])  # to standardise keeps which view is the largest
+    return torch.cat([x.flatten(1) for x in pooled], dim=1).double().cpu().numpy()
 
 
 def _signature(model: MedBridge, films: CachedFilms, config: TrainConfig) -> str:
@@ -299,9 +303,6 @@ class Loop:
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():
             groups[config.weight_decay if p.dim() > 1 and "weight" in name else 0.0].append(p)
-        self.clipped: dict[str, list[Tensor]] = {}  # a member's step must not depend on labels that others learn from
-        for name, p in self.trained.items():
-            self.clipped.setdefault(".".join(name.split(".")[:2]) if name.startswith("members.") else "", []).append(p)
         self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
@@ -359,8 +360,8 @@ class Loop:
             if not part.last:
                 continue
             self.scaler.unscale_(self.optimizer)
-            for together in self.clipped.values():
-                nn.utils.clip_grad_norm_(together, 1.0)
+            for learner in self.trainee.learners:
+                nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.requires_grad], 1.0)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
@@ -372,7 +373,7 @@ class Loop:
             self.total, loss = self.total + loss * round(len(part.targets) / part.films), 0.0
             if self.done % self.save_steps == 0:
                 self._save(False)
-        mean, self.done, self.total = self.total / len(order) / len(self.clipped), 0, 0.0
+        mean, self.done, self.total = self.total / len(order) / len(self.trainee.learners), 0, 0.0
         return mean
 
     def _backward(self, part: Pass, epoch: int) -> float:

@@ -86,7 +86,7 @@ def test_the_model_adds_it_to_the_members_mean(experts):
     with torch.no_grad():
         model.readout.weight.normal_()
         model.readout.blend.copy_(torch.tensor([0.5, 2.0]))
-    pooled = pool_summary(model.summaries(batch), batch.view_mask)
+    pooled = pool_summary(model.summaries(batch.summary), batch.view_mask)
     torch.testing.assert_close(model(batch).logits, 0.5 * mean + 2 * pooled @ model.readout.weight.mean(0).T)
 
 

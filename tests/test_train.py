@@ -8,12 +8,13 @@ from medbridge import train as train_module
 from medbridge.adapter import load_adapter, save_adapter
 from medbridge.errors import AdapterError, BenchmarkError, CacheError
 from medbridge.explain.attention import explain
-from medbridge.features.batch import collate
+from medbridge.features.batch import collate, draw_views
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
+from medbridge.readout import pool_summary
 from medbridge.train import TrainConfig, fit, member_folds
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
@@ -289,3 +290,12 @@ def test_patience_counts_steps_where_an_epoch_has_few():
     assert not TrainConfig().is_over(16, 10) and TrainConfig().is_over(16, 200)
     assert TrainConfig().is_over(1000, 10) and not TrainConfig().is_over(1000, 9)
     assert TrainConfig(epochs=30).is_over(16, 10)
+
+
+@pytest.mark.parametrize("maps", ["compact", "full"])
+def test_the_read_out_is_fitted_to_what_it_will_be_fed(experts, squares, cache, maps):
+    model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=2, readout=True, maps=maps)
+    films, _ = _features(model, squares, cache)
+    batch = collate([draw_views(films[i]) for i in range(len(films))])
+    fed = pool_summary(model.summaries(batch.summary), batch.view_mask)
+    np.testing.assert_allclose(train_module._pooled(model, films), fed.numpy(), atol=1e-3)  # rounding, in deviations

@@ -64,7 +64,8 @@ class _Module:
     """A module and its inputs as :class:`medbridge.train.Trainee`."""
 
     def __init__(self, module: nn.Module, train: FilmInputs, val: FilmInputs, config: TrainConfig, title: str) -> None:
-        self.module, self.train, self.val, self.config, self.title = module, train, val, config, title
+        self.module, self.learners, self.config, self.title = module, [module], config, title
+        self.train, self.val = train, val
         self.known, self.held_out = (train.targets, train.mask), (val.targets, val.mask)
 
     def batch(self, epoch: int, rows: list[int]) -> list[Tensor]:

@@ -211,15 +211,25 @@ class FeatureCache:
             windows = sampler.inference_boxes(files[i].height, files[i].width)
             pick = np.random.default_rng(int(files[i].digest[:12], 16)).permutation(np.arange(1, len(windows)))[:2]
             drawn.append((i, windows[[0, *np.sort(pick)]]))
+        keys, unfitted = [film_key(files[i], box).hex() for i, box in drawn], []
         for expert, basis in zip(experts, bases, strict=True):
-            if basis.fitted:
-                continue
-            made = [expert_folder(expert), basis.depths, asdict(basis.form), [film_key(files[i], box).hex() for i, box in drawn]]
-            path = root / "bases" / f"{hashlib.sha256(repr(made).encode()).hexdigest()[:24]}.safetensors"
-            if not path.exists():
-                bar = tqdm(drawn, f"basis of {expert.name}", unit="film", leave=False, disable=not self.progress)
-                basis.fit(*_sample_tokens(expert, basis, benchmark, bar))
+            if not basis.fitted:
+                made = [expert_folder(expert), basis.depths, asdict(basis.form), keys]
+                path = root / "bases" / f"{hashlib.sha256(repr(made).encode()).hexdigest()[:24]}.safetensors"
+                unfitted.append((expert, basis, path))
+        missing = [entry for entry in unfitted if not entry[2].exists()]
+        if missing:
+            kinds = {expert.view_kind for expert, _, _ in missing}
+            samples: list[list[tuple[dict[int, Tensor], Tensor]]] = [[] for _ in missing]
+            for i, boxes in tqdm(drawn, "basis of compact maps", unit="film", leave=False, disable=not self.progress):
+                views = film_views(partial(benchmark.read, i), boxes, kinds)  # decoded once for all experts
+                for sample, (expert, basis, _) in zip(samples, missing, strict=True):
+                    sample.append(_sample_tokens(expert, basis, views[expert.view_kind]))
+            for sample, (_, basis, path) in zip(samples, missing, strict=True):
+                basis.fit({d: torch.cat([tokens[d] for tokens, _ in sample]) for d in basis.depths},
+                          torch.cat([summary for _, summary in sample]))
                 write_atomic(path, to_bytes(dict(basis.named_buffers())))
+        for _, basis, path in unfitted:
             basis.load_state_dict(load_file(path))
 
     def films(
@@ -304,20 +314,13 @@ class FeatureCache:
         return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases)
 
 
-def _sample_tokens(
-    expert: Expert, basis: MapBasis, benchmark: Benchmark, drawn: Iterable[tuple[int, np.ndarray]],
-) -> tuple[dict[int, Tensor], Tensor]:
-    """Tokens by depth and summaries of these views, ``BASIS_TOKENS`` of each view at most, spread evenly over the map."""
-    tokens: dict[int, list[Tensor]] = {d: [] for d in basis.depths}
-    summaries = []
-    for i, boxes in drawn:
-        views = film_views(partial(benchmark.read, i), boxes, [expert.view_kind])[expert.view_kind]
-        out = encode_views(expert, views, basis.depths)
-        summaries.append(out.summary.float())
-        for d, of_depth in tokens.items():
-            pooled = basis.pool(out.maps[d].float(), d)
-            of_depth.append(pooled[:, :: -(-pooled.shape[1] // BASIS_TOKENS)].flatten(0, 1))
-    return {d: torch.cat(of_depth) for d, of_depth in tokens.items()}, torch.cat(summaries)
+def _sample_tokens(expert: Expert, basis: MapBasis, views: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    """Tokens by depth, at most ``BASIS_TOKENS`` of each view and spread evenly over the map, and summaries of a film's views."""
+    out, tokens = encode_views(expert, views, basis.depths), {}
+    for d in basis.depths:
+        pooled = basis.pool(out.maps[d].float(), d)
+        tokens[d] = pooled[:, :: -(-pooled.shape[1] // BASIS_TOKENS)].flatten(0, 1)
+    return tokens, out.summary.float()
 
 
 def _check_room(

@@ -846,7 +846,7 @@ readout = crossed.readout
 batch = collate([draw_views(f) for f in kept["test"][:8]])
 with torch.inference_mode():
     output = crossed.eval()(batch)
-    summary = crossed.summaries(batch)
+    summary = crossed.summaries(batch.summary)
     pooled = torch.cat([torch.cat([s[:, 0], s.mean(dim=1), s.amax(dim=1)], dim=1) for s in summary], dim=1)  # no padding here
     torch.testing.assert_close(pooled, pool_summary(summary, batch.view_mask))
     mean_q = torch.stack([crossed(batch, member=m).logits for m in range(3)]).mean(dim=0)

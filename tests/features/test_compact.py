@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from medbridge.data.tasks import label_budget
 from medbridge.features.cache import FeatureCache
 from medbridge.features.compact import MapBasis, MapFormat, as_numbers
-from medbridge.features.encode import encode_views, map_part, view_bytes
+from medbridge.features.encode import encode_views, film_views, map_part, view_bytes
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, map_reader
 
@@ -29,7 +30,7 @@ def _tokens(expert, depths, n=400, seed=0):
 def test_components_are_standardised_and_a_common_one_drowns_none(vit):
     basis, (tokens, summary) = MapBasis(vit, [2, 3], MapFormat(components=8, bits=16)), _tokens(vit, [2, 3])
     basis.fit(tokens, summary)
-    u = torch.cat([basis(tokens[3][None, :17], 3)[0].float() for _ in range(1)])
+    u = basis(tokens[3][None, :17], 3)[0]
     assert u.shape == (17, 8)
     whole = tokens[3] @ basis.matrix_3 + basis.shift_3
     np.testing.assert_allclose(whole.mean(0), 0, atol=1e-3)
@@ -87,13 +88,12 @@ def test_the_cache_keeps_them_and_fills_nothing_twice(experts, squares, tmp_path
     cache, reader = FeatureCache(tmp_path, progress=False), map_reader(experts, AdapterConfig(), SAMPLER)
     train, test = squares.split("train"), squares.split("test")
     films = cache.of(reader, train, training=True)
-    kept = [p for p in tmp_path.rglob("bases/*.safetensors")]
+    kept = list(tmp_path.rglob("bases/*.safetensors"))
     assert len(kept) == 2 and all(basis.fitted for basis in reader.bases)
     for k, expert in enumerate(experts):
         views = films.boxes[0].shape[0]
         assert [m.dtype for m in films[0].maps[k]] == [torch.int8] * 2
         assert [len(m) for m in films[0].maps[k]] == [views] * 2
-        from medbridge.features.encode import film_views
         cut = film_views(lambda: train.read(0), films.boxes[0], [expert.view_kind])[expert.view_kind]
         fresh = encode_views(expert, cut, reader.depths[k], basis=reader.bases[k])
         for d, m in zip(reader.depths[k], films[0].maps[k], strict=True):
@@ -110,12 +110,10 @@ def test_the_cache_keeps_them_and_fills_nothing_twice(experts, squares, tmp_path
     monkeypatch.undo()
     # films of another benchmark are read in the basis of the source
     other = cache.of(reader, test)
-    assert [len(f.maps) for f in (other[0],)] == [2] and other.parts == films.parts
+    assert len(other[0].maps) == 2 and other.parts == films.parts
 
 
 def test_a_label_budget_does_not_change_the_basis(experts, squares, tmp_path):
-    from medbridge.data.tasks import label_budget
-
     cache, digests = FeatureCache(tmp_path, progress=False), []
     for fraction in (1.0, 0.5):
         reader = map_reader(experts, AdapterConfig(), SAMPLER)
