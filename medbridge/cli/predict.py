@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 
 from medbridge.cli.options import load_model
 from medbridge.data.images import probe_film, read_film
+from medbridge.data.walk import FILM_SUFFIXES, find_films
 from medbridge.errors import ImageError, MedBridgeError
 from medbridge.features.batch import collate, encode_films
 from medbridge.features.encode import film_views, view_groups
@@ -18,44 +21,54 @@ from medbridge.model import MedBridge
 from medbridge.support.processes import ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
-FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-
 
 def run(args: argparse.Namespace) -> None:
     if ranks()[1] > 1:
         raise MedBridgeError("predict runs in one process; start it once, or once for each folder of films")
-    paths = film_paths(args.images)
+    paths, faults = film_paths(args.images)
+    count = len(paths) + len(faults)
     for path in args.images:
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):
             probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
     model = load_model(args.adapter, args.weights, args.precision)
-    rows, bad, width = [], [], max(len("image"), *(len(str(p)) for p in paths))
+    rows, width = [], max(len("image"), *(len(str(p)) for p in paths))
     if not args.json:
         print("  ".join([f"{'image':<{width}}", *model.labels]))
-    for path, row in predict_files(model, paths, args.workers):
-        if isinstance(row, ImageError):
-            bad.append(row)
-        elif args.json:
-            scores = dict(zip(model.labels, (round(float(p), 6) for p in row), strict=True))
-            rows.append({"image": str(path), "probabilities": scores})
-        else:
-            scores = (f"{p:>{len(label)}.3f}" for p, label in zip(row, model.labels, strict=True))
-            print("  ".join([f"{path!s:<{width}}", *scores]))
-    if args.json:
-        print(json.dumps(rows, indent=2))
-    if bad:
-        raise MedBridgeError(f"{len(bad)} of {len(paths)} films could not be read:\n" + "\n".join(map(str, bad)))
+    try:
+        for path, row in predict_files(model, paths, args.workers):
+            if isinstance(row, ImageError):
+                faults.append(str(row))
+            elif args.json:
+                scores = dict(zip(model.labels, (round(float(p), 6) for p in row), strict=True))
+                rows.append({"image": str(path), "probabilities": scores})
+            else:
+                scores = (f"{p:>{len(label)}.3f}" for p, label in zip(row, model.labels, strict=True))
+                print("  ".join([f"{path!s:<{width}}", *scores]))
+    finally:  # stopped half-way, it is a whole list of what was scored
+        if args.json:
+            print(json.dumps(rows, indent=2))
+    if faults:
+        raise MedBridgeError(f"{len(faults)} of {count} films could not be read:\n" + "\n".join(faults))
 
 
-def film_paths(names: Iterable[str | Path]) -> list[Path]:
-    """Files as they are named; a folder stands for all film files below it, by name. ImageError for a folder without any."""
+def film_paths(names: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+    """Files as they are named, and all films below folders, by name; and messages about what there may be a film and cannot be
+    opened. ImageError for a folder without a film."""
     paths: list[Path] = []
-    for name in map(Path, names):
-        inside = [p for p in sorted(name.rglob("*")) if p.suffix.lower() in FILM_SUFFIXES and p.is_file()]
-        if name.is_dir() and not inside:
-            raise ImageError(f"{name}: a folder without a film ({', '.join(FILM_SUFFIXES)}); name another one")
-        paths += inside if name.is_dir() else [name]
-    return paths
+    faults: list[str] = []
+    for name in names:
+        if not os.path.isdir(name):  # unlike Path.is_dir, no error below a folder that cannot be opened
+            paths.append(Path(name))
+            continue
+        inside = find_films(name)
+        if not inside.films:
+            raise ImageError("\n".join([f"{name}: a folder without a film ({', '.join(FILM_SUFFIXES)}, or a file without an "
+                                        f"ending that is one); name another one", *inside.faults]))
+        if inside.others:
+            print(f"note: {inside.note()}", file=sys.stderr)
+        paths += inside.films
+        faults += inside.faults
+    return paths, faults
 
 
 def predict_files(

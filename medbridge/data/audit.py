@@ -1,6 +1,7 @@
 """What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
 
 import hashlib
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
 from medbridge.data.covidx import ALSO_IN
 from medbridge.data.files import first_five
-from medbridge.data.images import check_films
+from medbridge.data.images import read_film
 from medbridge.data.table import SPLITS
-from medbridge.errors import BenchmarkError
+from medbridge.data.walk import FolderFiles, find_films
+from medbridge.errors import BenchmarkError, ImageError
 from medbridge.support.text import text_table
+from medbridge.support.threads import ahead
 
+LEAST_SIDE = 32  # pixels; a smaller picture is no film
 
 @dataclass(frozen=True)
 class Audit:
@@ -32,9 +37,12 @@ class Audit:
     decoded: int
     seed: int | None  # of the sample, None where all films were decoded
     unreadable: list[tuple[str, str]]  # image and message of each film that is on disk and cannot be decoded
+    blank: list[tuple[str, str]]  # image, and what it shows in place of a patient: films of one grey, halves, a few pixels
     absent: list[str]
+    unlisted: list[str]  # films in the folder that the table does not name
+    unopened: list[str]  # messages about files and folders there that cannot be opened, or may be a damaged film
     patients_in_two_splits: dict[str, list[str]]  # patient -> its splits
-    duplicates: list[list[str]]  # groups of images with the very same bytes
+    duplicates: list[list[str]]  # groups of images with the very same bytes, or the very same pixels
     duplicates_across_splits: int
 
     @property
@@ -42,6 +50,8 @@ class Audit:
         """One line per fault: films that cannot be read, patients in two splits. Empty where all is well."""
         aside = sum(len(names) for reason, names in self.left_out.items() if reason.startswith(ALSO_IN))
         faults = {f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read": self.unreadable,
+                  f"{len(self.blank)} of {self.decoded} decoded films show no patient": self.blank,
+                  f"{len(self.unopened)} files or folders that no row names cannot be opened": self.unopened,
                   f"{len(self.patients_in_two_splits)} patients are in more than one split": self.patients_in_two_splits,
                   f"{aside} films were left out, as their patient is in another split too": aside}
         return [fault for fault, found in faults.items() if found]
@@ -52,7 +62,8 @@ class Audit:
         return vars(self) | {
             **{name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in tables.items()},
             "left_out": {reason: {"images": len(names), "first": names[:5]} for reason, names in self.left_out.items()},
-            "unreadable": [{"image": image, "reason": reason} for image, reason in self.unreadable],
+            **{name: [{"image": image, "reason": reason} for image, reason in getattr(self, name)]
+               for name in ("unreadable", "blank")},
             "faults": self.faults,
         }
 
@@ -75,9 +86,13 @@ class Audit:
             *[f"left out, {reason}: {len(names):,}: {first_five(names)}" for reason, names in self.left_out.items()],
             *["left out: none of the listed images"] * (not self.left_out),
             f"unreadable: {len(self.unreadable):,} of {which}", *(f"  {message}" for _, message in self.unreadable),
+            *[f"no patient to be seen: {len(self.blank):,}"] * bool(self.blank),
+            *(f"  {image}: {what}" for image, what in self.blank),
             *[f"not on disk: {len(self.absent):,} of those films: {first_five(self.absent)}"] * bool(self.absent),
+            *[f"in no row of the table: {len(self.unlisted):,} films: {first_five(self.unlisted)}"] * bool(self.unlisted),
+            *[f"cannot be opened: {len(self.unopened):,}"] * bool(self.unopened), *(f"  {message}" for message in self.unopened),
             f"patients in more than one split: {len(patients):,}" + (f": {first_five(patients)}" if patients else ""),
-            f"same bytes: {len(groups):,} groups among those films{across}" + (f": {first_five(groups)}" if groups else ""), "",
+            f"same bytes or pixels: {len(groups):,} groups among those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
             f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"])
 
 
@@ -85,8 +100,8 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
           progress: bool = True) -> Audit:
     """Look at a benchmark's table and at ``sample`` of its films, drawn with ``seed``, or at all of them (None).
 
-    They are decoded in full and compared byte by byte, by ``workers`` threads (default: one per core). BenchmarkError for a
-    sample below 1.
+    They are decoded in full and compared by content, by ``workers`` threads (default: one per core). Where the table alone says
+    which films there are (no owner's list), the folder is searched for others. BenchmarkError for a sample below 1.
     """
     if sample is not None and (isinstance(sample, bool) or sample < 1):
         raise BenchmarkError(f"audit: sample={sample!r}; give a number of films >= 1, or None for every film")
@@ -95,9 +110,15 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
     chosen = range(len(benchmark)) if whole else np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)
     looked = benchmark.take(np.sort(chosen))
     name_of = dict(zip(looked.paths(), looked.image_ids(), strict=True))
-    present = [path for path in name_of if path.is_file()]
-    here, unreadable = set(present), [(name_of[path], message) for path, message in check_films(present, workers, progress)]
-    duplicates = sorted([name_of[path] for path in group] for group in _same_bytes(present))
+    present = [path for path in name_of if os.path.lexists(path)]  # a link to nothing is no film that can be read
+    bar = tqdm(ahead(_look, present, workers or os.cpu_count() or 1), "checking films", len(present), unit="film",
+               disable=not progress)
+    here, seen, groups = set(present), dict(zip(present, bar, strict=True)), defaultdict(list)
+    for path, film in seen.items():
+        groups[film.digest].append(name_of[path])
+    duplicates = sorted(group for digest, group in groups.items() if digest and len(group) > 1)
+    listed = set(benchmark.paths())
+    found = FolderFiles() if lost is not None or benchmark.synthetic else find_films(benchmark.root, lambda p: p not in listed)
     split_of = dict(zip(table["image"], table["split"], strict=True))
     splits = table.drop_duplicates(["patient_id", "split"])
     several = splits[splits.duplicated("patient_id", keep=False)].groupby("patient_id", sort=True)["split"].agg(list)
@@ -105,7 +126,10 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
         benchmark=benchmark.name, synthetic=benchmark.synthetic, root=str(benchmark.root), images=len(benchmark),
         patients=int(table["patient_id"].nunique()), sizes=_sizes(benchmark), labels=benchmark.summary(),
         left_out={} if lost is None else {str(k): v["image"].tolist() for k, v in lost.groupby("reason", sort=False)},
-        decoded=len(present), seed=None if whole else seed, unreadable=unreadable,
+        decoded=len(present), seed=None if whole else seed,
+        unreadable=[(name_of[path], film.fault) for path, film in seen.items() if film.fault],
+        blank=[(name_of[path], film.blank) for path, film in seen.items() if film.blank],
+        unlisted=[str(path.relative_to(benchmark.root)) for path in found.films], unopened=found.faults,
         absent=[name for path, name in name_of.items() if path not in here],
         patients_in_two_splits={str(patient): sorted(held, key=SPLITS.index) for patient, held in several.items()},
         duplicates=duplicates,
@@ -125,11 +149,31 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "here", "published"])
 
 
-def _same_bytes(paths: list[Path]) -> list[list[Path]]:
-    """Groups of files with the same bytes; only files of one size are read."""
-    groups, sizes = defaultdict(list), pd.Series([path.stat().st_size for path in paths], paths, dtype=object)
-    for path in sizes.index[sizes.duplicated(keep=False)]:
-        with open(path, "rb") as file:
-            groups[hashlib.file_digest(file, "sha256").digest()].append(path)
-    return [group for group in groups.values() if len(group) > 1]
+@dataclass(frozen=True)
+class _Film:
+    fault: str = ""  # why it cannot be read
+    blank: str = ""  # what it shows in place of a patient
+    digest: bytes = b""  # of its pixels at 8 bits: the same film in another file has the same
 
+
+def _look(path: Path) -> _Film:
+    try:
+        film = read_film(path)
+    except ImageError as error:
+        return _Film(fault=str(error))
+    grey = np.rint(255 * film).astype(np.uint8)
+    return _Film("", _blank(grey), hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).digest())
+
+
+def _blank(film: np.ndarray) -> str:
+    """What a film ``(H, W)`` of 8 bits shows in place of a patient, or ''."""
+    low, middle, high = np.percentile(film, (5, 50, 95))
+    if min(film.shape) < LEAST_SIDE:
+        return f"{film.shape[1]} x {film.shape[0]} pixels"
+    if high - low < 4:
+        return {0: "black", 255: "white"}.get(int(middle), "one grey")
+    for side, lines in {"top": film, "bottom": film[::-1], "left": film.T, "right": film.T[::-1]}.items():
+        count = int(np.argmin((lines == lines[0, 0]).all(axis=1)))  # lines of one grey from this side on
+        if count > 0.45 * len(lines):
+            return f"{100 * count / len(lines):.0f} % from the {side} are one grey"
+    return ""

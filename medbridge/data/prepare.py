@@ -54,7 +54,7 @@ def prepare(benchmark: Benchmark, out: str | Path, size: int = 512, workers: int
     try:
         _claim(out, {"benchmark": benchmark.name, "size": int(size), "synthetic": benchmark.synthetic})
         jobs = zip(images, benchmark.paths(), [out / "images" / name for name in names], strict=True)
-        jobs = [job for job in jobs if not job[2].exists()]
+        jobs = [job for job in jobs if not _is_newer(job[2], job[1])]
         results = unordered(partial(_write_film, int(size)), jobs, workers, chunk=4)
         bar = tqdm(results, "preparing films", len(jobs), unit="film", disable=not progress)
         failed = {image: reason for image, reason in bar if reason}
@@ -86,6 +86,15 @@ def _claim(out: Path, record: dict) -> None:
     for leftover in out.rglob(".*.part.*"):
         leftover.unlink()
     write_atomic(path, json.dumps(record, indent=2) + "\n")
+
+
+def _is_newer(copy: Path, film: Path) -> bool:
+    """Whether the copy is there, and was made after the film's file last changed: an old time of the content proves nothing."""
+    try:
+        film_info = film.stat()
+        return copy.stat().st_ctime_ns >= max(film_info.st_mtime_ns, film_info.st_ctime_ns)
+    except OSError:
+        return False
 
 
 def _write_film(size: int, job: tuple[str, Path, Path]) -> tuple[str, str | None]:

@@ -2,7 +2,9 @@
 
 The cache addresses features by content, so that films which were moved, copied or unpacked again are not computed again. Reading
 every byte of a benchmark at every start would be slow; ``films.jsonl`` remembers the digest of a path for as long as the file has
-the same length and time of change. Lines are appended, so that a kill or a second process costs a line at most.
+the same length and times of change. A program can set the one of its content back (``cp -p``, ``os.utime``), not the one of its
+entry, ctime; Windows keeps no such time. Where only that differs (a copy, another machine), the file is read once more, and the
+digest finds the same features. Lines are appended, so that a kill or a second process costs a line at most.
 """
 
 import hashlib
@@ -68,12 +70,12 @@ def film_key(film: FilmFile, boxes: np.ndarray) -> bytes:
     return hashlib.sha256(bytes.fromhex(film.digest) + np.ascontiguousarray(boxes, dtype=np.float32).tobytes()).digest()[:20]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         status = path.stat()
     except OSError:
-        return (-1, -1)  # probe_film says what is wrong
-    return (status.st_size, status.st_mtime_ns)
+        return (-1, -1, -1)  # probe_film says what is wrong
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read(path: Path) -> FilmFile:
@@ -82,11 +84,11 @@ def _read(path: Path) -> FilmFile:
         return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width)
 
 
-def _remembered(path: Path) -> dict[str, tuple[tuple[int, int], FilmFile]]:
+def _remembered(path: Path) -> dict[str, tuple[tuple[int, int, int], FilmFile]]:
     known = {}
     with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             with suppress(ValueError, TypeError):  # a torn line
-                name, size, changed, digest, height, width = json.loads(line)
-                known[name] = ((size, changed), FilmFile(digest, height, width))
+                name, *stamp, digest, height, width = json.loads(line)
+                known[name] = (tuple(stamp), FilmFile(digest, height, width))  # of an older version without ctime: read again
     return known

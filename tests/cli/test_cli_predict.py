@@ -35,7 +35,8 @@ def folder(squares, tmp_path):
 
 @pytest.mark.parametrize("workers, least", [(0, 1), (2, 20), (1, 500)])
 def test_a_stream_scores_as_films_alone_and_reports_bad_ones_in_their_place(model, folder, squares, workers, least):
-    paths = film_paths([folder])
+    paths, faults = film_paths([folder])
+    assert faults == []
     found = list(predict_files(model, paths, workers, least))
     assert [p for p, _ in found] == paths and len(paths) == 9
     for i, (path, row) in enumerate(found):
@@ -57,6 +58,19 @@ def test_the_command_takes_a_folder(named, model, folder, tmp_path, capsys):
     out, error = capsys.readouterr()
     assert len(out.splitlines()) == 7, error
     assert "3 of 9 films could not be read" in error and "000.png" in error
+    assert "1 files are no films and were left out" in error and "notes.txt" in error
+
+
+def test_what_cannot_be_opened_is_counted_and_named(named, model, squares, tmp_path, capsys):
+    save_adapter(model, tmp_path / "run")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "IM0001").write_bytes(squares.paths()[0].read_bytes())
+    assert cli.main(["predict", "--adapter", str(tmp_path / "run"), str(tmp_path / "films")]) == 0
+    for name in ("b.png", "IM0002"):
+        (tmp_path / "films" / name).symlink_to("nowhere")
+    assert cli.main(["predict", "--adapter", str(tmp_path / "run"), "--json", str(tmp_path / "films")]) == 2
+    out, error = capsys.readouterr()
+    assert out.count("IM0001") == 2 and "2 of 3 films could not be read" in error and "b.png" in error and "IM0002" in error
 
 
 def _dicom(path, film):

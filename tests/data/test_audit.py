@@ -84,7 +84,7 @@ def test_patients_in_two_splits_and_equal_bytes(own):
     found = audit(replace(own, table=table), None, progress=False)
     assert found.patients_in_two_splits == {"p15": ["train", "val"]} and found.faults == ["1 patients are in more than one split"]
     assert "patients in more than one split: 1: p15 (train, val)" in found.text()
-    assert "same bytes: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()
+    assert "same bytes or pixels: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()
 
 
 def test_unreadable_films_set_the_exit_status(covidx, tmp_path, capsys):
@@ -147,3 +147,35 @@ def test_synthetic_is_marked_and_unknown_labels_get_a_panel(squares):
     assert fig.axes[2].patches[0].get_height() == pytest.approx(100 / 32)
     published = audit_panels(audit(load_benchmark("covidx", FIXTURES / "covidx"), 2, progress=False))
     assert len(published.axes) == 2 and [bar.get_height() for bar in published.axes[0].patches][3:] == [67_863, 8_473, 8_482]
+
+
+def test_films_that_show_no_patient_are_a_fault(squares, tmp_path):
+    film = np.asarray(Image.open(squares.paths()[0]))
+    half, noisy, mark = film.copy(), film.copy(), np.zeros_like(film)
+    half[:, : film.shape[1] // 2] = 7
+    noisy[:] = 200 + np.arange(noisy.size).reshape(noisy.shape) % 2
+    mark[:3, :3] = 255
+    films = {"black": np.zeros_like(film), "white": np.full_like(film, 255), "one grey": np.full_like(film, 90),
+             "one grey ": noisy, "black ": mark, "50 % from the left are one grey": half, "5 x 4 pixels": film[:4, :5]}
+    for i, picture in enumerate(films.values()):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    Image.fromarray(film.astype(np.uint16) * 0 + 300).save(tmp_path / "7.png")
+    shutil.copy2(squares.paths()[0], tmp_path / "8.png")
+    Image.fromarray(film).save(tmp_path / "9.bmp")  # the same film in another format
+    names = [*(f"{i}.png" for i in range(9)), "9.bmp"]
+    found = audit(replace(squares, root=tmp_path, table=squares.table.head(10).assign(image=names)), None, progress=False)
+    assert dict(found.blank) == {f"{i}.png": what.strip() for i, what in enumerate(films)} | {"7.png": found.blank[-1][1]}
+    assert found.faults == ["8 of 10 decoded films show no patient"] and "  5.png: 50 % from the left" in found.text()
+    assert ["8.png", "9.bmp"] in found.duplicates and found.to_dict()["blank"][0] == {"image": "0.png", "reason": "black"}
+
+
+def test_the_folder_is_searched_for_what_the_table_does_not_name(squares, tmp_path):
+    own = replace(squares, root=tmp_path, table=squares.table.head(2), synthetic=False)
+    shutil.copy2(squares.paths()[0], tmp_path / "000.png")
+    (tmp_path / "001.png").symlink_to("nowhere.png")
+    shutil.copy2(squares.paths()[2], tmp_path / "IM0002")
+    (tmp_path / "IM0003").symlink_to("nowhere")
+    found = audit(own, None, progress=False)
+    assert found.unlisted == ["IM0002"] and len(found.unopened) == 1 and "IM0003" in found.unopened[0]
+    assert [image for image, _ in found.unreadable] == ["001.png"] and found.absent == []
+    assert len(found.faults) == 2 and "in no row of the table: 1 films: IM0002" in found.text()

@@ -191,3 +191,18 @@ def test_boxes_of_a_folder(tmp_path):
     (root / "prepared.json").write_text(json.dumps({"benchmark": "x"}))
     with pytest.raises(BenchmarkError, match=r"prepared\.json: cannot be read \(KeyError"):
         load_benchmark("folder", root)
+
+
+def test_a_film_that_was_replaced_is_prepared_anew(squares, tmp_path):
+    own = replace(squares, root=tmp_path / "films", table=squares.table.head(3))
+    own.root.mkdir()
+    for image in own.image_ids():
+        Image.fromarray(np.full((80, 80), 9, np.uint8)).save(own.root / image)
+    assert prepare(own, tmp_path / "out", workers=1, progress=False).written == 3
+    for image in own.image_ids()[:2]:
+        Image.fromarray(np.full((80, 80), 200, np.uint8)).save(own.root / image)
+        os.utime(own.root / image, (1, 1))  # as `cp -p` leaves an old film
+    result = prepare(own, tmp_path / "out", workers=1, progress=False)
+    assert (result.written, result.kept) == (2, 1)
+    films = [np.asarray(Image.open(tmp_path / "out" / "images" / image)).max() for image in own.image_ids()]
+    assert films == [200, 200, 9]

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,12 @@ def test_other_boxes_a_changed_film_and_other_weights_have_files_of_their_own(sq
     film[5, 5] ^= 255
     Image.fromarray(film).save(path)
     assert _compute(moved, experts, tmp_path).files[0] != base[0]
+    before, status = _compute(moved, experts, tmp_path).keys, path.stat()
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1  # in the checksum of the end: another file of the same length
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # and of the same time
+    assert path.stat().st_size == status.st_size and _compute(moved, experts, tmp_path).keys != before
     for name, value in (("precision", "bfloat16"), ("interpolation", "bicubic")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(experts[0], name, value)
