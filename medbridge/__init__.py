@@ -3,6 +3,7 @@
 For research and education, not for clinical use.
 """
 
+import medbridge.support.stopped  # noqa: F401  before the imports that take seconds
 from medbridge.adapter import load_adapter, save_adapter
 from medbridge.baselines import create_method, list_methods
 from medbridge.data import Benchmark, list_benchmarks, load_benchmark

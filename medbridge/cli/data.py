@@ -12,7 +12,7 @@ from medbridge.data import Benchmark, load_benchmark
 from medbridge.data.audit import audit
 from medbridge.data.prepare import prepare
 from medbridge.errors import BenchmarkError
-from medbridge.support.files import write_atomic
+from medbridge.support.files import try_folder, write_atomic
 
 TOLERANT = {"covidx": {"overlap": "drop-train"}}
 """Options with which `check` loads what a loader refuses by default; the audit then counts it as a fault."""
@@ -27,16 +27,15 @@ def _load(args: argparse.Namespace, defaults: Mapping[str, Any]) -> Benchmark:
 
 def _check(args: argparse.Namespace) -> int:
     benchmark = _load(args, TOLERANT.get(args.name.lower(), {}))
+    if args.out:
+        try_folder(args.out)
     report = audit(benchmark, None if args.all else args.sample, args.seed, args.workers)
     text = json.dumps(report.to_dict(), indent=2)
     if args.out:
         from medbridge.viz.plots import audit_panels  # matplotlib, only where a picture is asked for
 
-        try:
-            write_atomic(args.out / "audit.json", text + "\n")
-            write_atomic(args.out / "audit.png", partial(audit_panels(report).savefig, dpi=120))
-        except OSError as error:
-            raise BenchmarkError(f"--out {args.out}: cannot write there: {error}") from error
+        write_atomic(args.out / "audit.json", text + "\n")
+        write_atomic(args.out / "audit.png", partial(audit_panels(report).savefig, dpi=120))
     print(text if args.json else report.text())
     return 1 if report.faults else 0
 

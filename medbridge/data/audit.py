@@ -92,7 +92,7 @@ class Audit:
             *[f"in no row of the table: {len(self.unlisted):,} films: {first_five(self.unlisted)}"] * bool(self.unlisted),
             *[f"cannot be opened: {len(self.unopened):,}"] * bool(self.unopened), *(f"  {message}" for message in self.unopened),
             f"patients in more than one split: {len(patients):,}" + (f": {first_five(patients)}" if patients else ""),
-            f"same bytes or pixels: {len(groups):,} groups among those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
+            f"same bytes or pixels: {len(groups):,} groups of those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
             f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"])
 
 

@@ -36,7 +36,7 @@ from medbridge.features.encode import Filler, encode_views, film_views, map_part
 from medbridge.features.film_keys import film_files, film_key
 from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
-from medbridge.support.files import write_atomic
+from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
@@ -50,8 +50,11 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def cache_folder() -> Path:
-    """Where computed things are kept: ``MEDBRIDGE_CACHE``, or ``~/.cache/medbridge``."""
-    return Path(os.environ.get("MEDBRIDGE_CACHE") or Path.home() / ".cache" / "medbridge").expanduser()
+    """Where computed things are kept: ``MEDBRIDGE_CACHE``, or ``~/.cache/medbridge``. CacheError: this user has no home."""
+    try:
+        return Path(os.environ.get("MEDBRIDGE_CACHE") or "~/.cache/medbridge").expanduser()
+    except RuntimeError as error:
+        raise CacheError(f"{error}; set MEDBRIDGE_CACHE to a folder that may be written") from None
 
 
 def features_folder(folder: str | Path | None = None) -> Path:
@@ -219,6 +222,7 @@ class FeatureCache:
                 unfitted.append((expert, basis, path))
         missing = [entry for entry in unfitted if not entry[2].exists()]
         if missing:
+            try_folder(root / "bases")
             kinds = {expert.view_kind for expert, _, _ in missing}
             samples: list[list[tuple[dict[int, Tensor], Tensor]]] = [[] for _ in missing]
             for i, boxes in tqdm(drawn, "basis of compact maps", unit="film", leave=False, disable=not self.progress):
@@ -330,7 +334,7 @@ def _check_room(
     views = np.array([len(b) for b in boxes])
     new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d, b)
               for e, d, g, b in zip(experts, depths, gaps, bases, strict=True))
-    root.mkdir(parents=True, exist_ok=True)
+    try_folder(root)
     limit = cache_limit() if limit is None else limit
     held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0
     fix = "use fewer views, query layers or experts, name another folder, or see `medbridge cache clean`"

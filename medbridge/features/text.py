@@ -42,7 +42,7 @@ class TextCache:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ``(n, text_dim)`` float32 on the expert's device, L2-normalised, as ``expert.encode_text`` gives them."""
         path = self.path(texts)
-        with suppress(FileNotFoundError, SafetensorError, KeyError):
+        with suppress(OSError, SafetensorError, KeyError):
             kept = load_file(path)["embeddings"]
             if kept.shape == (len(texts), self.expert.text_dim):
                 return kept.to(self.expert.mean.device)

@@ -30,7 +30,7 @@ from medbridge.predict import Prediction, predict
 from medbridge.studies.cells import MEDBRIDGE, PROBE, PROBES, Cell, MethodSettings
 from medbridge.studies.engine import cell_films, training_card
 from medbridge.studies.tables import difference, with_interval
-from medbridge.support.files import write_atomic
+from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import is_main
 from medbridge.support.text import text_table
 from medbridge.train import History
@@ -71,10 +71,12 @@ def adapt(
 
     Raises:
         BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
-        ImageError: a film that cannot be read. All of them before any training starts.
+        ImageError: a film that cannot be read. OSError: nothing can be written to ``out`` or the cache, which are tried before
+            the first feature is computed. All of them before any training starts.
     """
     cache, seed, clock = cache or FeatureCache(), settings.config.seed, [time.perf_counter()]
     targets = make_targets(benchmark, tests or [benchmark])
+    try_folder(out)
     ours = Cell(MEDBRIDGE, benchmark, targets, settings, seed)
     baselines = {ZeroShot.name: replace(ours, method=ZeroShot.name)} if any(e.aligned for e in settings.experts) else {}
     for name, views in reversed(PROBES.items()):

@@ -22,7 +22,7 @@ from medbridge.errors import AdapterError, BenchmarkError
 from medbridge.experts import Expert
 from medbridge.focal import FocalSampler
 from medbridge.model import CROSS_FITTED, AdapterConfig
-from medbridge.support.files import write_atomic
+from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import barrier, is_main
 from medbridge.train import TrainConfig
 
@@ -74,6 +74,7 @@ class ResultStore:
 
     def __init__(self, out: str | Path, study: Cell | None = None) -> None:
         self.out, self._digests = Path(out), {}
+        try_folder(out)
         if study is None:
             return
         tests = [_films(target.test, target.test.table) for target in study.targets]

@@ -1,5 +1,6 @@
 """The state of a training run on disk: written whole or not at all, read without unpickling code. [ours]"""
 
+import errno
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from medbridge.support.processes import gather_each, is_main, ranks
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text) in the main process."""
     if is_main():
-        write_atomic(path, partial(torch.save, state))
+        write_atomic(path, partial(_save, state))
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # what torch makes of a full disk
+        raise OSError(errno.ENOSPC, f"no space left, or the disk is gone ({error})") from error
 
 
 def load_checkpoint(path: Path, signature: str, device: torch.device) -> dict[str, Any] | None:

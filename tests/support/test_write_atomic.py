@@ -1,11 +1,13 @@
 """Atomic writes: the old file or the new one, whatever happens in between."""
 
+import errno
 import os
 
 import numpy as np
 import pytest
 
-from medbridge.support.files import write_atomic
+from medbridge.support.checkpoint import save_checkpoint
+from medbridge.support.files import try_folder, write_atomic
 
 
 def test_text_bytes_and_writers_arrive_whole(tmp_path):
@@ -22,10 +24,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
     def torn(temporary):
         temporary.write_text("ne")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")  # as Python says it: without a name
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="a.csv") as error:
         write_atomic(path, torn)
+    assert error.value.errno == errno.ENOSPC
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
@@ -35,3 +38,21 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
     write_atomic(tmp_path / "a.txt", "x")
     assert calls == ["sync", "replace"]
+
+
+def test_what_torch_says_of_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(state, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(OSError, match="no space left") as error:
+        save_checkpoint(tmp_path / "checkpoint.pt", {})
+    assert error.value.filename == str(tmp_path / "checkpoint.pt") and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_tried_and_left_empty(tmp_path):
+    try_folder(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        try_folder(tmp_path / "file")
