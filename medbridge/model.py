@@ -279,8 +279,15 @@ class MedBridge(nn.Module):
         """Per expert frozen summaries ``(..., image_dim)`` -> float32, standardised where there are bases."""
         return [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(summary)]
 
-    def forward(self, batch: Batch, member: int | None = None) -> Output:
-        """Frozen features of B films -> scores; those of one ``member`` alone come without the read-out."""
+    def forward(self, batch: Batch, member: int | None = None, rows: Sequence[Tensor] | None = None) -> Output | list[Output]:
+        """Frozen features of B films -> scores.
+
+        ``rows``, film numbers for each member: a list of the members' own outputs for those films. ``member``: the output of that
+        one alone. Both come without the read-out.
+        """
+        if rows is not None:
+            taken = [batch.take(own) for own in rows]
+            return [m(films, self.summaries(films.summary)) for m, films in zip(self.members, taken, strict=True)]
         summary = self.summaries(batch.summary)
         if member is not None:
             return self.members[member](batch, summary)

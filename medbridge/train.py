@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -211,19 +211,27 @@ class Network:
     def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:
         """Masked BCE of the mixture, and at smaller weights of each expert alone and of the balance."""
         films, fold = part.batch
-        output, fold = forward(films.to(device)), join(fold.to(device), part.count)
-        targets, mask = part.targets.to(device), part.mask.to(device)
-        loss = sum(self.member_loss(out, part, targets, mask & (fold != m).unsqueeze(1)) for m, out in enumerate(output.members))
-        return loss if part.count else loss + 0.0 * output.logits.sum()  # all processes must go through the model
+        films, fold, members = films.to(device), fold.to(device), range(len(self.learners))
+        rows = [(fold[: part.count] != m).nonzero().flatten() for m in members]
+        # a member that learns from none of them computes one that does not count: all processes must go through all of the model
+        outputs = forward(films, rows=[own if len(own) else own.new_zeros(1) for own in rows])
+        targets, mask, fold = part.targets.to(device), part.mask.to(device), join(fold, part.count)
+        losses = []
+        for m, out, own in zip(members, outputs, rows, strict=True):
+            of_member = replace(part, count=len(own), targets=targets[fold != m], mask=mask[fold != m])
+            losses.append(self.member_loss(out, of_member) + (0.0 if len(own) else 0.0 * out.logits.sum()))
+        return torch.stack(losses).sum()
 
-    def member_loss(self, output: Output, part: Pass, targets: Tensor, mask: Tensor) -> Tensor:
+    def member_loss(self, output: Output, part: Pass) -> Tensor:
+        """The loss of one member, of the films that it learns from: ``part`` holds no others."""
         logits, expert_logits, weights = (
             join(x.float(), part.count) for x in (output.logits, output.expert_logits, output.weights))
         config = self.config
         criterion, balance = LOSSES[config.loss], 0.0
-        loss = criterion(logits, targets, mask)
+        loss = criterion(logits, part.targets, part.mask)
         if expert_logits.shape[1] > 1:
-            loss = loss + config.expert_loss * torch.stack([criterion(z, targets, mask) for z in expert_logits.unbind(1)]).mean()
+            own = [criterion(z, part.targets, part.mask) for z in expert_logits.unbind(1)]
+            loss = loss + config.expert_loss * torch.stack(own).mean()
             balance = part.films * config.balance * balance_loss(weights)
         return part.known * loss + balance
 
@@ -303,7 +311,7 @@ class Loop:
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():
             groups[config.weight_decay if p.dim() > 1 and "weight" in name else 0.0].append(p)
-        self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr)
+        self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr, fused=True)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
         self.wrapped = self.accelerator.prepare(self.module) if together else self.module
@@ -386,9 +394,9 @@ class Loop:
         self.scaler.scale(loss * ranks()[1]).backward()
         return loss.item()
 
-    def _forward(self, *inputs: Any) -> Any:
+    def _forward(self, *inputs: Any, **options: Any) -> Any:
         with self.autocast():
-            return self.wrapped(*inputs)
+            return self.wrapped(*inputs, **options)
 
     def _validate(self) -> tuple[float, float]:
         """Mean AUC and log-loss of the validation films, by the averaged weights where there are any."""

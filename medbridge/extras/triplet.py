@@ -60,7 +60,7 @@ class TripletNetwork(Network):
             raise ValueError(f"weight={weight} must be at least 0")
         self.weight = weight
 
-    def member_loss(self, output: Output, part: Pass, targets: Tensor, mask: Tensor) -> Tensor:
+    def member_loss(self, output: Output, part: Pass) -> Tensor:
         pooled = [join(q.float(), part.count) for q in output.pooled]
-        triplets = torch.stack([triplet_loss(q, targets, mask) for q in pooled]).mean()
-        return super().member_loss(output, part, targets, mask) + part.known * self.weight * triplets
+        triplets = torch.stack([triplet_loss(q, part.targets, part.mask) for q in pooled]).mean()
+        return super().member_loss(output, part) + part.known * self.weight * triplets

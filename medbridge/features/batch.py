@@ -45,8 +45,15 @@ class Batch:
         def move(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.to(device, non_blocking=True)
 
-        return Batch([[move(m) for m in maps] for maps in self.maps], [move(s) for s in self.summary],
-                     move(self.boxes), move(self.view_mask), move(self.targets), move(self.mask))
+        return self._each(move)
+
+    def take(self, rows: Tensor) -> Batch:
+        """The films of these numbers, int64 ``(n,)``."""
+        return self._each(lambda x: None if x is None else x[rows])
+
+    def _each(self, change: Callable[[Tensor | None], Tensor | None]) -> Batch:
+        return Batch([[change(m) for m in maps] for maps in self.maps], [change(s) for s in self.summary],
+                     change(self.boxes), change(self.view_mask), change(self.targets), change(self.mask))
 
 
 def draw_views(film: FilmFeatures, rng: np.random.Generator | None = None, most: int | None = None) -> FilmFeatures:
