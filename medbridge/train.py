@@ -311,7 +311,8 @@ class Loop:
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():
             groups[config.weight_decay if p.dim() > 1 and "weight" in name else 0.0].append(p)
-        self.optimizer = torch.optim.AdamW([{"params": ps, "weight_decay": w} for w, ps in groups.items()], lr=config.lr, fused=True)
+        grouped = [{"params": ps, "weight_decay": decay} for decay, ps in groups.items()]
+        self.optimizer = torch.optim.AdamW(grouped, lr=config.lr, fused=True)
         # where this process has a training of its own (share_of_rank), there are no gradients to exchange
         together = ranks()[1] == self.accelerator.num_processes > 1
         self.wrapped = self.accelerator.prepare(self.module) if together else self.module

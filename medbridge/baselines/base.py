@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import logit
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
@@ -109,12 +110,33 @@ class Baseline(Method):
         return self.modules
 
 
+def prevalence_bias(films: CachedFilms) -> nn.Parameter:
+    """A bias per label ``(C,)``: the log-odds of its prevalence in these films, which is clipped to [0.001, 0.999]. [ours]"""
+    targets, mask = films.benchmark.targets()
+    prevalence = (targets * mask).sum(axis=0) / np.maximum(mask.sum(axis=0), 1)
+    return nn.Parameter(torch.from_numpy(logit(prevalence.clip(1e-3, 0.999))).float())
+
+
+class WithBias(nn.Module):
+    """A module's logits ``(B, C)`` plus a bias per label, without which cosines would first have to learn how rare findings are.
+    All that learns by gradient starts at the prevalence, as MedBridge does. [ours]"""
+
+    def __init__(self, module: nn.Module, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.module, self.bias = module, bias
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.module(*inputs) + self.bias
+
+
 class TrainedBaseline(Baseline):
     """A method that trains one module for each expert it can use, with the shared loop; the probabilities are averaged.
 
     ``grid``: its settings, ``rate`` (of AdamW) and arguments of :meth:`build`; ``chosen``: after fit, the one kept per expert.
+    ``biased``: whether the module needs a bias (:class:`WithBias`).
     """
 
+    biased: ClassVar[bool] = True
     grid: ClassVar[tuple[Mapping[str, Any], ...]]
     chosen: Sequence[Mapping[str, Any]] = ()
 
@@ -144,6 +166,8 @@ class TrainedBaseline(Baseline):
                 with alone(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                     torch.manual_seed(self.config.seed)
                     module = self.build(k, train, **own)
+                    if self.biased:
+                        module = WithBias(module, prevalence_bias(train))
                     value = self.train(module, train_inputs, val_inputs, setting["rate"], k)
                 if value > best:
                     best, kept, chosen = value, module, setting

@@ -6,7 +6,7 @@ import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
-from medbridge.baselines.base import TrainedBaseline
+from medbridge.baselines.base import TrainedBaseline, prevalence_bias
 from medbridge.baselines.inputs import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
@@ -47,6 +47,7 @@ class DenseNet(TrainedBaseline):
     name = "DenseNet-121"
     grid = ({"rate": 1e-3}, {"rate": 3e-4}, {"rate": 1e-4})
     need = ""
+    biased = False  # its classifier has one
     options = (("size", 224), ("pretrained", False))
 
     def usable(self, expert: Expert) -> bool:
@@ -56,4 +57,6 @@ class DenseNet(TrainedBaseline):
         return ViewInputs(films, self.size, self.views, self.progress)
 
     def build(self, k: int, train: CachedFilms) -> DenseScores:
-        return DenseScores(len(self.labels), self.pretrained)
+        module = DenseScores(len(self.labels), self.pretrained)
+        module.classifier.bias = prevalence_bias(train)
+        return module

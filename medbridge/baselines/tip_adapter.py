@@ -68,7 +68,7 @@ class TipAdapter(TipAdapterF):
     """Nothing is trained; alpha and beta are chosen on the validation split."""
 
     name = "Tip-Adapter"
-    seeded = train_keys = False
+    seeded = train_keys = biased = False
 
     def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, k: int) -> float:
         return merit(val.targets, score_module(module, val, self.config.batch_size), val.mask)

@@ -112,7 +112,7 @@ def film_embedding(tower: nn.Module, views: Tensor, real: Tensor) -> Tensor:
 class PromptHead(nn.Module):
     """Unit image features ``(B, d)`` -> logits ``(B, C)``: a linear layer that starts as the zero-shot classifier.
 
-    Weights s (t^+ - t^-), bias 0, as Wortsman et al. (WiSE-FT, CVPR 2022) start fine-tuning; zeros for a vision-only expert.
+    Weights s (t^+ - t^-), as Wortsman et al. (WiSE-FT, CVPR 2022) start fine-tuning; zeros for a vision-only expert.
     [ours] Weights are stored a tenth as large as they act, so that one rate suits unit features."""
 
     def __init__(self, expert: Expert, labels: Sequence[str], prompts: Mapping[str, ClassPrompts] | None, dim: int) -> None:
@@ -121,10 +121,10 @@ class PromptHead(nn.Module):
         if expert.aligned:
             positive, negative = prompt_sides(expert, labels, prompts)
             weight = temperature(expert) / 10 * (positive - negative)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(len(labels)))
+        self.weight = nn.Parameter(weight)
 
     def forward(self, z: Tensor) -> Tensor:
-        return 10 * z @ self.weight.T + self.bias
+        return 10 * z @ self.weight.T
 
 
 class FilmScores(nn.Module):

@@ -107,6 +107,19 @@ def test_a_loop_keeps_its_best_epoch_ignores_what_is_unknown_and_decays_weights_
     assert torch.equal(still.bias, start["bias"])
 
 
+@pytest.mark.parametrize("name", ["CoOp", "fine-tuning", "DenseNet-121"])
+def test_what_learns_by_gradient_starts_at_the_prevalence(name, few, experts, squares):
+    """A rate too small to move anything, and an epoch: the bias is still the log-odds of the training films."""
+    option = {"size": 32} if name == "DenseNet-121" else {}
+    baseline = create_method(name, experts, squares.labels, progress=False, tries=1, config=TrainConfig(epochs=1), **option)
+    baseline.grid = ({"rate": 1e-12},)
+    module = baseline.fit(few["train"], few["val"]).modules[0]
+    y, mask = few["train"].benchmark.targets()
+    share = torch.tensor([y[mask[:, c], c].mean() for c in range(2)], dtype=torch.float32).clamp(1e-3, 0.999)
+    bias = module.classifier.bias if name == "DenseNet-121" else module.bias
+    torch.testing.assert_close(bias.detach().sigmoid(), share)
+
+
 def test_patience_ends_a_run_and_the_best_weights_come_back(films):
     inputs = EmbeddingInputs(films["train"], torch.randn(32, 3, generator=torch.Generator().manual_seed(0)))
 

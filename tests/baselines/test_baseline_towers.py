@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from medbridge.baselines import create_method
-from medbridge.baselines.base import prompt_sides, temperature
+from medbridge.baselines.base import WithBias, prompt_sides, temperature
 from medbridge.baselines.densenet import DenseScores
 from medbridge.baselines.lora import LinearAttention, add_lora
 from medbridge.baselines.maple import CoupledPrompts
@@ -193,12 +193,12 @@ def test_lora_trains_its_updates_and_the_head_alone(which, request):
     baseline = create_method("LoRA", [expert], ["bright", "wide"], rank=3)
     module = baseline.build(0, None)
     names = {name for name, p in module.named_parameters() if p.requires_grad}
-    assert names and all("lora_" in name or name in ("head.weight", "head.bias") for name in names)
+    assert names and all("lora_" in name or name == "head.weight" for name in names)
     weights = [p for name, p in Tower(expert).net.named_parameters() if re.search(
         r"attn\.(in_proj_weight|out_proj\.weight|qkv\.weight|proj\.weight)|layer\d\.\d\.conv\d\.weight", name)]
     assert len(weights) == {"vit": 6, "resnet": 12, "dino": 4}[which]
     assert trained(module.tower) == sum(3 * (p.shape[0] + p[0].numel()) for p in weights)
-    assert trained(module.head) == 2 * module.tower.dim + 2
+    assert trained(module.head) == 2 * module.tower.dim
     views, real = torch.rand(2, 1, expert.size, expert.size), torch.ones(2, 1, dtype=torch.bool)
     module.head.weight.data.normal_()
     for norm in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
@@ -305,12 +305,12 @@ def test_the_gradient_of_the_head_by_hand(vit):
     """Masked BCE: d/db = sum of (p - y) over the known, divided by their number."""
     from medbridge.losses import masked_bce
 
-    module = FilmScores(Tower(vit), PromptHead(vit, ["bright", "wide"], None, 24))
+    module = WithBias(FilmScores(Tower(vit), PromptHead(vit, ["bright", "wide"], None, 24)), torch.nn.Parameter(torch.zeros(2)))
     views, real = torch.rand(3, 1, 32, 32), torch.ones(3, 1, dtype=torch.bool)
     y, mask = torch.tensor([[1.0, 0], [0, 0], [1, 1]]), torch.tensor([[True, True], [True, False], [False, True]])
     logits = module(views, real)
     masked_bce(logits, y, mask).backward()
-    torch.testing.assert_close(module.head.bias.grad, (((logits.sigmoid() - y) * mask).sum(0) / mask.sum()).detach())
+    torch.testing.assert_close(module.bias.grad, (((logits.sigmoid() - y) * mask).sum(0) / mask.sum()).detach())
 
 
 def test_a_vision_only_expert_is_tuned_from_its_summary(dino):
@@ -319,7 +319,7 @@ def test_a_vision_only_expert_is_tuned_from_its_summary(dino):
         torch.testing.assert_close(Tower(dino)(views), dino.encode_maps(dino.preprocess(views), [2]).summary)
     assert is_plain_vit(dino)
     module = create_method("VPT", [dino], ["bright"], count=3).build(0, None)
-    assert trained(module) == 2 * 3 * 32 + 64 + 1
+    assert trained(module) == 2 * 3 * 32 + 64
 
 
 def test_densenet_is_densely_connected_and_has_the_published_size():
