@@ -85,10 +85,12 @@ def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict) -> Non
     train, val, films = cell_films(cell, targets, cache, kept)  # all of them are there before the clock starts
     method = cell.create(folder, cache.progress)
     began = _clock()
-    _fit(method, cell, folder, train, val)
+    # val is scored by what did not learn from it, which only a fit can tell: the model that is saved has seen it
+    on_val = [part.keys == val.keys for part in films]
+    _fit(method, cell, folder, train, val, again=any(on_val))
     fitted = _clock()
-    for target, part in zip(targets, films, strict=True):
-        store.keep(cell, target, method.predict_proba(part))
+    for target, part, own in zip(targets, films, on_val, strict=True):
+        store.keep(cell, target, method.val_scores if own and method.val_scores is not None else method.predict_proba(part))
     used = () if isinstance(method, DenseNet) else getattr(method, "used", range(len(train.depths)))
     if not (folder / "cell.json").exists():  # a new target changes nothing of the training
         store.finish(cell, {
@@ -101,10 +103,10 @@ def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict) -> Non
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _fit(method: Method, cell: Cell, folder: Path, train: CachedFilms, val: CachedFilms) -> None:
+def _fit(method: Method, cell: Cell, folder: Path, train: CachedFilms, val: CachedFilms, again: bool) -> None:
     if not isinstance(method, MedBridgeMethod):
         method.fit(train, val)
-    elif (folder / "adapter.json").exists():
+    elif (folder / "adapter.json").exists() and not again:
         method.model = load_adapter(folder, cell.settings.experts)
         if torch.cuda.is_available():
             method.model.to("cuda")

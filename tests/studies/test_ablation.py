@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
+from medbridge.adapter import load_adapter
 from medbridge.baselines.method import MedBridgeMethod
 from medbridge.cli import main
 from medbridge.errors import AdapterError, BenchmarkError, ExpertError
@@ -14,10 +17,11 @@ from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import auc, paired_difference
 from medbridge.model import AdapterConfig
+from medbridge.predict import predict
 from medbridge.studies.ablation import DEFAULT, FACTORS, plan, run_ablation
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.tables import holm
-from medbridge.train import TrainConfig
+from medbridge.train import Network, TrainConfig
 
 ADAPTER = AdapterConfig(queries=2, query_layers=1, width=16, heads=2)
 
@@ -195,3 +199,17 @@ def test_the_command(squares, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main([*arguments, option, value])
         assert f"argument {option}" in (error := capsys.readouterr().err) and message in error
+
+
+def test_validation_films_are_scored_by_what_did_not_learn_from_them(settings, base, tmp_path):
+    """Members learn from train and val; what a study says of val must come from the members of the other folds."""
+    fitted = replace(base, adapter=replace(ADAPTER, members=3))
+    run_ablation(**settings | {"out": tmp_path, "base": fitted, "only": ["probe"], "seeds": (0,)})
+    folder, squares, cache = _cell(tmp_path, ["small-vit", "small-resnet"], 0), settings["benchmark"], settings["cache"]
+    model = load_adapter(folder, base.experts)
+    train, val = cache.of(model, squares.split("train"), training=True), cache.of(model, squares.split("val"))
+    kept = [np.load(path) for path in folder.glob("scores-*.npz")]
+    scores = next(k["scores"] for k in kept if k["images"].tolist() == squares.split("val").image_ids())
+    held = expit(Network(model, train, val, base.config).held_logits()[len(train):])
+    np.testing.assert_allclose(scores, held, atol=1e-6)
+    assert np.abs(scores - predict(model, val, progress=False).probabilities).max() > 1e-4
