@@ -219,7 +219,8 @@ class Network:
         losses = []
         for m, out, own in zip(members, outputs, rows, strict=True):
             of_member = replace(part, count=len(own), targets=targets[fold != m], mask=mask[fold != m])
-            losses.append(self.member_loss(out, of_member) + (0.0 if len(own) else 0.0 * out.logits.sum()))
+            loss = self.member_loss(out, of_member) if len(of_member.targets) else 0.0
+            losses.append(loss + (0.0 if len(own) else 0.0 * out.logits.sum()))
         return torch.stack(losses).sum()
 
     def member_loss(self, output: Output, part: Pass) -> Tensor:

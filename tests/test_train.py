@@ -247,7 +247,8 @@ def test_folds_keep_patients_together_and_a_single_member_learns_from_train_alon
     assert (member_folds(train, val, 3, seed=1) != fold).any()
 
 
-def test_a_member_never_learns_from_its_own_fold(experts, squares, cache):
+@pytest.mark.parametrize("batch_size", [8, 1])  # of one film, some member learns nothing in each step
+def test_a_member_never_learns_from_its_own_fold(batch_size, experts, squares, cache):
     """The labels of fold 0 are turned round: member 0 stays as it was bit by bit, and the others do not."""
     train, val = squares.split("train"), squares.split("val")
     fold = member_folds(train, val, 3)
@@ -260,7 +261,7 @@ def test_a_member_never_learns_from_its_own_fold(experts, squares, cache):
                 table = part.benchmark.table.copy()
                 table.loc[rows == 0, list(squares.labels)] = 1 - table.loc[rows == 0, list(squares.labels)]
                 part.benchmark = replace(part.benchmark, table=table)
-        fit(model, *films, TrainConfig(epochs=1, batch_size=8, balance=0.0), progress=False)
+        fit(model, *films, TrainConfig(epochs=1, batch_size=batch_size), progress=False)
         return [{k: p.clone() for k, p in m.named_parameters() if p.requires_grad} for m in model.members]
 
     plain, turned = trained(False), trained(True)
