@@ -28,7 +28,8 @@ class AdapterConfig:
     """Every choice that shapes the trainable part; the paper leaves all of these open. [ours]
 
     Attributes:
-        queries, query_layers: learnable queries Q, and T2 query layers, of each expert.
+        queries, query_layers: learnable queries Q, and T2 query layers, of each expert. layer_step: blocks from the map of one
+            query layer to that of the next; the last one reads the last map.
         query_kind: 'cross', 'copy' or 'lora' (:mod:`medbridge.qencoder`).
         width, heads: query width w and attention heads, for 'cross'. rank: for 'lora'.
         cross_view: self-attention over the views before they are pooled.
@@ -46,6 +47,7 @@ class AdapterConfig:
 
     queries: int = 8
     query_layers: int = 2
+    layer_step: int = 1
     query_kind: str = "cross"
     width: int = 64
     heads: int = 4
@@ -124,7 +126,9 @@ class _Branch(nn.Module):
     def __init__(self, expert: Expert, maps: Expert | MapBasis, config: AdapterConfig, text: tuple[Tensor, Tensor]) -> None:
         super().__init__()
         c = config
-        self.encoder = QueryEncoder(maps, c.queries, c.query_layers, c.query_kind, c.width, c.heads, c.dropout, c.rank)
+        self.encoder = QueryEncoder(
+            maps, c.queries, c.query_layers, c.query_kind, c.width, c.heads, c.dropout, c.rank, c.layer_step)
+        self.read = [maps.widths[d - 1] for d in self.encoder.depths]  # of the components that are stored
         width = self.encoder.width
         self.views = CrossView(width, expert.image_dim, c.heads, c.cross_view, c.dropout, c.pool)
         self.scores = PromptScores(width, c.queries + 1, *text, dropout=c.dropout, adapt_prompts=c.adapt_prompts)
@@ -140,7 +144,8 @@ class _Branch(nn.Module):
             return rows.unflatten(0, (films, views))
 
         # padding is not worth a pass through the query layers
-        queries, attention = self.encoder([as_numbers(m.flatten(0, 1)[real]) for m in maps])
+        queries, attention = self.encoder(
+            [as_numbers(m.flatten(0, 1)[real][..., :width]) for m, width in zip(maps, self.read, strict=True)])
         tokens, view_weights = self.views(padded(queries), summary, batch.boxes, batch.view_mask)
         return self.scores(tokens), tokens, padded(attention.detach()), view_weights
 
@@ -194,7 +199,7 @@ class MapReader:
 
 def map_reader(experts: Sequence[Expert], config: AdapterConfig, sampler: FocalSampler) -> MapReader:
     """Which maps of which views are read, in bases that are not fitted yet."""
-    depths = [query_depths(e.depth, config.query_layers, config.query_kind) for e in experts]
+    depths = [query_depths(e.depth, config.query_layers, config.query_kind, config.layer_step) for e in experts]
     form = config.map_format
     bases = None if form is None else [MapBasis(e, d, form) for e, d in zip(experts, depths, strict=True)]
     return MapReader(experts, depths, sampler, bases)
@@ -256,7 +261,7 @@ class MedBridge(nn.Module):
     def take_bases(self, bases: Sequence[MapBasis] | None) -> Sequence[MapBasis] | None:
         """Take over fitted bases where there are none yet, and their shape is the same; the model's own are returned."""
         for own, given in zip(self.bases or (), bases or (), strict=False):
-            if not own.fitted and (own.form, own.depths) == (given.form, given.depths):
+            if not own.fitted and (own.form.stored, own.depths) == (given.form.stored, given.depths):
                 own.load_state_dict(given.state_dict())
         return self.bases
 

@@ -30,18 +30,20 @@ from medbridge.experts import BlockWeights, Expert
 KINDS = ("cross", "copy", "lora")
 
 
-def query_depths(depth: int, layers: int, kind: str) -> list[int]:
-    """Depths of the maps that ``layers`` query layers read in a tower of ``depth`` blocks, shallow to deep. [ours]
+def query_depths(depth: int, layers: int, kind: str, step: int = 1) -> list[int]:
+    """Depths of the maps that ``layers`` query layers, ``step`` blocks apart, read in a tower of ``depth`` blocks. [ours]
 
-    Raises:
-        ValueError: unknown kind, or more layers than the tower has blocks.
+    ValueError: unknown kind, or more layers or larger steps than the tower has blocks for.
     """
     if kind not in KINDS:
         raise ValueError(f"query_kind={kind!r} is unknown; use one of {', '.join(KINDS)}")
     last = depth if kind == "cross" else depth - 1
-    if not 1 <= layers <= last:
-        raise ValueError(f"query_layers={layers} does not fit a tower of {depth} blocks; use 1 to {last} for {kind!r}")
-    return list(range(last - layers + 1, last + 1))
+    first = last - step * (layers - 1)
+    if layers < 1 or step < 1 or first < 1:
+        apart = f", {step} blocks apart," if step != 1 else ""
+        raise ValueError(f"query_layers={layers}{apart} does not fit a tower of {depth} blocks; use 1 to "
+                         f"{1 + (last - 1) // max(step, 1)} for {kind!r}")
+    return list(range(first, last + 1, step))
 
 
 class _LowRank(nn.Module):
@@ -143,17 +145,17 @@ class QueryEncoder(nn.Module):
 
     Args:
         expert: the frozen expert (read for its shapes, and its blocks where ``kind`` asks; not kept).
-        queries, layers: numbers Q and T2. dropout: in the query layers.
+        queries, layers: numbers Q and T2. step: blocks from one layer's map to the next. dropout: in the query layers.
         kind: 'cross', 'copy' or 'lora'. rank: of the updates for 'lora'.
         width, heads: for 'cross'; the other kinds use the expert's own.
     """
 
     def __init__(
         self, expert: Expert, queries: int = 8, layers: int = 2, kind: str = "cross", width: int = 128,
-        heads: int = 4, dropout: float = 0.0, rank: int = 8,
+        heads: int = 4, dropout: float = 0.0, rank: int = 8, step: int = 1,
     ) -> None:
         super().__init__()
-        self.depths = query_depths(expert.depth, layers, kind)
+        self.depths = query_depths(expert.depth, layers, kind, step)
         dims = [expert.widths[d - 1] for d in self.depths]
         if kind == "cross":
             self.layers = nn.ModuleList(QueryLayer(width, d, heads, dropout=dropout) for d in dims)

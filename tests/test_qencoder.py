@@ -64,6 +64,9 @@ def test_lora_starts_as_the_frozen_block_and_trains_only_the_updates(vit):
 def test_query_depths():
     assert query_depths(6, 2, "cross") == [5, 6]
     assert query_depths(6, 2, "copy") == [4, 5]
+    assert query_depths(12, 3, "cross", 4) == [4, 8, 12] and query_depths(6, 3, "copy", 2) == [1, 3, 5]
+    with pytest.raises(ValueError, match="query_layers=3, 4 blocks apart, does not fit a tower of 8 blocks; use 1 to 2"):
+        query_depths(8, 3, "cross", 4)
     with pytest.raises(ValueError, match="query_kind='conv'"):
         query_depths(6, 2, "conv")
     with pytest.raises(ValueError, match="query_layers=7"):

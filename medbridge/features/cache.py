@@ -217,7 +217,7 @@ class FeatureCache:
         keys, unfitted = [film_key(files[i], box).hex() for i, box in drawn], []
         for expert, basis in zip(experts, bases, strict=True):
             if not basis.fitted:
-                made = [expert_folder(expert), basis.depths, asdict(basis.form), keys]
+                made = [expert_folder(expert), basis.depths, asdict(basis.form.stored), keys]
                 path = root / "bases" / f"{hashlib.sha256(repr(made).encode()).hexdigest()[:24]}.safetensors"
                 unfitted.append((expert, basis, path))
         missing = [entry for entry in unfitted if not entry[2].exists()]

@@ -13,7 +13,8 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +25,16 @@ from medbridge.experts import Expert
 STEP = 1 / 32
 """What one step of a stored byte stands for, in deviations of its component."""
 
+LEAST_STORED = 128
+"""Components that are kept even where fewer are asked for, so that a study of their number needs one fill."""
+
 
 @dataclass(frozen=True)
 class MapFormat:
     """How frozen maps are stored.
 
     Attributes:
-        components: most principal components that are kept.
+        components: most principal components that are read; ``LEAST_STORED`` or more are kept.
         patches: most patches of a map; a finer one is averaged over the smallest squares that reach it.
         bits: of a number, 8 or 16.
         whiten: divide every component by its own deviation; else all by that of the first.
@@ -46,6 +50,11 @@ class MapFormat:
             raise ValueError(f"components={self.components} and patches={self.patches} must be at least 1, bits={self.bits} "
                              "8 or 16")
 
+    @property
+    def stored(self) -> Self:
+        """How the maps lie on disk, of which the first components are read."""
+        return replace(self, components=max(self.components, LEAST_STORED))
+
     def side(self, rows: int, columns: int) -> int:
         """Side of the squares that a map of so many patches is averaged over."""
         return next(s for s in itertools.count(1) if math.ceil(rows / s) * math.ceil(columns / s) <= self.patches)
@@ -60,6 +69,7 @@ class MapBasis(nn.Module):
     Attributes:
         fitted: whether :meth:`fit` was called, or its numbers were loaded.
         widths, grids, depth, prefix: of the compact maps, as those of :class:`medbridge.experts.Expert`.
+        stored: components of the map of each depth that are kept, of which the first ``widths`` are read.
     """
 
     fitted: Tensor
@@ -71,14 +81,15 @@ class MapBasis(nn.Module):
         self.form, self.depths, self.depth, self.prefix = form, list(depths), expert.depth, expert.prefix
         self.raw_grids = expert.grids
         self.widths = tuple(min(form.components, width) for width in expert.widths)
+        self.stored = tuple(min(form.stored.components, width) for width in expert.widths)
         sides = [form.side(*grid) for grid in expert.grids]
         self.grids = tuple((math.ceil(r / s), math.ceil(c / s)) for (r, c), s in zip(expert.grids, sides, strict=True))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("summary_mean", torch.zeros(expert.image_dim))
         self.register_buffer("summary_scale", torch.ones(expert.image_dim))
         for d in self.depths:
-            self.register_buffer(f"matrix_{d}", torch.zeros(expert.widths[d - 1], self.widths[d - 1]))
-            self.register_buffer(f"shift_{d}", torch.zeros(self.widths[d - 1]))
+            self.register_buffer(f"matrix_{d}", torch.zeros(expert.widths[d - 1], self.stored[d - 1]))
+            self.register_buffer(f"shift_{d}", torch.zeros(self.stored[d - 1]))
 
     def fit(self, tokens: dict[int, Tensor], summary: Tensor) -> None:
         """Fit to tokens ``(n, d)`` by depth, and summaries ``(n, image_dim)``, of films whose labels nobody needs to know."""
@@ -88,9 +99,9 @@ class MapBasis(nn.Module):
             z = (x - mean) / scale
             # eigenvalues rise; a vector's sign is free: its largest number is positive, on every machine
             variance, vectors = torch.linalg.eigh(z.T @ z / len(z))
-            vectors = vectors.flip(1)[:, : self.widths[d - 1]]
+            vectors = vectors.flip(1)[:, : self.stored[d - 1]]
             vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-            deviation = variance.flip(0)[: self.widths[d - 1]].clamp(min=1e-6 * float(variance[-1])).sqrt()
+            deviation = variance.flip(0)[: self.stored[d - 1]].clamp(min=1e-6 * float(variance[-1])).sqrt()
             if not self.form.whiten:
                 deviation = deviation[:1].expand_as(deviation)
             matrix = (vectors / deviation / scale[:, None]).float()
@@ -101,7 +112,7 @@ class MapBasis(nn.Module):
         self.fitted.fill_(True)
 
     def forward(self, tokens: Tensor, depth: int) -> Tensor:
-        """Maps ``(V, P, d)`` of a depth -> compact ``(V, P', r)``, int8 or float16 by ``form.bits``.
+        """Maps ``(V, P, d)`` of a depth -> compact ``(V, P', r)`` as they are stored, int8 or float16 by ``form.bits``.
 
         Raises:
             ValueError: the basis was not fitted.
@@ -130,7 +141,7 @@ class MapBasis(nn.Module):
     def digest(self) -> str:
         """What tells this basis from others in the address of features."""
         numbers = b"".join(value.cpu().numpy().tobytes() for value in self.buffers())
-        return hashlib.sha256(repr(self.form).encode() + numbers).hexdigest()[:12]
+        return hashlib.sha256(repr(self.form.stored).encode() + numbers).hexdigest()[:12]
 
 
 def as_numbers(maps: Tensor) -> Tensor:

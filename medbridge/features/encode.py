@@ -29,9 +29,9 @@ def map_part(depth: int, basis: MapBasis | None = None) -> str:
 
 def view_bytes(expert: Expert, depths: Sequence[int], basis: MapBasis | None = None) -> int:
     """Bytes that one view takes in the cache: maps at ``depths``, as they are or in a basis, summary and embedding, float16."""
-    shapes = basis or expert
+    shapes, widths = (expert, expert.widths) if basis is None else (basis, basis.stored)
     maps = sum((shapes.prefix + rows * columns) * width
-               for d in depths for (rows, columns), width in [(shapes.grids[d - 1], shapes.widths[d - 1])])
+               for d in depths for (rows, columns), width in [(shapes.grids[d - 1], widths[d - 1])])
     return maps * (2 if basis is None else basis.form.bits // 8) + 2 * (expert.image_dim + expert.text_dim * expert.aligned)
 
 

@@ -93,6 +93,8 @@ FACTORS: Mapping[str, Factor] = {
     "crop": _crop,
     "queries": _each("adapter", "queries", "Q={}", lambda own: (1, 4, 8, 16)),
     "layers": _each("adapter", "query_layers", "T2={}", lambda own: [n for n in (own - 1, own + 1) if n]),
+    "depths": lambda base: _each("adapter", "layer_step", "maps {} blocks apart", lambda own: (1, 2, 3))(base)
+    if base.adapter.query_layers > 1 else {},
     "kind": lambda base: {
         kind: {"adapter": {"query_kind": kind, "maps": "full"}} for kind in KINDS if kind != base.adapter.query_kind},
     "cross-view": _each("adapter", "cross_view", "attention={}", lambda own: (False, True)),

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from medbridge.data.tasks import label_budget
+from medbridge.features.batch import Batch, collate, draw_views
 from medbridge.features.cache import FeatureCache
 from medbridge.features.compact import MapBasis, MapFormat, as_numbers
 from medbridge.features.encode import encode_views, film_views, map_part, view_bytes
 from medbridge.focal import FocalSampler
-from medbridge.model import AdapterConfig, map_reader
+from medbridge.model import AdapterConfig, MedBridge, map_reader
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
 
@@ -31,15 +32,15 @@ def test_components_are_standardised_and_a_common_one_drowns_none(vit):
     basis, (tokens, summary) = MapBasis(vit, [2, 3], MapFormat(components=8, bits=16)), _tokens(vit, [2, 3])
     basis.fit(tokens, summary)
     u = basis(tokens[3][None, :17], 3)[0]
-    assert u.shape == (17, 8)
-    whole = tokens[3] @ basis.matrix_3 + basis.shift_3
+    assert u.shape == (17, 32) and basis.widths[2] == 8  # more are stored than are read
+    whole = (tokens[3] @ basis.matrix_3 + basis.shift_3)[:, :8]
     np.testing.assert_allclose(whole.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(whole.std(0), 1, atol=0.01)
     np.testing.assert_allclose(np.corrcoef(whole.T.numpy()), np.eye(8), atol=1e-3)
     np.testing.assert_allclose(basis.standardise(summary).std(0), 1, atol=1e-3)
     plain = MapBasis(vit, [3], MapFormat(components=8, bits=16, whiten=False))
     plain.fit(tokens, summary)
-    spread = (tokens[3] @ plain.matrix_3 + plain.shift_3).std(0)
+    spread = (tokens[3] @ plain.matrix_3 + plain.shift_3)[:, :8].std(0)
     assert spread[0] == pytest.approx(1, abs=0.01) and spread[-1] < 0.5 and (spread.diff() <= 1e-4).all()
 
 
@@ -107,6 +108,14 @@ def test_the_cache_keeps_them_and_fills_nothing_twice(experts, squares, tmp_path
     assert torch.equal(again[3].maps[0][0], films[3].maps[0][0])
     assert len(fewer[3].boxes) == fewer.fixed[3] < len(films[3].boxes)
     assert torch.equal(fewer[3].maps[1][1], films[3].maps[1][1][: fewer.fixed[3]])
+    # a model of fewer components reads the first ones of what is there
+    small = MedBridge(experts, squares.labels, AdapterConfig(components=8), SAMPLER)
+    same = cache.of(small, train, training=True)
+    assert same.parts == films.parts
+    assert {layer.k_map.in_features for b in small.branches for layer in b.encoder.layers} == {8}
+    wide = collate([draw_views(same[i]) for i in range(4)])
+    first = Batch([[m[..., :8] for m in maps] for maps in wide.maps], wide.summary, wide.boxes, wide.view_mask)
+    torch.testing.assert_close(small.eval()(wide).logits, small(first).logits)
     monkeypatch.undo()
     # films of another benchmark are read in the basis of the source
     other = cache.of(reader, test)

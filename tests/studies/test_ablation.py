@@ -87,6 +87,7 @@ def test_the_plan_goes_around_any_default(experts):
     assert {("pool", "max"), ("loss", "bce"), ("router", "router=class"), ("queries", "Q=8")} <= names
     assert [name for factor, name in names if factor == "views"] == ["with local views"]
     assert not {factor for factor, _ in names} & {"crop"} and ("router", "top_k=2") not in names
+    assert "depths" not in {v.factor for v in plan(MethodSettings(experts, AdapterConfig(query_layers=1)))}
     single = MethodSettings(experts[:1])
     assert not {v.factor for v in plan(single)} & {"router", "experts"}
     two = {v.name: v for v in plan(MethodSettings(experts, AdapterConfig(top_k=2)), ["experts"])}
