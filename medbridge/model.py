@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medbridge.crossview import CrossView
 from medbridge.experts import Expert, create_expert
 from medbridge.features.batch import Batch
+from medbridge.features.cache import Reader
 from medbridge.features.compact import MapBasis, MapFormat, as_numbers
 from medbridge.focal import FocalSampler
 from medbridge.moe import Router
@@ -187,22 +188,12 @@ def _mean_output(outputs: Sequence[Output]) -> Output:
                   tokens)
 
 
-@dataclass(frozen=True)
-class MapReader:
-    """What an adapter of some settings reads, before there is one: :class:`medbridge.features.cache.Reader`."""
-
-    experts: Sequence[Expert]
-    depths: list[list[int]]
-    sampler: FocalSampler
-    bases: list[MapBasis] | None
-
-
-def map_reader(experts: Sequence[Expert], config: AdapterConfig, sampler: FocalSampler) -> MapReader:
-    """Which maps of which views are read, in bases that are not fitted yet."""
+def map_reader(experts: Sequence[Expert], config: AdapterConfig, sampler: FocalSampler) -> Reader:
+    """What an adapter of some settings reads, before there is one; in bases that are not fitted yet."""
     depths = [query_depths(e.depth, config.query_layers, config.query_kind, config.layer_step) for e in experts]
     form = config.map_format
     bases = None if form is None else [MapBasis(e, d, form) for e, d in zip(experts, depths, strict=True)]
-    return MapReader(experts, depths, sampler, bases)
+    return Reader(experts, depths, sampler, bases)
 
 
 class MedBridge(nn.Module):

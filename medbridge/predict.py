@@ -6,7 +6,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from medbridge.features.batch import collate, draw_views, encode_films
@@ -44,7 +43,7 @@ def predict(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress
     """
     rank, world = ranks()
     mine = range(rank, len(films), world)
-    parts = [[_numpy(x) for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
+    parts = [[x.double().cpu().numpy() for x in (o.logits.sigmoid(), o.expert_logits, o.weights)]
              for o in outputs(model, films, batch_size, progress and rank == 0, mine)]
     k, c = len(model.experts), len(model.labels)
     empty = [np.empty((0, c)), np.empty((0, k, c)), np.empty((0, k, c))]
@@ -70,10 +69,6 @@ def outputs(
         model.train(training)
 
 
-def _numpy(x: Tensor) -> np.ndarray:
-    return x.double().cpu().numpy()
-
-
 def film_features(model: MedBridge, film: np.ndarray) -> tuple[FilmFeatures, np.ndarray]:
     """Frozen features of one decoded film ``(H, W)`` in [0, 1], without the cache; and its boxes ``(N, 4)`` in pixels."""
     boxes = model.sampler.inference_boxes(*film.shape)
@@ -86,4 +81,4 @@ def predict_film(model: MedBridge, film: np.ndarray) -> np.ndarray:
     features, _ = film_features(model, film)
     with torch.inference_mode():
         output = model.eval()(collate([features]).to(model.device))
-    return _numpy(output.logits[0].sigmoid())
+    return output.logits[0].sigmoid().double().cpu().numpy()

@@ -27,8 +27,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from medbridge.data import Benchmark
-from medbridge.data.table import shuffled_patients
+from medbridge.data.tasks import member_folds
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
 from medbridge.features.cache import CachedFilms, FilmFeatures, expert_folder
@@ -260,16 +259,6 @@ class Network:
         logits = np.zeros(self.targets.shape)
         logits[self.held] = self.held_logits()
         return self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
-
-
-def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
-    """The member that may not learn from each film of train and val, int ``(n,)``. One member: 0 in val, -1 in train. More: the
-    patients of both are dealt out at random, all films of a patient to the same member. [ours]"""
-    if members == 1:
-        return np.repeat([-1, 0], [len(train), len(val)])
-    patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])
-    order = {patient: n % members for n, patient in enumerate(shuffled_patients(patients, seed))}
-    return np.array([order[patient] for patient in patients])
 
 
 def _pooled(model: MedBridge, films: CachedFilms) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 
 from medbridge import train as train_module
 from medbridge.adapter import load_adapter, save_adapter
+from medbridge.data.tasks import member_folds
 from medbridge.errors import AdapterError, BenchmarkError, CacheError
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate, draw_views
@@ -15,7 +16,7 @@ from medbridge.metrics.evaluate import evaluate
 from medbridge.model import MedBridge
 from medbridge.predict import film_features, predict, predict_film
 from medbridge.readout import pool_summary
-from medbridge.train import TrainConfig, fit, member_folds
+from medbridge.train import TrainConfig, fit
 
 SAMPLER = FocalSampler(crop=0.6, overlap=0.0, extra=2)
 

@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from medbridge.data import Benchmark, known_name, load_benchmark
 from medbridge.data.labels import SharedLabel, shared_labels
+from medbridge.data.table import shuffled_patients
 from medbridge.errors import BenchmarkError
 
 _SAME_FILMS = {
@@ -142,6 +143,16 @@ def deal_folds(benchmark: Benchmark, folds: int, seed: int = 0) -> list[Benchmar
             fold[rows] = number
     parts = [np.select([fold == i, fold == (i + 1) % folds], ["test", "val"], "train") for i in range(folds)]
     return [replace(films, table=films.table.assign(split=split), unlabelled=films) for split in parts]
+
+
+def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
+    """The member that may not learn from each film of train and val, int ``(n,)``. One member: 0 in val, -1 in train. More: the
+    patients of both are dealt out at random, all films of a patient to the same member. [ours]"""
+    if members == 1:
+        return np.repeat([-1, 0], [len(train), len(val)])
+    patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])
+    order = {patient: n % members for n, patient in enumerate(shuffled_patients(patients, seed))}
+    return np.array([order[patient] for patient in patients])
 
 
 def label_budget(benchmark: Benchmark, fraction: float, seed: int = 0) -> Benchmark:

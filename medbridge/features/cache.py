@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -159,8 +158,9 @@ class CachedFilms(Dataset):
         return torch.stack(rows).numpy()
 
 
-class Reader(Protocol):
-    """What a model reads: which experts, of each which depths, of which views."""
+@dataclass(frozen=True)
+class Reader:
+    """What a model reads, and all that is asked of one here: which experts, of each which depths, of which views."""
 
     experts: Iterable[Expert]
     depths: Sequence[Sequence[int]]

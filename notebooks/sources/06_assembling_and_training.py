@@ -58,7 +58,7 @@ from medbridge import (
 from medbridge import train as train_module
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.crossview import CrossView
-from medbridge.data.tasks import label_budget
+from medbridge.data.tasks import label_budget, member_folds
 from medbridge.experts import tiny_experts_folder
 from medbridge.explain.attention import explain
 from medbridge.features.batch import collate, draw_views
@@ -70,7 +70,7 @@ from medbridge.prompts import encode_prompts
 from medbridge.qencoder import QueryEncoder
 from medbridge.readout import pool_summary
 from medbridge.scores import PromptScores
-from medbridge.train import cosine_schedule, member_folds
+from medbridge.train import cosine_schedule
 from medbridge.viz import plots, widgets
 
 logging.getLogger().setLevel(logging.ERROR)
