@@ -43,7 +43,7 @@ from medbridge.support.processes import gather_rows, is_main, join, ranks
 from medbridge.support.threads import prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
-EPOCHS, LEAST_STEPS = 10, 600
+EPOCHS, LEAST_STEPS = 10, 400
 """Length of a training, where the settings do not say it. [ours]"""
 
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -283,7 +283,7 @@ def test_cross_fitted_members_with_a_read_out_learn_save_and_resume(experts, squ
 
 
 @pytest.mark.parametrize(("films", "config", "epochs"), [
-    (1000, TrainConfig(), 10), (100, TrainConfig(), 86), (5, TrainConfig(), 600), (5, TrainConfig(epochs=2), 2)])
+    (1000, TrainConfig(), 10), (100, TrainConfig(), 58), (5, TrainConfig(), 400), (5, TrainConfig(epochs=2), 2)])
 def test_few_films_are_trained_on_for_more_epochs(films, config, epochs):
     assert config.most_epochs(films) == epochs
 
