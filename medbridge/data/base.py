@@ -49,7 +49,10 @@ class Benchmark:
             raise self._error(f"unknown split {name!r}; choose from {', '.join(SPLITS)}")
         wanted = (self.table["split"] == name).to_numpy()
         if not wanted.any():
-            raise self._error(f"split {name!r} is empty; films by split: {self.table['split'].value_counts().to_dict()}")
+            own = self.dropped is None and not self.synthetic  # of a folder, whose table may be changed
+            raise self._error(f"split {name!r} is empty; films by split: {self.table['split'].value_counts().to_dict()}" + own * (
+                "; give some patients that split, or delete the column 'split' and pass split_seed=0 (--option split_seed=0), "
+                "which draws train, val and test by patient"))
         return self.take(wanted)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Benchmark:

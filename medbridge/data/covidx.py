@@ -4,6 +4,7 @@ The split is the owner's. Negative and positive films come mostly from different
 recognising the hospital: the column ``source`` lets a study look.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from medbridge.data.table import SPLITS, check_choice
 from medbridge.errors import BenchmarkError
 
 ALSO_IN = "patient also in "  # how the reason begins for which a film of a patient in two lists was set aside
-_LINE = re.compile(r"(?P<patient>\S+)\s+(?P<file>\S.*?)\s+(?P<label>positive|negative)\s+(?P<source>\S+)")  # blanks in a name
+_LINE = re.compile(r"(?P<names>\S+\s.*\S)\s+(?P<label>positive|negative)\s+(?P<source>\S+)")
 
 
 def load_covidx(root: str | Path, overlap: str = "error", files: str = "present") -> Benchmark:
@@ -43,6 +44,7 @@ def load_covidx(root: str | Path, overlap: str = "error", files: str = "present"
 
 def _read(source: Distribution, split: str) -> pd.DataFrame:
     path, rows, seen = source.root / f"{split}.txt", [], {}
+    held = set(os.listdir(source.root / split)) if (source.root / split).is_dir() else set()
     for number, line in enumerate(map(str.strip, source.text(path).splitlines()), 1):
         if not line:
             continue
@@ -50,11 +52,21 @@ def _read(source: Distribution, split: str) -> pd.DataFrame:
         if parts is None:
             raise BenchmarkError(f"{path}: line {number}: {line[:120]!r} is not `patient file class source` with class positive "
                                  f"or negative; this loader reads {source.title}")
-        first = seen.setdefault(parts["file"], number)
+        patient, file = _patient_and_file(parts["names"], held)
+        first = seen.setdefault(file, number)
         if first != number:
-            raise BenchmarkError(f"{path}: lines {first} and {number} name the same file {parts['file']!r}; keep one of them")
+            raise BenchmarkError(f"{path}: lines {first} and {number} name the same file {file!r}; keep one of them")
         label = float(parts["label"] == "positive")
-        rows.append((f"{split}/{parts['file']}", parts["patient"], split, label, split, parts["source"]))
+        rows.append((f"{split}/{file}", patient, split, label, split, parts["source"]))
     if not rows:
         raise BenchmarkError(f"{path}: no lines; this loader reads {source.title}")
     return pd.DataFrame(rows, columns=["image", "patient_id", "split", *source.labels, "official_split", "source"])
+
+
+def _patient_and_file(names: str, held: set[str]) -> tuple[str, str]:
+    """Either may hold blanks, and stand in quotes: where one ends and the other begins, the folder (``held``) knows; without the
+    film, the first blank that no quotes enclose."""
+    blanks = [blank.span() for blank in re.finditer(r"\s+", names)]
+    whole = [names[:start].count('"') % 2 == 0 for start, _ in blanks]
+    pairs = [(names[:start].strip('"'), names[end:].strip('"')) for start, end in blanks]
+    return next((pair for pair in pairs if pair[1] in held), pairs[whole.index(True) if True in whole else 0])

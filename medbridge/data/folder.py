@@ -6,6 +6,7 @@ relative to images/. ``medbridge data prepare`` adds prepared.json: the benchmar
 
 import csv
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -27,9 +28,9 @@ def load_folder(root: str | Path, images: str | Path = "images", labels: Sequenc
     """Load a folder of films with its label table.
 
     ``images`` is relative to ``root`` or absolute, '.' where the films lie beside the table. ``labels`` are the columns that are
-    labels, None for all beyond image, patient_id and split; others are kept as metadata. ``split_seed`` draws train, val and test
-    by patient in these ``fractions``, for a table without ``split``. BenchmarkError as :func:`medbridge.data.validate`, and for
-    missing or unreadable files.
+    labels, a list or text with commas, None for all beyond image, patient_id and split; others are kept as metadata.
+    ``split_seed`` draws train, val and test by patient in these ``fractions``, for a table without ``split``. BenchmarkError as
+    :func:`medbridge.data.validate`, and for missing or unreadable files.
     """
     root = Path(root)
     path, image_root = root / "labels.csv", root / images
@@ -39,11 +40,19 @@ def load_folder(root: str | Path, images: str | Path = "images", labels: Sequenc
             raise BenchmarkError(f"{folder}: no such folder; {fix}")
     table = _read_table(path)
     check_columns(table, ("image", "patient_id"), path, _HEADER)
+    labels = [label.strip() for label in labels.split(",")] if isinstance(labels, str) else labels
     own = [column for column in table.columns if column not in REQUIRED_COLUMNS]
     names = tuple(own if labels is None else labels)
-    if isinstance(labels, str) or not set(names) <= set(own):
+    if not set(names) <= set(own):
         raise BenchmarkError(f"{path}: labels={labels!r}: no such label column; found {', '.join(table.columns)}")
     table[list(names)] = table[list(names)].replace("", None)
+    if labels is None:
+        plain = [name for name in own if pd.to_numeric(table[name].dropna(), errors="coerce").isin((0, 1)).all()]
+        for name in [name for name in own if name not in plain]:
+            cells = table[name][table[name].notna()]
+            check_cells(path, cells, ~pd.to_numeric(cells, errors="coerce").isin((0, 1)),
+                        "column {name!r} holds {value!r}; write 1 (present), 0 (absent) or leave it blank (unknown); if it is no "
+                        f"label, name the labels: labels={','.join(plain or ['A', 'B'])} (--option labels=...)")
     if "split" in table.columns and split_seed is not None:
         raise BenchmarkError(f"{path}: has a 'split' column already; drop split_seed=, or remove the column")
     if "split" not in table.columns:
@@ -54,14 +63,14 @@ def load_folder(root: str | Path, images: str | Path = "images", labels: Sequenc
         table = assign_splits(table, fractions, split_seed)
     validate(table, names, path)
     table = table.astype(dict.fromkeys(names, np.float64))
-    table["image"] = [str(PurePosixPath(image)) for image in table["image"]]
+    table["image"] = [_spelled_as_there(image_root, image) for image in table["image"]]
     absent = [f"{image} (row {i + 2})" for i, image in table["image"].items() if not (image_root / image).is_file()]
     if absent:
         raise BenchmarkError(f"{path}: {len(absent)} of {len(table)} image files are not in {image_root}: {first_five(absent)}; "
                              f"copy them there, or pass images=")
     table = in_order(table, names)
     name, synthetic = _prepared(root / PREPARED) if (root / PREPARED).is_file() else (root.resolve().name, False)
-    boxes = _read_boxes(root / "boxes.csv", table, names) if (root / "boxes.csv").is_file() else None
+    boxes = _read_boxes(root / "boxes.csv", image_root, table, names) if (root / "boxes.csv").is_file() else None
     return Benchmark(name, image_root, names, table, synthetic=synthetic, boxes=boxes)
 
 
@@ -75,11 +84,18 @@ def _prepared(path: Path) -> tuple[str, bool]:
                              f"the file") from None
 
 
-def _read_boxes(path: Path, films: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def _spelled_as_there(root: Path, image: str) -> str:
+    """The name of a film as its file has it: macOS writes an accent as a letter of its own (NFD), where others do not (NFC)."""
+    image = str(PurePosixPath(image))
+    spellings = [image] if image.isascii() else [image, *(unicodedata.normalize(form, image) for form in ("NFC", "NFD"))]
+    return next((name for name in spellings if (root / name).is_file()), image)
+
+
+def _read_boxes(path: Path, root: Path, films: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """boxes.csv of the labels ``names``; each row names a film and a column of labels.csv and has 0 <= x0 < x1, 0 <= y0 < y1."""
     boxes = _read_table(path)
     check_columns(boxes, BOX_COLUMNS, path, f"the header is {','.join(BOX_COLUMNS)}")
-    boxes = boxes[list(BOX_COLUMNS)].assign(image=[str(PurePosixPath(image)) for image in boxes["image"]])
+    boxes = boxes[list(BOX_COLUMNS)].assign(image=[_spelled_as_there(root, i) for i in boxes["image"]])
     corners = boxes[["x0", "y0", "x1", "y1"]].apply(pd.to_numeric, errors="coerce").astype(np.float64)
     x0, y0, x1, y1 = corners.to_numpy().T
     rows = pd.Series([", ".join(row) for row in boxes.to_numpy()], boxes.index, dtype=object)
@@ -100,8 +116,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     fault = None
     if not any(header):
         fault = f"no header in the first row; {_HEADER}"
-    elif len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        fault = f"the header {header[0]!r} is not comma-separated; save it as CSV with commas"
+    elif any(mark in header[0] for mark in ";\t|"):
+        fault = f"the header {','.join(header)!r} is not comma-separated; save it as CSV with commas"
     elif "" in header:
         fault = f"row 1: column {header.index('') + 1} has no name; name it or delete the column"
     elif twice := [column for i, column in enumerate(header) if column in header[:i]]:
@@ -109,7 +125,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     kept = {i: record for i, record in enumerate(records) if any(record)}
     for i, record in kept.items():
         if not fault and len(record) != len(header):
-            fault = f"row {i + 2} has {len(record)} cells, the header has {len(header)}; mend the commas"
+            fault = f"row {i + 2} has {len(record)} cells, the header has {len(header)}; "
+            fault += "save it as CSV with commas, not semicolons" if ";" in "".join(record) else "mend the commas"
     if fault:
         raise BenchmarkError(f"{path}: {fault}")
     return pd.DataFrame(list(kept.values()), index=list(kept), columns=header, dtype=object)

@@ -3,8 +3,7 @@
 Validation patients are drawn from the owner's train_val [ours].
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from medbridge.data.base import Benchmark
 from medbridge.data.files import CARDS, Distribution, draw_val
 from medbridge.data.images import probe_film
 from medbridge.data.table import assign_splits, check_cells, check_choice, check_columns
+from medbridge.data.walk import find_films
 from medbridge.errors import BenchmarkError, ImageError
 
 _COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position")
@@ -38,9 +38,10 @@ def load_nih(root: str | Path, splits: str = "official", val_share: float = 0.1,
                      optional=["Patient Gender", "Patient Sex"], categories=["Finding Labels", "Patient Age"])
     sex = "Patient Sex" if "Patient Sex" in raw and "Patient Gender" not in raw else "Patient Gender"  # in most copies
     check_columns(raw, [sex], source.where, f"this loader reads {source.title}")
-    folders = _folders(source.root) if files == "present" else {}
+    places = _places(source.root, raw["Image Index"]) if files == "present" else {}
+    places |= {name: f"images/{name}" for name in raw["Image Index"] if name not in places}
     table = pd.DataFrame({
-        "image": [f"{folders.get(name, 'images')}/{name}" for name in raw["Image Index"]],
+        "image": raw["Image Index"].map(places),
         "patient_id": raw["Patient ID"], **_labels(raw["Finding Labels"], source),
         "age": _years(raw["Patient Age"]), "sex": raw[sex], "view": raw["View Position"],
         "follow_up": pd.to_numeric(raw["Follow-up #"], errors="coerce"),
@@ -53,15 +54,17 @@ def load_nih(root: str | Path, splits: str = "official", val_share: float = 0.1,
     else:
         source.official = {}
         table = assign_splits(table, fractions, seed)
-    boxes = _boxes(source, table["image"], files) if (source.root / _BOXES).is_file() else None
+    boxes = _boxes(source, places, files) if (source.root / _BOXES).is_file() else None
     return source.benchmark(table, files, boxes)
 
 
-def _folders(root: Path) -> dict[str, str]:
-    """File name -> the folder, relative to root, that holds it: images/, images_001/, images_001/images/ ..."""
-    tops = [name for name in sorted(os.listdir(root)) if name == "images" or name.startswith("images_")]
-    folders = [folder for top in tops for folder in (top, f"{top}/images") if (root / folder).is_dir()]
-    return {name: folder for folder in reversed(folders) for name in os.listdir(root / folder)}
+def _places(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name in the owner's list -> the film below root: in images_001/images/, or as copies have it, as .jpg or .PNG, or in any
+    folder; the owner's folders and endings first."""
+    stems = {name.rpartition(".")[0]: name for name in names}
+    films = [path.relative_to(root) for path in find_films(root, lambda path: path.stem in stems).films]
+    films.sort(key=lambda path: (path.suffix != ".png", not path.parts[0].startswith("images"), len(path.parts), path))
+    return {stems[path.stem]: path.as_posix() for path in reversed(films)}
 
 
 def _labels(findings: pd.Series, source: Distribution) -> dict[str, np.ndarray]:
@@ -90,7 +93,7 @@ def _official_splits(source: Distribution) -> dict[str, str]:
     return split_of.to_dict()
 
 
-def _boxes(source: Distribution, images: pd.Series, files: str) -> pd.DataFrame:
+def _boxes(source: Distribution, places: Mapping[str, str], files: str) -> pd.DataFrame:
     """The owner's boxes in pixels of the films that are here."""
     raw, path = source.csv(_BOXES, ["Image Index", "Finding Label", *_CORNERS]), source.root / _BOXES
     numbers = raw[_CORNERS].apply(pd.to_numeric, errors="coerce")
@@ -99,7 +102,7 @@ def _boxes(source: Distribution, images: pd.Series, files: str) -> pd.DataFrame:
     x, y, w, h = numbers.astype(np.float64).to_numpy().T
     label = raw["Finding Label"].replace({"Infiltrate": "Infiltration"})
     check_cells(path, label, ~label.isin(source.labels), f"unknown label {{value!r}}; known are {', '.join(source.labels)}")
-    image = raw["Image Index"].map({image.rpartition("/")[2]: image for image in images})
+    image = raw["Image Index"].map(places)
     boxes = pd.DataFrame({"image": image, "label": label, "x0": x, "y0": y, "x1": x + w, "y1": y + h})[image.notna()]
     shapes = np.full((len(boxes), 2), _SIDE)
     for shape, name in zip(shapes, boxes["image"] if files == "present" else (), strict=False):

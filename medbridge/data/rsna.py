@@ -33,6 +33,9 @@ def load_rsna(root: str | Path, fractions: Sequence[float] = (0.7, 0.1, 0.2), se
     (years) and view of every DICOM header, which takes minutes for all films. BenchmarkWarning where the mapping file is missing.
     """
     source = Distribution("rsna", root, **CARDS["rsna"])
+    if any(source.root.glob("stage_1_*")) and not any(source.root.glob("stage_2_*")):
+        raise BenchmarkError(f"{root}: holds stage 1 of the challenge; this loader reads stage 2, which has more films and other "
+                             f"test films; download that: kaggle competitions download -c rsna-pneumonia-detection-challenge")
     raw = source.csv("stage_2_train_labels.csv", ["patientId", *_CORNER, "Target"])
     raw["image"] = "stage_2_train_images/" + raw["patientId"] + ".dcm"
     table = raw.drop_duplicates("patientId").drop(columns=_CORNER)

@@ -130,6 +130,17 @@ def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.
     return lower, upper
 
 
+def label_and_mean(draws: np.ndarray, y: np.ndarray, mask: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Resampled AUCs ``(n_boot, C)`` -> those of each label, and their mean ``(n_boot,)``.
+
+    A label whose positives (or negatives) are all of one patient is NaN: whoever is resampled, it is the same patient, and the
+    interval would be a point. The mean is NaN where that holds for every label.
+    """
+    thin = np.array([min(len(np.unique(codes[known & (y[:, c] == value)])) for value in (0, 1)) < 2
+                     for c, known in enumerate(mask.T)])
+    return np.where(thin, np.nan, draws), np.where(thin.all(), np.nan, defined_mean(draws))
+
+
 def defined_mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is defined; NaN (without numpy's warning) where nothing is."""
     count = np.sum(~np.isnan(values), axis=-1)

@@ -15,7 +15,15 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import EvaluationError
-from medbridge.metrics.bootstrap import bootstrap_aucs, by_label, checked_arrays, defined_mean, group_codes, percentiles
+from medbridge.metrics.bootstrap import (
+    bootstrap_aucs,
+    by_label,
+    checked_arrays,
+    defined_mean,
+    group_codes,
+    label_and_mean,
+    percentiles,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Evaluation:
             rows.append((label, n, positives, auc, "" if math.isnan(lo) else f"[{lo:.3f}, {hi:.3f}]", ap))
         lines = [f"{label:<{width}}  {n:>7}  {positives:>8}  {auc:>9}  {interval:<16}  {ap:>9}"
                  for label, n, positives, auc, interval, ap in rows]
+        if "" in (interval for label, _, _, value, interval, _ in rows[1:-1] if value != "undefined") and self.settings["n_boot"]:
+            lines += ["no interval where the positive or the negative films are all of one patient"]
         if left_out := len(self.per_label) - m["n_defined"]:
             lines += [f"macro: mean over {m['n_defined']} labels; {left_out} undefined (one class only) left out"]
         return "\n".join(lines)
@@ -81,11 +91,12 @@ def evaluate(
     names, codes, settings = _plan(y, groups, labels, n_boot, seed, level)
     aucs, aps = (by_label(metric, y, scores, mask) for metric in (roc_auc_score, average_precision_score))
     draws = bootstrap_aucs(y, [scores], mask, codes, n_boot, seed)[0]
-    lo, hi = percentiles(draws, level)
+    label_draws, macro_draws = label_and_mean(draws, y, mask, codes)
+    lo, hi = percentiles(label_draws, level)
     per_label = pd.DataFrame({
         "label": names, "n": mask.sum(axis=0), "positives": ((y == 1) & mask).sum(axis=0), "auc": aucs, "auc_lo": lo,
         "auc_hi": hi, "ap": aps, "resamples": np.sum(~np.isnan(draws), axis=0)})
-    [lo], [hi] = percentiles(defined_mean(draws), level)
+    [lo], [hi] = percentiles(macro_draws, level)
     macro = {"auc": float(defined_mean(aucs)), "lo": float(lo), "hi": float(hi), "ap": float(defined_mean(aps)),
              "n_defined": int(np.sum(~np.isnan(aucs)))}
     return Evaluation(macro, per_label, settings)
@@ -109,15 +120,17 @@ def paired_difference(
     draws = bootstrap_aucs(y, arrays, mask, codes, n_boot, seed)
     # a label is undefined for all runs at once (the classes are those of y), so its NaN leaves both means
     diffs, diff_draws = (x[: len(runs_a)].mean(axis=0) - x[len(runs_a) :].mean(axis=0) for x in (points, draws))
+    diff_draws, macro_draws = label_and_mean(diff_draws, y, mask, codes)
     label_lo, label_hi = percentiles(diff_draws, level)
     per_label = pd.DataFrame({"label": names, "diff": diffs, "lo": label_lo, "hi": label_hi})
-    diff, macro_draws = float(defined_mean(diffs)), defined_mean(diff_draws)
+    diff = float(defined_mean(diffs))
     lo, hi = (float(bound) for [bound] in percentiles(macro_draws, level))
     valid = macro_draws[~np.isnan(macro_draws)]
     tail = min(int(np.sum(valid <= 0)), int(np.sum(valid >= 0)))
     p_value = min(1.0, 2 * (1 + tail) / (1 + len(valid))) if len(valid) else math.nan
     settings |= {"runs_a": len(runs_a), "runs_b": len(runs_b), "n_defined": int(np.sum(~np.isnan(diffs)))}
-    verdict = "undefined: no label has both classes"
+    verdict = ("undefined: no label has both classes" if math.isnan(diff) else
+               f"macro AUC of A minus B: {diff:+.4f}; no interval, as the films of a class are all of one patient")
     if not math.isnan(diff) and not math.isnan(lo):
         sure = "A is better than B on these films" if lo > 0 else "B is better than A on these films"
         verdict = (f"macro AUC of A minus B: {diff:+.4f}, {100 * level:g} % interval [{lo:+.4f}, {hi:+.4f}]: "

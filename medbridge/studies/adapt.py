@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from medbridge.adapter import save_adapter
 from medbridge.baselines import LinearProbe, ZeroShot
 from medbridge.data import Benchmark
 from medbridge.data.tasks import Target, make_targets
+from medbridge.errors import BenchmarkWarning
 from medbridge.features.cache import FeatureCache
-from medbridge.metrics.evaluate import Evaluation, PairedDifference, evaluate, json_safe
+from medbridge.metrics.evaluate import Evaluation, PairedDifference, auc, evaluate, json_safe
 from medbridge.metrics.subgroups import known_subgroups, subgroup_table
 from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecard
 from medbridge.model import MedBridge
@@ -88,6 +90,10 @@ def adapt(
     ours = ours.create(out, cache.progress, tensorboard).fit(train, val)
     clock.append(time.perf_counter())
     y, known = val.benchmark.targets()
+    if np.isnan(auc(y, y, known)).all():
+        warnings.warn(f"{benchmark.name}: no label has both classes in the validation split, so the log-loss, not an AUC, "
+                      f"chose epochs and settings; add films of the missing class, or draw the splits anew", BenchmarkWarning,
+                      stacklevel=2)
     thresholds = {name: f1_thresholds(y, m.predict_proba(val) if m.val_scores is None else m.val_scores, known)
                   for name, m in (methods | {MEDBRIDGE: ours}).items()}
     tested = []
@@ -152,6 +158,7 @@ def _target_table(tested: Tested, labels: Sequence[str]) -> str:
     films = f"{len(test)} films of {test.table['patient_id'].nunique()} patients"
     shared = f"{len(test.labels)} of the source's {len(labels)} labels are shared (source = target): {tested.target.mapping()}\n"
     zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
+    minus = with_interval(d.diff, d.lo, d.hi, "+") or "undefined, as no label has both classes in these films"
     return (f"{test.name}, test split: {films}, AUC [95 % bootstrap interval]\n{'' if tested.target.in_domain else shared}"
             f"{text_table(rows)}\n"
-            f"MedBridge minus {PROBE}, paired on the same films: {with_interval(d.diff, d.lo, d.hi, '+')}{zero}")
+            f"MedBridge minus {PROBE}, paired on the same films: {minus}{zero}")

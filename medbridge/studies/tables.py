@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbridge.data.tasks import Target
-from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, percentiles
+from medbridge.metrics.bootstrap import bootstrap_aucs, checked_arrays, defined_mean, group_codes, label_and_mean, percentiles
 from medbridge.metrics.evaluate import PairedDifference, auc, paired_difference
 
 
@@ -36,10 +36,11 @@ class Measured:
 
 
 def with_interval(value: float, lo: float, hi: float, sign: str = "") -> str:
-    """``0.712 [0.650, 0.770]``; with ``sign`` '+' of a difference. NaN: 'undefined', and an empty cell for a difference."""
+    """``0.712 [0.650, 0.770]``; with ``sign`` '+' of a difference. NaN: 'undefined', and an empty cell for a difference; without
+    an interval the value alone."""
     if np.isnan(value):
         return "" if sign else "undefined"
-    return f"{value:{sign}.3f} [{lo:{sign}.3f}, {hi:{sign}.3f}]"
+    return f"{value:{sign}.3f}" if np.isnan(lo) else f"{value:{sign}.3f} [{lo:{sign}.3f}, {hi:{sign}.3f}]"
 
 
 def measure(target: Target, runs: Sequence[np.ndarray], n_boot: int, seed: int) -> list[Measured]:
@@ -48,8 +49,9 @@ def measure(target: Target, runs: Sequence[np.ndarray], n_boot: int, seed: int) 
     points = np.stack([auc(y, scores, known) for scores in runs])
     checked = [checked_arrays(y, scores, known) for scores in runs]
     codes = group_codes(target.test.table["patient_id"], len(y))
-    draws = bootstrap_aucs(checked[0][0], [scores for _, scores, _ in checked], checked[0][2], codes, n_boot, seed).mean(axis=0)
-    return [Measured(defined_mean(points), defined_mean(draws)), *map(Measured, points.T, draws.T)]
+    (y, _, known), runs = checked[0], [scores for _, scores, _ in checked]
+    draws, mean = label_and_mean(bootstrap_aucs(y, runs, known, codes, n_boot, seed).mean(axis=0), y, known, codes)
+    return [Measured(defined_mean(points), mean), *map(Measured, points.T, draws.T)]
 
 
 def mean_over(parts: Sequence[Measured]) -> Measured:

@@ -111,3 +111,20 @@ def test_truncated_films_are_named(root):
         path.write_bytes(path.read_bytes()[:-700])
     found = check_films(b.paths(), progress=False)
     assert [path for path, _ in found] == bad and all("damaged or truncated" in message for _, message in found)
+
+
+@pytest.mark.parametrize(("line", "patient", "file"), [
+    ("COVID 5 COVID(5).png positive sirm", "COVID 5", "COVID(5).png"),
+    ("5 COVID (5).png positive sirm", "5", "COVID (5).png"),
+    ("COVID 5 COVID  (5).png positive sirm", "COVID 5", "COVID  (5).png"),
+    ('"COVID 5" "COVID (5).png" positive sirm', "COVID 5", "COVID (5).png"),
+    ('5 "COVID 5.png" positive sirm', "5", "COVID 5.png"),
+])
+def test_blanks_and_quotes_in_names(root, line, patient, file):
+    (root / "test" / file).write_bytes(next((root / "test").glob("*.png")).read_bytes())
+    with open(root / "test.txt", "a", encoding="utf-8") as text:
+        text.write(f"\n{line}\n")
+    table = load_covidx(root).table
+    assert table.loc[table["image"] == f"test/{file}", "patient_id"].tolist() == [patient]
+    if '"' in line:  # without the film, quotes alone tell
+        assert f"test/{file}" in load_covidx(root, files="all").image_ids()

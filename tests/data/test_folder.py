@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_images_elsewhere(root, tmp_path):
 def test_chosen_labels_leave_the_rest_as_metadata(root):
     benchmark = load_folder(root, labels=["Effusion"])
     assert benchmark.labels == ("Effusion",) and benchmark.table["Opacity"].iloc[1] == "1"
-    for bad in (["Hernia"], ["split"], "Effusion"):
+    for bad in (["Hernia"], ["split"], "Effusion, Hernia"):
         with pytest.raises(BenchmarkError, match="labels="):
             load_folder(root, labels=bad)
 
@@ -161,3 +162,39 @@ def test_real_folder():
     benchmark = load_folder(root)
     assert len(benchmark) == 480 and benchmark.labels[0] == "Pneumonia"
     assert benchmark.targets()[0][:, 0].sum() == 240
+
+
+def test_columns_that_are_no_labels_are_named_with_the_fix(root):
+    text = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join([f"{text[0]},age", *(f"{line},5{i}" for i, line in enumerate(text[1:]))]))
+    with pytest.raises(BenchmarkError, match=r"row 2: column 'age' holds '50'.*labels=Opacity,Effusion \(--option"):
+        load_folder(root)
+    for labels in ("Opacity, Effusion", ["Opacity", "Effusion"]):
+        assert load_folder(root, labels=labels).labels == ("Opacity", "Effusion")
+
+
+@pytest.mark.parametrize(("here", "listed"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_names_that_differ_by_how_an_accent_is_written(root, here, listed):
+    name = (root / "labels.csv").read_text().splitlines()[1].split(",")[0]
+    (root / "images" / name).rename(root / "images" / unicodedata.normalize(here, f"é{name}"))
+    edit(root, name, unicodedata.normalize(listed, f"é{name}"))
+    (root / "boxes.csv").write_text(f"image,label,x0,y0,x1,y1\n{unicodedata.normalize(listed, f'é{name}')},Opacity,1,1,9,9\n")
+    benchmark = load_folder(root)
+    assert benchmark.read(0).size and benchmark.boxes["image"][0] == benchmark.image_ids()[0]
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("image;patient_id;split;A, b;B\nf0.png;0;train;0;1\n", "is not comma-separated; save it as CSV with commas"),
+    ("image,patient_id,split,A\nf0.png;0;train;0\n", "row 2 has 1 cells, the header has 4; save it as CSV with commas"),
+    ("image,patient_id,split,A\nf0.png,0,train\n", "row 2 has 3 cells, the header has 4; mend the commas"),
+])
+def test_semicolons_are_named(root, content, words):
+    (root / "labels.csv").write_text(content)
+    with pytest.raises(BenchmarkError, match=words):
+        load_folder(root)
+
+
+def test_a_missing_split_offers_to_draw_them(root):
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(",val,", ",train,"))
+    with pytest.raises(BenchmarkError, match=r"split 'val' is empty.*--option split_seed=0"):
+        load_folder(root).split("val")

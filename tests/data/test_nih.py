@@ -188,3 +188,17 @@ def test_real_rows():
     y, mask = benchmark.targets()
     assert mask.all() and 0 < y.mean() < 0.5
     assert benchmark.read(0).std() > 0.05
+
+
+@lone_classes
+@pytest.mark.parametrize(("suffix", "folder"), [(".jpg", None), (".PNG", None), ("", None), (".jpeg", "xray/all"), (".png", ".")])
+def test_copies_with_another_ending_or_in_another_folder_are_read(root, suffix, folder):
+    whole = load_benchmark("nih", FIXTURE)
+    for path in list(root.rglob("*.png")):
+        new = (path.parent if folder is None else root / folder) / f"{path.stem}{suffix}"
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(new)
+    shutil.copytree(root, root / "prepared" / "images")  # a copy of them below does not get in the way
+    copy = load_benchmark("nih", root)
+    assert len(copy) == 16 and copy.read(3).shape == whole.read(3).shape and not any("prepared" in i for i in copy.image_ids())
+    assert len(copy.boxes) == len(whole.boxes) and set(copy.boxes["image"]) <= set(copy.image_ids())

@@ -147,3 +147,10 @@ def test_dicom_that_is_no_film_is_named(root):
     reasons = ("without PixelData", "no decoder for transfer syntax MPEG2", "cut short")
     for (_, message), words in zip(found, reasons, strict=True):
         assert words in message
+
+
+def test_stage_one_is_called_by_its_name(root):
+    for path in sorted(root.glob("stage_2_*")):
+        path.rename(path.with_name(path.name.replace("stage_2", "stage_1")))
+    with pytest.raises(BenchmarkError, match="holds stage 1 of the challenge; this loader reads stage 2"):
+        load_rsna(root)

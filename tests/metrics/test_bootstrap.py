@@ -8,7 +8,7 @@ from samples import draw
 from sklearn.metrics import roc_auc_score
 
 from medbridge.metrics.bootstrap import bootstrap_means
-from medbridge.metrics.evaluate import bootstrap_auc
+from medbridge.metrics.evaluate import bootstrap_auc, evaluate, paired_difference
 
 
 def plain_loop(y, scores, mask, groups, n_boot, seed):
@@ -60,3 +60,19 @@ def test_bootstrap_means_by_a_plain_loop():
     drawn = np.random.default_rng(3).integers(8, size=(5, 8))
     want = [values[np.concatenate([np.flatnonzero(codes == g) for g in line])].mean(0) for line in drawn]
     np.testing.assert_allclose(bootstrap_means(values, codes, 5, 3), want)
+
+
+@pytest.mark.parametrize("positives", [[3], [3, 4], []])
+def test_no_interval_is_drawn_from_one_patient(positives):
+    """Film 3 and film 4 are of the same patient; whoever is resampled, the positive films are hers."""
+    y, scores = np.zeros((12, 2)), np.random.default_rng(0).random((12, 2))
+    y[positives, 0], y[:, 1] = 1, np.arange(12) % 2
+    groups = [0, 1, 2, 3, 3, 5, 6, 7, 8, 9, 10, 11]
+    thin, both = evaluate(y[:, :1], scores[:, :1], groups=groups), evaluate(y, scores, groups=groups)
+    for found in (thin, both):
+        assert found.per_label.loc[0, ["auc_lo", "auc_hi"]].isna().all()
+    assert np.isnan(thin.macro["lo"]) and np.isnan(thin.macro["auc"]) == (not positives)
+    assert both.macro["lo"] < both.macro["auc"] < both.macro["hi"] and both.per_label.loc[1, "auc_lo"] > 0
+    assert "[" not in thin.table() and ("all of one patient" in thin.table()) == bool(positives)
+    d = paired_difference(y[:, :1], scores[:, :1], 1 - scores[:, :1], groups=groups)
+    assert np.isnan(d.lo) and ("no interval" if positives else "no label has both classes") in d.verdict

@@ -5,7 +5,7 @@ import pytest
 
 from medbridge.data.tasks import make_targets
 from medbridge.metrics.evaluate import evaluate, paired_difference
-from medbridge.studies.tables import Measured, difference, holm, mean_over, measure, over_folds
+from medbridge.studies.tables import Measured, difference, holm, mean_over, measure, over_folds, with_interval
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,8 @@ def test_holm_corrects_as_by_hand():
     # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 gives 0.04, 0.06, 0.06, 0.04; no later one below an earlier one
     assert holm([0.03, 0.01, np.nan, 0.04, 0.02]).tolist() == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
     assert holm([0.6, 0.7]).tolist() == [1.0, 1.0] and len(holm([])) == 0
+
+
+def test_a_value_without_an_interval_stands_alone():
+    nan = float("nan")
+    assert with_interval(0.5, nan, nan) == "0.500" and with_interval(0.5, nan, nan, "+") == "+0.500"
