@@ -25,10 +25,13 @@ from build_notebooks import repository
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
-         "data/fixtures/README.md", "docs/notation.md", "docs/minutes.md", "docs/scale.md", "bench/README.md")
+         "data/fixtures/README.md", "docs/running.md", "docs/experts.md", "docs/results.md", "docs/earlier_results.md",
+         "docs/notation.md", "docs/minutes.md", "docs/scale.md", "bench/README.md")
 TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 # live cells would come from another server; Jupyter Book writes their script into every page, twice
 THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")
+# GitHub chooses by the reader's theme; the site has one of its own, so it shows the light one
+THEMED = re.compile(r'<picture>.*?<img alt="([^"]*)" src="([^"]*)">.*?</picture>', re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^):]+)\)")  # of this folder, not of the web
 LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
@@ -99,10 +102,12 @@ def write_source(folder: Path) -> None:
     kept = {*PAGES, *(path.relative_to(ROOT).as_posix() for path in [*chapters, *solutions])}
     for name in PAGES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        text = (ROOT / name).read_text(encoding="utf-8")
+        text = THEMED.sub(r"![\1](\2)", BADGE.sub(r"[Open in Colab](\1)", (ROOT / name).read_text(encoding="utf-8")))
         (folder / name).write_text(linked(text, name, kept), encoding="utf-8")
         for picture in PICTURE.findall(text):
-            shutil.copy2((ROOT / name).parent / picture, (folder / name).parent / picture)
+            copied = (folder / name).parent / picture
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2((ROOT / name).parent / picture, copied)
     (folder / "notebooks" / "solutions").mkdir(parents=True)
     for path in [*chapters, *solutions]:
         page, book = path.relative_to(ROOT).as_posix(), described(nbformat.read(path, 4), path.stem)

@@ -5,7 +5,7 @@
 A source is ``notebooks/sources/NN_name.py`` (jupytext, percent format); it becomes ``notebooks/NN_name.ipynb``, and
 ``notebooks/sources/solutions/NN_name.py`` becomes ``notebooks/solutions/NN_name.ipynb``. Every notebook is run from top to
 bottom, and the processor time that it took is kept in ``notebooks/seconds.json`` (``--measure`` does that alone), from which the
-table of ``docs/minutes.md`` is written.
+table of ``docs/minutes.md`` and the minutes in README.md are written.
 
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
 ``[tool.medbridge]`` in pyproject.toml; ``{{READING}}`` becomes the minutes of reading, counted from words, lines of code and the
@@ -206,6 +206,10 @@ def minutes_page() -> str:
 def write_minutes() -> None:
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "minutes.md").write_text(minutes_page(), encoding="utf-8")
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    for source in SOURCES.glob("*.py"):
+        front = re.sub(rf"(\]\(notebooks/{source.stem}\.ipynb\) \|.*\| )\d+ \|", rf"\g<1>{reading_minutes(source)} |", front)
+    (ROOT / "README.md").write_text(front, encoding="utf-8")
 
 
 def main() -> int:

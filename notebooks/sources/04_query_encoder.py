@@ -788,8 +788,8 @@ fig
 # %% [markdown]
 # **How to read it.** The printed sentence is the result, whatever you expected. The interval speaks of other *test films*, not of
 # other training runs: another seed would move the point as well. With 265 training films, 190,000 trained numbers and
-# a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films. The
-# [README](../README.md) says how the whole method compares on other films, and what that was measured with.
+# a tiny expert, a logistic regression is a strong opponent. The full profile has twice the films.
+# [docs/results.md](../docs/results.md) says how the whole method compares on other films, and what that was measured with.
 #
 # ## 11. Where do the queries look?
 #

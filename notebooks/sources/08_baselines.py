@@ -738,8 +738,8 @@ for path in sorted(out.glob("cells/MedBridge-seed*/adapter.json")):
     print(f"{path.parent.name.split('-')[1]}: queries {a:.2f}, linear read-out {b:.2f}")
 
 # %% [markdown]
-# How the present form does, on the same real films and on others, with intervals and paired differences, stands in the
-# [README](../README.md#what-has-been-run-on-what). Read it with the three questions of section 6.
+# How the present form does, on the same real films and on others, with intervals and paired differences, is in
+# [docs/results.md](../docs/results.md). Read it with the three questions of section 6.
 #
 # ### What nearly went wrong again
 #

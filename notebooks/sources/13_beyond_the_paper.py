@@ -659,4 +659,4 @@ plots.film_grid(pair, [f"earlier film: z = {z['test'][first.before[i], c]:+.1f}"
 # - Change between two films is read from the difference of logits, with a threshold from validation pairs; report mean recall, since nearly
 #   everything is unchanged.
 #
-# This is the last notebook. From here: your own films ([02](02_films_labels_splits.ipynb) shows the folder layout, the README the commands).
+# This is the last notebook. From here: your own films ([02](02_films_labels_splits.ipynb) shows the folder layout, [docs/running.md](../docs/running.md) the commands).
