@@ -206,10 +206,17 @@ def minutes_page() -> str:
 def write_minutes() -> None:
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "minutes.md").write_text(minutes_page(), encoding="utf-8")
-    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    if (ROOT / "README.md").exists():
+        (ROOT / "README.md").write_text(front_page((ROOT / "README.md").read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def front_page(text: str) -> str:
+    """README.md with the setting's address in its badge, and the minutes of each notebook in the table of the course."""
+    github = repository().removeprefix("https://github.com/")
+    text = re.sub(r"(colab\.research\.google\.com/github/)[^/]+/[^/]+(/blob/)", rf"\g<1>{github}\g<2>", text)
     for source in SOURCES.glob("*.py"):
-        front = re.sub(rf"(\]\(notebooks/{source.stem}\.ipynb\) \|.*\| )\d+ \|", rf"\g<1>{reading_minutes(source)} |", front)
-    (ROOT / "README.md").write_text(front, encoding="utf-8")
+        text = re.sub(rf"(\]\(notebooks/{source.stem}\.ipynb\) \|.*\| )\d+ \|", rf"\g<1>{reading_minutes(source)} |", text)
+    return text
 
 
 def main() -> int:
