@@ -1,4 +1,4 @@
-"""Adapters: what was trained, saved and loaded. [ours]
+"""Adapters: what was trained, saved and loaded.
 
 An adapter may come from anybody. It holds settings and numbers, never code: JSON and safetensors. What is checked here keeps a
 damaged or hostile file from more than an error: every value has its type, and no setting asks for more memory than the weights

@@ -1,16 +1,15 @@
 r"""Across views: self-attention relates the N views of a film, pooling makes one of them.
 
-Paper: self-attention over the N views relates them, then max-pooling over views gives frozen tokens m_k and query tokens q_k for
-each expert.
+[summary] Self-attention over the N views relates them, then max-pooling over the views gives frozen tokens m_k and query tokens
+q_k for each expert.
 
 [ours] Attention runs over the views for each token index apart: query j of one view sees query j of the other views, so the
-cost is N^2 per query, not (N Q)^2. Each view's token also carries where its box lies and how large it is; a view that is only
-padding (films of different shape have different numbers of windows) is never attended to, and has no part in the pool.
-
-Pooling is the maximum of each number over the views by default [paper]: the strongest evidence wins, wherever it is. Options
-[ours]: ``mean``; ``lse``, log sum_n exp x_n, a soft maximum; ``attention``, a weighted mean whose weights sum_n a_n = 1 come from
-the tokens themselves, a = softmax_n(v . tanh(V x_n)) (Ilse et al., "Attention-based deep multiple instance learning", ICML 2018,
-equation 8).
+cost is N^2 per query, not (N Q)^2. m_k is one summary token. Each token also carries where its view's box lies and how large it
+is; a view that is only padding (films of different shape have different numbers of windows) is never attended to or pooled.
+Options for the pool: ``max``, each number's largest value over the views; ``mean``; ``lse``, log sum_n exp x_n, a soft maximum;
+``attention``, a weighted mean whose weights a = softmax_n(v . tanh(V x_n)) come from the tokens (Ilse et al., "Attention-based
+deep multiple instance learning", ICML 2018, equation 8). Measured (earlier form, docs/results.md): ``mean`` minus ``max`` +0.001
+[-0.013, +0.014] on validation films and -0.009 [-0.018, -0.001] on test films; no attention -0.010 [-0.022, +0.003].
 """
 
 import torch
@@ -25,7 +24,7 @@ class CrossView(nn.Module):
 
     Args:
         width: query width w. heads: attention heads; divides ``width``.
-        image_dim: length of the expert's frozen view summary, projected to one further token (the paper's m).
+        image_dim: length of the expert's frozen view summary, projected to one further token m_k.
         attend: ``False`` leaves out the self-attention and pools the views as they are (an ablation).
         dropout: on the attention output, the MLP output and the frozen summary.
         pool: 'max', 'mean', 'lse' or 'attention'.

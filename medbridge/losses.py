@@ -14,13 +14,13 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy over known labels; ``(B, C)`` each, mask bool. [ours: default]"""
+    """Mean binary cross-entropy over known labels; ``(B, C)`` each, mask bool. [ours]"""
     return _masked_mean(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), mask)
 
 
 def asymmetric_loss(logits: Tensor, targets: Tensor, mask: Tensor, gamma_negative: float = 4.0, gamma_positive: float = 0.0,
                     margin: float = 0.05) -> Tensor:
-    """Asymmetric loss (Ridnik et al., ICCV 2021, equations 4 to 7): easy negatives count less. [ours: option]
+    """Asymmetric loss (Ridnik et al., ICCV 2021, equations 4 to 7): easy negatives count less. [ours]
 
     With both gammas and the margin at zero it is :func:`masked_bce`.
     """

@@ -1,6 +1,6 @@
 """MedBridge: focal views -> frozen experts -> query encoders -> across views -> class scores -> mixture.
 
-Paper, section 3, whole. What it fixes and what is ours is said where each part is built; this module only joins them.
+[abstract] Focal sampling, query encoder, mixture of experts. What each part rests on is said there; this module only joins them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from medbridge.scores import PromptScores
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Every choice that shapes the trainable part; the paper leaves all of these open. [ours]
+    """Every choice that shapes the trainable part. [ours]
 
     Attributes:
         queries, query_layers: learnable queries Q, and T2 query layers, of each expert. layer_step: blocks from the map of one
@@ -84,7 +84,7 @@ class AdapterConfig:
 
 
 CROSS_FITTED = AdapterConfig(members=5, readout=True)
-"""What ``medbridge adapt`` and the comparisons train; a single member is for learning, and for very large sets. [ours]"""
+"""What ``medbridge adapt`` and the comparisons train; a single member is for learning, and for very large sets."""
 
 
 @dataclass
@@ -303,7 +303,7 @@ class MedBridge(nn.Module):
 
     def set_prevalence(self, prevalence: np.ndarray) -> None:
         """Start every class at the log-odds of its training prevalence, ``(C,)`` or by member ``(M, C)``, clipped to
-        [0.001, 0.999]. [ours]"""
+        [0.001, 0.999]."""
         p = torch.as_tensor(prevalence, dtype=torch.float32).clamp(0.001, 0.999)
         for member, own in zip(self.members, p.expand(len(self.members), -1), strict=True):
             for branch in member.branches:

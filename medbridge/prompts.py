@@ -1,12 +1,12 @@
 r"""Class prompts: a label becomes sentences, and sentences become two directions in an expert's text space.
 
-Paper, section 3: classes are scored against the VLM's own text embeddings of class prompts. For multi-label diagnosis
-each label needs a positive and a negative side,
+[ours] Classes are scored against the VLM's own text embeddings of class prompts. Each label has a positive and a negative side,
 
     t_c = normalise(t_c^+ - t_c^-),
 
-where t^+ and t^- are means over an ensemble of prompts (Radford et al., CLIP, 2021, section 3.1.4). [ours] The ensemble crosses
+where t^+ and t^- are means over an ensemble of prompts (Radford et al., CLIP, 2021, section 3.1.4). The ensemble crosses
 templates with synonyms and adds plain descriptions: a general-domain expert may know "a thin bright line", not "pneumothorax".
+What the ensemble is worth was not measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class ClassPrompts:
 
 
 def class_prompts(label: str) -> ClassPrompts:
-    """The default ensemble of a label: templates crossed with its synonyms, then plain descriptions. [ours]"""
+    """The default ensemble of a label: templates crossed with its synonyms, then plain descriptions."""
     words = FINDINGS.get(canonical(label) or label, Finding())
     if words.whole:
         return ClassPrompts(words.present, words.absent)

@@ -1,9 +1,8 @@
 r"""Query Encoder: a few learnable queries read the frozen feature maps of one expert.
 
-Paper, section 3 ("QEncoder"): the first T1 blocks of the frozen tower run as they are; then Q learnable query tokens are
-injected, which attend to the frozen feature maps through the remaining T2 = T - T1 depth. The backbone is not retrained.
-
-[ours] Frozen tokens never see the queries, so the maps are computed once and cached. A query layer is one of
+[abstract] A small set of learnable query tokens is injected into intermediate layers and attends to the frozen feature maps; the
+backbone is not retrained. [summary] The queries enter after the first T1 layers. [ours] T2 = T - T1 query layers follow. Frozen
+tokens never see the queries, so the maps are computed once and cached. A query layer is one of
 
 - ``cross`` (default): a fresh narrow block of width w; layer i reads the map *after* block T1 + i;
 - ``copy``: a trainable copy of the frozen block T1 + i, which reads that block's *input*;
@@ -14,7 +13,8 @@ In every kind one softmax runs over the other queries and the frozen tokens toge
     A = softmax([Q K_q^T ; Q K_x^T] / sqrt(d_h)),   q <- q + A [V_q ; V_x] W_o,   q <- q + MLP(LN(q)).
 
 Since Q is small, keys and values of the frozen tokens are never formed: Q K_x^T = (Q W_k^T) X^T and A_x V_x = (A_x X) W_v. The
-same numbers come out, at a fraction of the cost, and X needs no gradient.
+same numbers come out, at a fraction of the cost, and X needs no gradient. Measured (earlier form, docs/results.md): one query
+for eight -0.018 [-0.032, -0.003] of validation AUC, one layer for two -0.018 [-0.031, -0.004]; the kinds were level.
 """
 
 from collections.abc import Sequence

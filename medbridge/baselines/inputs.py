@@ -1,4 +1,4 @@
-"""What the modules of the baselines are fed, and how they are trained and scored on it. [ours]"""
+"""What the modules of the baselines are fed, and how they are trained and scored on it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One interface for MedBridge and all that it is compared with: ``fit``, ``predict_proba``, and how much was trained. [ours]"""
+"""One interface for MedBridge and all that it is compared with: ``fit``, ``predict_proba``, and how much was trained."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

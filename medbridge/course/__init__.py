@@ -1,4 +1,4 @@
-"""What the notebooks share: the profile, seeds, and the checker of exercises. [ours]
+"""What the notebooks share: the profile, seeds, and the checker of exercises.
 
 An exercise that was not begun is no failure, so that notebooks run from top to bottom.
 """

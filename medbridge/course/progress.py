@@ -1,4 +1,4 @@
-"""Which exercises of the course are solved, kept in one small file on this machine and nowhere else. [ours]
+"""Which exercises of the course are solved, kept in one small file on this machine and nowhere else.
 
 :func:`medbridge.course.check` calls :func:`record`; ``medbridge course progress`` prints :func:`summary`. The file is
 ``course/progress.json`` in the cache folder (``MEDBRIDGE_CACHE``). ``MEDBRIDGE_PROGRESS=off`` keeps nothing: runs that are no

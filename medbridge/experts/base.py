@@ -1,6 +1,6 @@
 """A frozen vision-language model behind one small interface: a vision tower of T blocks and a text encoder.
 
-Nothing of it is ever trained (paper, section 3: "frozen VLM").
+Nothing of it is ever trained [abstract].
 """
 
 from __future__ import annotations

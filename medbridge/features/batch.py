@@ -1,8 +1,8 @@
 """Films with different numbers of views become one padded batch.
 
 Training draws its views here: the whole film, and as many local views as inference uses, at random from the film's pool of
-sliding and random windows. Paper, section 3: random regions in training, sliding windows at inference; that both are drawn from
-one cached pool is [ours].
+sliding and random windows. [summary] Random or sliding regions. [ours] Random ones in training, sliding ones at inference, both
+drawn from one cached pool; drawing them anew in each epoch, without a pool, was not measured.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def passes(
     batch: Callable[[list[int]], Any], targets: np.ndarray, mask: np.ndarray, order: np.ndarray, batch_size: int,
     accumulate: int = 1, first: int = 0,
 ) -> Iterator[Pass]:
-    """What this process computes of an epoch, from step ``first`` on. [ours]
+    """What this process computes of an epoch, from step ``first`` on.
 
     A step's films may be divided into ``accumulate`` passes and dealt out to processes. Each part's loss is weighted by its share
     of the step's known labels, so that the sum is the loss of the undivided step.

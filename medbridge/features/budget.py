@@ -1,4 +1,4 @@
-"""What a run will cost before it starts: bytes in the cache exactly, time and GPU memory as estimates that say so. [ours]"""
+"""What a run will cost before it starts: bytes in the cache exactly, time and GPU memory as estimates that say so."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Frozen features: computed once, kept on disk in shards, memory-mapped.
 
-Nothing that a frozen expert says about a film ever changes, so training reads it from disk (paper, section 3: frozen VLMs; the
-cache is [ours]). Each film is decoded once for all experts; views are cut once for all experts of the same input size. Threads
-decode and cut ahead of the experts, another one writes behind them.
+Nothing that a frozen expert says about a film ever changes, so training reads it from disk. Each film is decoded once for all
+experts; views are cut once for all experts of the same input size. Threads decode and cut ahead of the experts, another one
+writes behind them.
 
 The address of a film's features is all that they depend on: the film's content and the boxes of its views (its key,
 :mod:`.film_keys`), the expert, its weights, input and precision (the folder), the depth (the part of a shard,

@@ -1,4 +1,4 @@
-"""What an expert costs on this machine: seconds a view, memory, and bytes of its maps in the cache. [ours]
+"""What an expert costs on this machine: seconds a view, memory, and bytes of its maps in the cache.
 
 A measurement says on which machine it was made; it is not a property of the expert alone.
 """

@@ -1,4 +1,4 @@
-"""Films -> views -> what a frozen expert says of them, in half precision -> shards: the work that fills the cache. [ours]"""
+"""Films -> views -> what a frozen expert says of them, in half precision -> shards: the work that fills the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a film file holds, whatever it is called: its SHA-256 and its size in pixels, read once. [ours]
+"""What a film file holds, whatever it is called: its SHA-256 and its size in pixels, read once.
 
 The cache addresses features by content, so that films which were moved, copied or unpacked again are not computed again. Reading
 every byte of a benchmark at every start would be slow; ``films.jsonl`` remembers the digest of a path for as long as the file has

@@ -1,4 +1,4 @@
-"""Shards: the frozen features of many films in one file that is written once, memory-mapped and checked. [ours]
+"""Shards: the frozen features of many films in one file that is written once, memory-mapped and checked.
 
 A shard is a safetensors file: ``keys`` (one a film), ``starts`` (first row of each film), and for each *part* (``map.004`` of
 depth 4, ``summary``, ``embed``) the views of all its films as rows, float16. A training step maps the file and copies the rows

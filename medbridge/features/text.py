@@ -1,4 +1,4 @@
-"""Text features on disk: a thousand prompts go through a frozen text tower once. [ours]
+"""Text features on disk: a thousand prompts go through a frozen text tower once.
 
 The key is the content: the weights of the text tower and the texts themselves. A file that is there is therefore right, whoever
 wrote it; a damaged one is computed again.

@@ -1,4 +1,4 @@
-"""The bootstrap behind every interval: patients are drawn, and the AUC of each resample is counted, not sorted, anew. [ours]
+"""The bootstrap behind every interval: patients are drawn, and the AUC of each resample is counted, not sorted, anew.
 
 Arrays are those of :mod:`medbridge.metrics.evaluate`: y, scores and mask, each ``(n, C)``.
 """

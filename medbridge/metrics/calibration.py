@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Brier score, ECE, the table behind a reliability plot, and a temperature. [ours]
+"""Do probabilities mean what they say? Brier score, ECE, the table behind a reliability plot, and a temperature.
 
 Of the films that get a probability of 0.3, three in ten should have the finding (DeGroot and Fienberg, The Statistician 1983).
 All known film-label pairs count alike; NaN where nothing is known. Arrays and errors: :mod:`medbridge.metrics.evaluate`.

@@ -1,6 +1,6 @@
 """How good are the scores, how sure are we, and is A better than B?
 
-AUC and average precision, with a bootstrap [ours] that draws patients: films of one patient are no independent evidence. A label
+AUC and average precision, with a bootstrap that draws patients: films of one patient are no independent evidence. A label
 with one class among its known films is NaN and left out of means; an AUC of 0.5 in its place would be an invented result.
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
@@ -173,7 +173,7 @@ def auc_and_loss(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> tuple[float,
 
 
 def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
-    """What epochs and settings are chosen by: the mean AUC; minus the log-loss where no label has an AUC. [ours]"""
+    """What epochs and settings are chosen by: the mean AUC; minus the log-loss where no label has an AUC."""
     mean_auc, log_loss = auc_and_loss(y, p, mask)
     return -log_loss if math.isnan(mean_auc) else mean_auc
 

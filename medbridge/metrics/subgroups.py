@@ -1,4 +1,4 @@
-"""Is it as good for everyone? AUC by sex, age band, view position and hospital, with intervals over patients. [ours]
+"""Is it as good for everyone? AUC by sex, age band, view position and hospital, with intervals over patients.
 
 Every group is measured on the same resamples of the patients, so that the gap to all other films gets an interval of its own. A
 gap shows that the scores differ on these films; it does not say why (a group may hold harder films).

@@ -1,4 +1,4 @@
-"""From scores to decisions: sensitivity at a fixed specificity, F1 at a threshold, and what a report says beside AUC. [ours]
+"""From scores to decisions: sensitivity at a fixed specificity, F1 at a threshold, and what a report says beside AUC.
 
 A score of at least the threshold counts as positive. Thresholds are chosen on validation films: on the test split, their F1 would
 be too good. NaN: films of one class alone cannot show it. Arrays and errors are those of :mod:`medbridge.metrics.evaluate`.

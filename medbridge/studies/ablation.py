@@ -1,4 +1,4 @@
-"""Does each part earn its place? One thing at a time around a default, trained for each seed, compared on the same films. [ours]
+"""Does each part earn its place? One thing at a time around a default, trained for each seed, compared on the same films.
 
 A choice between variants is made on validation; the test columns only tell what it was worth. With many variants some interval
 leaves zero out by chance; ``val_holm`` corrects for all of them.

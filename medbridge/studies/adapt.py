@@ -1,4 +1,4 @@
-"""The whole job once: features, baselines, MedBridge, a fair comparison on the test split, and a folder with all of it. [ours]
+"""The whole job once: features, baselines, MedBridge, a fair comparison on the test split, and a folder with all of it.
 
 Every method gets the same films, chooses its settings on the validation split, and is measured once on the test split of each
 target (:mod:`medbridge.data.tasks`). ``medbridge adapt`` and ``medbridge quickstart`` are this function.

@@ -1,4 +1,4 @@
-"""What every study is made of: cells, each one method fitted to one set of training films, and the folder that keeps them. [ours]
+"""What every study is made of: cells, each one method fitted to one set of training films, and the folder that keeps them.
 
 ``OUT/cells/NAME`` holds the scores of a cell on each target, ``cell.json`` and MedBridge's adapter. NAME ends in a digest of all
 that the scores depend on. Films go by folder and name: after changing a film's content, choose another folder.

@@ -1,4 +1,4 @@
-"""Fit and score the cells of a study. [ours]
+"""Fit and score the cells of a study.
 
 An interrupted training goes on from its checkpoint. Several processes make the features together and then share the cells.
 """

@@ -1,4 +1,4 @@
-"""A whole grid of training runs from one YAML file: ``medbridge experiment FILE.yaml``. [ours]
+"""A whole grid of training runs from one YAML file: ``medbridge experiment FILE.yaml``.
 
 Every cell of the grid is trained once, whatever tasks need it, and kept: the same folder goes on where it stopped. Tables carry
 the labels' canonical names (:mod:`medbridge.data.labels`); 'mean' is the mean over those that are defined.

@@ -1,4 +1,4 @@
-"""The YAML file of an experiment, read and checked before anything is loaded; ``experiment.yaml`` here has every key. [ours]"""
+"""The YAML file of an experiment, read and checked before anything is loaded; ``experiment.yaml`` here has every key."""
 
 from __future__ import annotations
 

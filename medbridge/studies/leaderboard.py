@@ -1,4 +1,4 @@
-"""Every method on one benchmark: MedBridge and its baselines, the same films, views, epochs and number of tried settings. [ours]
+"""Every method on one benchmark: MedBridge and its baselines, the same films, views, epochs and number of tried settings.
 
 Each method is trained for each seed, chosen on the validation split and scored once on the test split: that of the benchmark
 itself, or those of others over the labels that they share (cross-domain). The same call goes on where it was stopped.

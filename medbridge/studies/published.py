@@ -1,4 +1,4 @@
-"""Published results as context: what others report on a benchmark, where it was read, and how their protocol differs. [ours]
+"""Published results as context: what others report on a benchmark, where it was read, and how their protocol differs.
 
 ``published.yaml`` holds them, each with the address where it was read. They were measured on other splits, films and training
 sets, so they are never mixed with measured rows: the leaderboard prints them in a section of their own.

@@ -1,4 +1,4 @@
-"""Scores -> rows of tables: AUC over seeds with intervals over patients, and paired differences. [ours]
+"""Scores -> rows of tables: AUC over seeds with intervals over patients, and paired differences.
 
 All methods are measured on the same resampled patients, so that differences are paired. An interval covers the choice of films,
 not that of training seeds, whose spread has columns of its own.
@@ -60,7 +60,7 @@ def mean_over(parts: Sequence[Measured]) -> Measured:
 
 
 def over_folds(folds: Sequence[Sequence[Measured]]) -> list[Measured]:
-    """What :func:`measure` says of each fold -> the mean over the labels, then each label's mean AUC over the folds. [ours]
+    """What :func:`measure` says of each fold -> the mean over the labels, then each label's mean AUC over the folds.
 
     Each fold's AUC is an unbiased estimate for models that were trained on others. One AUC of all out-of-fold scores is not: the
     scores of different models have no common scale, and the more positives a fold holds, the fewer its model was trained on,

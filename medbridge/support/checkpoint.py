@@ -1,4 +1,4 @@
-"""The state of a training run on disk: written whole or not at all, read without unpickling code. [ours]"""
+"""The state of a training run on disk: written whole or not at all, read without unpickling code."""
 
 import errno
 from functools import partial

@@ -1,4 +1,4 @@
-"""One process or many: what Accelerate started, asked in one place. [ours]
+"""One process or many: what Accelerate started, asked in one place.
 
 Under ``accelerate launch`` or ``torchrun`` every process runs the whole program. Films are shared out by their number and results
 gathered in their order, so that the outcome is that of one process; so are whole trainings that do not depend on each other.

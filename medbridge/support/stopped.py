@@ -1,4 +1,4 @@
-"""Ctrl-C in the seconds in which the command line is still being imported: one line and status 130, no traceback. [ours]"""
+"""Ctrl-C in the seconds in which the command line is still being imported: one line and status 130, no traceback."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Work done ahead in threads, so that decoding and reading hide behind the expert's arithmetic. [ours]
+"""Work done ahead in threads, so that decoding and reading hide behind the expert's arithmetic.
 
 Threads, not processes: decoders, NumPy and PyTorch let other threads run, nothing is copied, and any notebook can start them.
 """

@@ -14,7 +14,7 @@ from medbridge.viz.drawing import png, true_boxes
 
 
 def _examples(tested: Tested, count: int) -> list[tuple[int, str]]:
-    """The film and label of the strongest true positive of each of the ``count`` labels that MedBridge tells best. [ours]"""
+    """The film and label of the strongest true positive of each of the ``count`` labels that MedBridge tells best."""
     test, auc = tested.target.test, tested.evaluations["MedBridge"].per_label["auc"].to_numpy()
     y, _ = test.targets()
     chosen: dict[int, str] = {}

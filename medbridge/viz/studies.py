@@ -1,4 +1,4 @@
-"""Pictures of a leaderboard, an ablation and an experiment, drawn from their tables; every function returns a Figure. [ours]"""
+"""Pictures of a leaderboard, an ablation and an experiment, drawn from their tables; every function returns a Figure."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Interactive figures for the notebooks: move a control, see the film again. Needs ``pip install "medbridge[course]"``. [ours]"""
+"""Interactive figures for the notebooks: move a control, see the film again. Needs ``pip install "medbridge[course]"``."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache

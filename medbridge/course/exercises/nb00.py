@@ -1,4 +1,4 @@
-"""Checks of notebook 00, "Start here". [ours]"""
+"""Checks of notebook 00, "Start here"."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Checks of notebook 01, "Vision-language models and zero-shot". [ours]"""
+"""Checks of notebook 01, "Vision-language models and zero-shot"."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Checks of notebook 02: labels with holes, patients in two splits, AUC by pairs. [ours]"""
+"""Checks of notebook 02: labels with holes, patients in two splits, AUC by pairs."""
 
 import numpy as np
 import pandas as pd

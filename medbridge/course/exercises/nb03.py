@@ -1,4 +1,4 @@
-"""Checks of notebook 03: number of windows, relative boxes, the largest crop. [ours]"""
+"""Checks of notebook 03: number of windows, relative boxes, the largest crop."""
 
 import math
 

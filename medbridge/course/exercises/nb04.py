@@ -1,4 +1,4 @@
-"""Checks of notebook 04: one softmax over two kinds of tokens, values that are never formed, pooling of padded views. [ours]"""
+"""Checks of notebook 04: one softmax over two kinds of tokens, values that are never formed, pooling of padded views."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode

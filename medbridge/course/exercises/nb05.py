@@ -1,4 +1,4 @@
-"""Checks of notebook 05: the best weight of two experts, the gradient that reaches an expert, dropping an expert. [ours]"""
+"""Checks of notebook 05: the best weight of two experts, the gradient that reaches an expert, dropping an expert."""
 
 import torch
 import torch.nn.functional as F

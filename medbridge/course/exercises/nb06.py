@@ -1,4 +1,4 @@
-"""Checks of notebook 06: gradient of the masked loss, schedule of the learning rate, early stopping. [ours]"""
+"""Checks of notebook 06: gradient of the masked loss, schedule of the learning rate, early stopping."""
 
 import math
 from collections.abc import Sequence

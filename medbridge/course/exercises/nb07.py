@@ -1,4 +1,4 @@
-"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates. [ours]"""
+"""Checks of notebook 07: mean AUC over what is defined, a threshold for a specificity, Holm's correction, miss rates."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Checks of notebook 08: Tip-Adapter for many labels, LoRA's parameters, choices that leak test films, an honest score. [ours]"""
+"""Checks of notebook 08: Tip-Adapter for many labels, LoRA's parameters, choices that leak test films, an honest score."""
 
 import math
 

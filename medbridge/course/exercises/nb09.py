@@ -1,4 +1,4 @@
-"""Checks of notebook 09: shared labels, the patients that a rare finding asks for, a paired gap between two models. [ours]"""
+"""Checks of notebook 09: shared labels, the patients that a rare finding asks for, a paired gap between two models."""
 
 import math
 from collections.abc import Callable

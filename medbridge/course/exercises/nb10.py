@@ -1,4 +1,4 @@
-"""Checks of notebook 10: the number of trainings, Holm's correction, an interaction with its interval. [ours]"""
+"""Checks of notebook 10: the number of trainings, Holm's correction, an interaction with its interval."""
 
 import math
 

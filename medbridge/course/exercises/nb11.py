@@ -1,4 +1,4 @@
-"""Checks of notebook 11: heat inside the boxes, other patients' maps, an expert taken out of a mixture. [ours]"""
+"""Checks of notebook 11: heat inside the boxes, other patients' maps, an expert taken out of a mixture."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checks of notebook 12: the size of a cache, the weights of a step's parts, a snapshot that resumes exactly. [ours]"""
+"""Checks of notebook 12: the size of a cache, the weights of a step's parts, a snapshot that resumes exactly."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checks of notebook 13: overlap of findings, nearest films of other patients, a threshold for change. [ours]"""
+"""Checks of notebook 13: overlap of findings, nearest films of other patients, a threshold for change."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The register of exercise checks, and the steps that they share. [ours]
+"""The register of exercise checks, and the steps that they share.
 
 A check asks the reader's function for its values, and compares them with the right ones and with those of typical mistakes. Each
 mistake has a name, under which ``hints.yaml`` holds what the reader is told; the notebook says what each exercise asks for.
