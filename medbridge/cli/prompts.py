@@ -2,7 +2,7 @@
 
 import argparse
 
-from medbridge.experts import create_expert
+from medbridge.cli.options import build_experts
 from medbridge.prompts import class_prompts, encode_prompts
 from medbridge.support.text import text_table
 
@@ -10,7 +10,7 @@ from medbridge.support.text import text_table
 def run(args: argparse.Namespace) -> None:
     """Two labels that are nearly one here can only be told apart by what is learned; a label whose two sides are nearly one (last
     column) gives zero-shot nothing to go by."""
-    expert = create_expert(args.expert, weights=args.weights)
+    [expert] = build_experts([args.expert], args.weights)
     for label in args.labels:
         prompts = class_prompts(label)
         print(label, *(f"  + {text}" for text in prompts.positive), *(f"  - {text}" for text in prompts.negative), sep="\n")

@@ -22,7 +22,7 @@ from medbridge.errors import ExpertError
 from medbridge.experts.base import BlockWeights, Expert, TextEncoder
 from medbridge.experts.registry import ExpertName
 from medbridge.experts.timm_vision import timm_blocks
-from medbridge.experts.weights import SMALL, asking, explained, find_weights, hub_files, load_state, mirrors
+from medbridge.experts.weights import SMALL, asking, check_weights, explained, find_weights, hub_files, load_state, mirrors
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 _BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",
@@ -113,8 +113,8 @@ def load_open_clip(called: str, name: ExpertName, size: int | None, path: Path |
         with asking(called, name.files, "its hub"):
             model = open_clip.create_model(model_name, pretrained=tag, **options)
     else:
-        if path.suffix != ".safetensors":
-            load_state(path)  # refuses whatever holds more than tensors, before open_clip reads it
+        # whatever is no weights, or holds more than tensors, is refused before open_clip reads it
+        check_weights(path) if path.suffix == ".safetensors" else load_state(path)
         # the tag's own settings must hold for local weights too
         own = {key: stated[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in stated}
         with explained(f"{path}: does not fit open_clip model {model_name!r}"):
@@ -135,6 +135,8 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
     if not (folder / "open_clip_config.json").is_file():
         raise ExpertError(f"{folder / 'open_clip_config.json'} is missing; put the expert's config and weights there")
     source, merges = f"local-dir:{folder}", folder / "bpe_merges.txt.gz"
+    for path in sorted(folder.glob("*.safetensors")):
+        check_weights(path)
     with explained(f"{folder}: open_clip cannot load this folder", "; restore its files"):
         text = _local_text(open_clip.get_model_config(source)["text_cfg"])
         model = open_clip.create_model(source, require_pretrained=True, **text)
@@ -152,7 +154,7 @@ def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> 
     model = open_clip.create_model(model_name, force_custom_text=True, text_cfg=text)
     state = {k.removeprefix("module.").replace("text_encoder.", "text.", 1): v for k, v in load_state(weights).items()}
     state.pop("text.transformer.embeddings.position_ids", None)  # older transformers stored this constant
-    with explained(f"{weights}: does not fit UniMed-CLIP {model_name!r}"):
+    with explained(f"{weights}: does not fit UniMed-CLIP {model_name!r}", keys=state):
         model.load_state_dict(state, strict=True)
     return OpenClipExpert(name, _resized(name, model, size), tokenizer)
 

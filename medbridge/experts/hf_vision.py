@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medbridge.errors import ExpertError
 from medbridge.experts.base import Expert, TextEncoder
 from medbridge.experts.registry import SENTENCE_ENCODERS
-from medbridge.experts.weights import SMALL, explained, hub_files, transformers_for
+from medbridge.experts.weights import SMALL, check_weights, explained, hub_files, transformers_for
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 PAIRED = ("clip", "siglip", "metaclip_2")
@@ -212,6 +212,7 @@ def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> None:
         path = files(file) / file
         if not path.is_file():
             raise ExpertError(f"{path}: missing; put this file of the checkpoint there")
+        check_weights(path)
         with explained(f"{path}: not a readable weights file", "; download it again"):
             return safe_open(path, framework="pt")
 
@@ -225,7 +226,7 @@ def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> None:
     for shard in sorted({shard for _, shard in places.values()}):
         with opened(shard) as file:
             state |= {key: file.get_tensor(name).float() for key, (name, where) in places.items() if where == shard}
-    with explained(f"{folder}: does not fit its config.json"):
+    with explained(f"{folder}: does not fit its config.json", keys=state):
         tower.load_state_dict(state, strict=True)
 
 

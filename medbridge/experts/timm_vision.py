@@ -100,7 +100,7 @@ def load_timm(called: str, name: ExpertName, text: nn.Module, size: int | None, 
 
 def _load(trunk: nn.Module, path: Path, model_name: str) -> None:
     """Load a checkpoint under timm's key names, Meta's, SAM's or those of a training framework."""
-    state = load_state(path)
+    given = state = load_state(path)
     while prefix := next((p for p in _PREFIXES if any(key.startswith(p) for key in state)), None):  # several may stand in a row
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if isinstance(trunk, VisionTransformerSAM):
@@ -109,7 +109,7 @@ def _load(trunk: nn.Module, path: Path, model_name: str) -> None:
         if not any(key.endswith("pos_embed") for key in state):
             trunk.pos_embed = None  # LVM-Med's ViT has relative positions alone
     translate = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
-    with explained(f"{path}: does not fit timm model {model_name!r}"):
+    with explained(f"{path}: does not fit timm model {model_name!r}", keys=given):
         with contextlib.redirect_stdout(None):  # timm prints what it leaves out
             translated = translate(state, trunk) if translate else state
         for key in [key for key in state if "storage_tokens" in state and key.endswith("qkv.bias")]:

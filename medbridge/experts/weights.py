@@ -4,11 +4,12 @@
 or with ``torch.load(weights_only=True)``; nothing is ever unpickled.
 """
 
+import json
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,23 @@ def mirrors(repository: str) -> list[str]:
     return [hub_folder(repository), repository.split("/")[-1]]
 
 
+_LAYOUTS = {  # what is in the name of a key -> whose layout that is, and which expert's name reads it
+    "vision_model.": "transformers; put the repository's folder there, and name the expert hf:ORG/REPO",
+    "visual.trunk.": "an open_clip model with a timm tower; name the expert open_clip:MODEL/PRETRAINED",
+    "visual.": "open_clip or OpenAI's CLIP; name the expert open_clip:MODEL/PRETRAINED",
+    "encoder.layer.": "transformers; put the repository's folder there, and name the expert hf:ORG/REPO+TEXT",
+    "denseblock1.": "a DenseNet of torchvision or TorchXRayVision; name the expert timm:densenet121+TEXT",
+    "blocks.0.": "timm or Meta; name the expert timm:MODEL+TEXT",
+    "layer1.0.": "a ResNet of timm or torchvision; name the expert timm:MODEL+TEXT",
+}
+
+
 @contextmanager
-def explained(what: str, then: str = "") -> Iterator[None]:
-    """An error of a library, of whatever type, becomes ``ExpertError("WHAT (ERROR)THEN")``."""
+def explained(what: str, then: str = "", keys: Iterable[str] = ()) -> Iterator[None]:
+    """An error of a library, of whatever type, becomes ``ExpertError("WHAT (ERROR)THEN")``, shortened to its beginning.
+
+    Where weights do not fit, the message says whose layout the ``keys`` of the file have.
+    """
     logger = logging.getLogger()  # open_clip logs at the root; what it says is for its developers
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -65,9 +80,32 @@ def explained(what: str, then: str = "") -> Iterator[None]:
     except ExpertError:
         raise
     except Exception as error:
-        raise ExpertError(f"{what} ({error}){then}") from error
+        text = " ".join(str(error).split())
+        found = " ".join(keys) or text.partition("Unexpected key")[2]
+        layout = next((f"; the file has the keys of {layout}" for part, layout in _LAYOUTS.items() if part in found), "")
+        raise ExpertError(f"{what} ({text[:300]}{' ...' * (len(text) > 300)}{layout}){then}") from error
     finally:
         logger.setLevel(level)
+
+
+def check_weights(path: Path) -> None:
+    """ExpertError for a file that only has the name of weights: a Git LFS pointer, a web page, a part of a safetensors file."""
+    with open(path, "rb") as file:
+        head, size = file.read(512), path.stat().st_size
+        length = int.from_bytes(head[:8], "little")
+        with suppress(ValueError, AttributeError, KeyError, TypeError, MemoryError):
+            file.seek(8)
+            tensors = json.loads(file.read(min(length, size))) if path.suffix == ".safetensors" else {}
+            length += max((entry["data_offsets"][1] for entry in tensors.values() if "data_offsets" in entry), default=0)
+    if head.startswith(b"version https://git-lfs"):
+        fault = "a Git LFS pointer, which only names the weights; get them with `git lfs pull`, or `medbridge experts fetch`"
+    elif head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        fault = "a web page, not weights: the site wanted a log-in or a click; download the file itself"
+    elif path.suffix == ".safetensors" and size < 8 + length:
+        fault = f"not a readable weights file, cut short or no safetensors: {size:,} bytes; download it again"
+    else:
+        return
+    raise ExpertError(f"{path}: {fault}")
 
 
 def weights_place() -> str:
@@ -103,6 +141,7 @@ def transformers_for(what: str) -> Any:
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict as float32 tensors, out of a training run's checkpoint too; ExpertError where it holds anything else."""
+    check_weights(path)
     with explained(f"{path}: not a readable weights file", "; download it again"):
         try:
             state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
