@@ -316,8 +316,8 @@ class Loop:
     def run(self) -> History:
         """Go on from the checkpoint, or begin; to the end."""
         config, history, finished = self.config, self.history, self._resume()
-        bar = tqdm(range(len(history.rows), self.epochs), self.trainee.title, unit="epoch", leave=None,
-                   disable=not self.progress or finished)
+        bar = self.bar = tqdm(range(len(history.rows), self.epochs), self.trainee.title, unit="epoch", leave=None, miniters=0,
+                              disable=not self.progress or finished)
         for epoch in bar:
             if finished:
                 break
@@ -365,6 +365,8 @@ class Loop:
             self.scaler.update()
             self.optimizer.zero_grad()
             self.step, self.done = self.step + 1, self.done + 1
+            self.bar.set_description(f"{self.trainee.title}, step {self.step} of {self.steps}", refresh=False)
+            self.bar.update(0)  # shown in time, however long an epoch takes
             # a short run would otherwise never forget its random start
             decay = min(config.ema, self.step / (self.step + 10))
             for name, average in self.average.items():

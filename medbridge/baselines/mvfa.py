@@ -43,6 +43,7 @@ class AdaptedTower(nn.Module):
         self.register_buffer("direction", positive - negative, persistent=False)
         self.levels = spread_levels(len(self.tower.blocks), levels)
         self.adapters = nn.ModuleList(ResidualAdapter(self.tower.widths[i - 1], positive.shape[1], gamma) for i in self.levels)
+        self.adapters[-1].up.requires_grad_(False)  # the last mixed tokens score nothing: it is neither trained nor counted
         self._hidden: list[Tensor] = []
         for i, adapter in zip(self.levels, self.adapters, strict=True):
             self.tower.blocks[i - 1].register_forward_hook(partial(self._adapt, adapter))

@@ -5,13 +5,14 @@ A name is a short alias (:func:`list_experts`), or written out: ``open_clip:MODE
 its space: a key of :data:`SENTENCE_ENCODERS`, or an open_clip expert. ``@SIZE`` at the end asks for another resolution.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from medbridge.errors import ExpertError
-from medbridge.experts.base import PRECISIONS, BlockWeights, Expert, FrozenMaps
+from medbridge.experts.base import PRECISIONS, BlockWeights, Expert, FrozenMaps, is_slow
 from medbridge.experts.clip import OpenClipExpert, load_open_clip, load_open_clip_folder, load_unimed
 from medbridge.experts.hf_vision import HfVisionExpert, SentenceEncoder, load_hf
 from medbridge.experts.registry import ALIASES, SENTENCE_ENCODERS, ExpertAlias, ExpertName, list_experts, tiny_experts_folder
@@ -61,6 +62,9 @@ def create_expert(
         case "hf":
             expert = load_hf(called, parts.model, text, size, path)
     expert.precision = precision
+    if is_slow(precision):
+        warnings.warn(f"this processor has no arithmetic of its own for {precision}, which can be many times slower here than "
+                      f"float32; leave --precision out, or run beside a GPU", UserWarning, stacklevel=2)
     return expert.to(device)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,13 @@ from medbridge.errors import ExpertError
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a frozen tower may compute in; below float32 under autocast."""
+
+
+def is_slow(precision: str) -> bool:
+    """Whether this machine has to emulate ``precision``: an x86 processor without its instructions, and no GPU beside it."""
+    own = {"bfloat16": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+           "float16": torch.cpu._is_amx_fp16_supported()}
+    return not own.get(precision, True) and platform.machine().lower() in ("x86_64", "amd64") and not torch.cuda.is_available()
 
 
 @dataclass

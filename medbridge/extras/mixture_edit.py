@@ -10,14 +10,15 @@ from medbridge.model import MedBridge, Member
 
 
 def with_expert(model: MedBridge, expert: Expert | str, seed: int = 0) -> MedBridge:
-    """A copy of ``model`` with one expert more, at the end, whose branch starts by ``seed``; ``card["edited"]`` says so.
+    """A copy of ``model`` with one expert more, at the end, whose branch starts by ``seed``; ``card["edited"]`` says so. By name,
+    it computes in the precision of the last one.
 
     AdapterError where the model has an expert of that name, ExpertError where it cannot be created.
     """
     names, name = [e.name for e in model.experts], expert if isinstance(expert, str) else expert.name
     if name in names:
         raise AdapterError(f"expert {name!r} is in this mixture already: it has {', '.join(names)}")
-    expert = create_expert(expert) if isinstance(expert, str) else expert
+    expert = create_expert(expert, precision=model.experts[-1].precision) if isinstance(expert, str) else expert
     note = (f"added {expert.name} to {', '.join(names)}: its branch is untrained, and the router gives it about "
             f"1/{len(names) + 1}; train again before use")
     return _rebuilt(model, [*model.experts, expert], list(range(len(names))), seed, note)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
-from medbridge.errors import CacheError
+from medbridge.errors import CacheError, ExpertError
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
 from medbridge.features.encode import Filler, encode_views, film_views, map_part, view_bytes, view_groups
@@ -303,9 +303,11 @@ class FeatureCache:
             films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
             groups = view_groups(films)
             bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
-                       disable=not self.progress or rank > 0)
+                       miniters=0, disable=not self.progress or rank > 0)
             with ExitStack() as stack:
                 stack.enter_context(bar)
+                for expert in experts:
+                    _show_blocks(bar, expert, stack)
                 fillers = [stack.enter_context(Filler(e, d, store, keys, gap, basis))
                            for e, d, store, gap, basis in zip(experts, depths, stores, gaps, of_maps, strict=True)]
                 for group in prefetch(groups) if threads else groups:
@@ -316,6 +318,17 @@ class FeatureCache:
         if world > 1 or todo.any():
             located, _ = locate(keys)
         return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases)
+
+
+def _show_blocks(bar: tqdm, expert: Expert, stack: ExitStack) -> None:
+    """Let the bar tell each block of the tower until ``stack`` closes: on a processor a group of views takes minutes."""
+    def tell(block: int, *_: object) -> None:
+        bar.set_postfix_str(f"{expert.name}: block {block} of {expert.depth}", refresh=False)
+        bar.update(0)
+
+    with suppress(ExpertError):  # a tower that is no chain of blocks
+        for i, block in enumerate(expert.blocks(), 1):
+            stack.callback(block.register_forward_hook(partial(tell, i)).remove)
 
 
 def _sample_tokens(expert: Expert, basis: MapBasis, views: Tensor) -> tuple[dict[int, Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -114,3 +115,20 @@ def test_an_experiment_file_names_it():
         parse_experiment(given | {"precision": "half"})
     with pytest.raises(ExpertError, match="precision='half' is unknown"):
         create_expert("tiny-vit", precision="half")
+
+
+@pytest.mark.parametrize(("precision", "machine", "bf16", "amx", "slow"), [
+    ("bfloat16", "x86_64", False, False, True), ("bfloat16", "x86_64", True, False, False),
+    ("bfloat16", "x86_64", False, True, False), ("bfloat16", "arm64", False, False, False),
+    ("float16", "AMD64", True, False, True), ("float32", "x86_64", False, False, False),
+])
+def test_a_precision_that_this_machine_emulates_is_said_to_be_slow(monkeypatch, precision, machine, bf16, amx, slow):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_amx_fp16_supported", lambda: False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        create_expert("tiny-resnet", precision=precision)
+    assert [f"{precision}, which can be many times slower here" in str(w.message) for w in caught] == [True] * slow

@@ -123,3 +123,11 @@ def test_edits_that_make_no_sense_say_what_the_mixture_has(experts, vit):
         without_expert(model, "clip")
     with pytest.raises(AdapterError, match="'small-vit' is the only expert"):
         without_expert(_trained([vit]), "small-vit")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_expert_that_is_named_computes_in_the_mixtures_precision(experts, monkeypatch, precision):
+    model = _trained(experts)
+    for expert in model.experts:
+        monkeypatch.setattr(expert, "precision", precision)
+    assert with_expert(model, "tiny-resnet").experts[-1].precision == precision

@@ -1,10 +1,12 @@
 import os
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from medbridge.errors import ImageError
 from medbridge.features import encode
@@ -167,3 +169,12 @@ def test_batches_are_padded_to_the_film_with_most_views(squares, experts, tmp_pa
     assert batch.view_mask.sum(1).tolist() == [13, 17] and batch.boxes.shape == (2, 17, 4)
     assert batch.maps[0][0].shape == (2, 17, 17, 32) and (batch.maps[1][0][0, 13:] == 0).all()
     assert torch.equal(batch.summary[1][1], long.summary[1])
+
+
+def test_the_bar_tells_each_block_of_a_tower(squares, experts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("medbridge.features.cache.tqdm", partial(tqdm, mininterval=0))
+    FeatureCache(tmp_path).films(squares.take(range(2)), experts, DEPTHS, FocalSampler(crop=0.8, overlap=0.1))
+    error = capsys.readouterr().err
+    for expert in experts:
+        assert all(f"{expert.name}: block {i} of {expert.depth}" in error for i in range(1, expert.depth + 1))
+        assert not any(block._forward_hooks for block in expert.blocks())
