@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from medbridge.cli.options import load_model
+from medbridge.data.files import first_five
 from medbridge.data.images import probe_film, read_film
-from medbridge.data.walk import FILM_SUFFIXES, find_films
+from medbridge.data.walk import FILM_SUFFIXES, FolderFiles, find_films
 from medbridge.errors import ImageError, MedBridgeError
 from medbridge.features.batch import collate, encode_films
 from medbridge.features.encode import film_views, view_groups
@@ -25,11 +26,10 @@ from medbridge.support.threads import ahead, decode_threads, prefetch
 def run(args: argparse.Namespace) -> None:
     if ranks()[1] > 1:
         raise MedBridgeError("predict runs in one process; start it once, or once for each folder of films")
-    paths, faults = film_paths(args.images)
-    count = len(paths) + len(faults)
-    for path in args.images:
-        if not os.path.isdir(path):
-            probe_film(path)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
+    found = film_paths(args.images)
+    paths, faults, count = found.films, found.faults, len(found.films) + len(found.faults)
+    if found.others:
+        print(f"note: {len(found.others)} files are no films and were left out: {first_five(found.others)}", file=sys.stderr)
     model = load_model(args.adapter, args.weights, args.precision)
     rows, width = [], max(len("image"), *(len(str(p)) for p in paths))
     if not args.json:
@@ -51,24 +51,21 @@ def run(args: argparse.Namespace) -> None:
         raise MedBridgeError(f"{len(faults)} of {count} films could not be read:\n" + "\n".join(faults))
 
 
-def film_paths(names: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
-    """Files as they are named, and all films below folders, by name; and messages about what there may be a film and cannot be
-    opened. ImageError for a folder without a film."""
-    paths: list[Path] = []
-    faults: list[str] = []
+def film_paths(names: Iterable[str | Path]) -> FolderFiles:
+    """Files as they are named, and what lies below folders. ImageError for a folder without a film, or a file that is none."""
+    found = FolderFiles()
     for name in names:
         if not os.path.isdir(name):  # unlike Path.is_dir, no error below a folder that cannot be opened
-            paths.append(Path(name))
+            probe_film(name)  # a mistyped name stops the command before a model is loaded; a folder may hold a bad film
+            found.films.append(Path(name))
             continue
         inside = find_films(name)
         if not inside.films:
             raise ImageError("\n".join([f"{name}: a folder without a film ({', '.join(FILM_SUFFIXES)}, or a file without an "
                                         f"ending that is one); name another one", *inside.faults]))
-        if inside.others:
-            print(f"note: {inside.note()}", file=sys.stderr)
-        paths += inside.films
-        faults += inside.faults
-    return paths, faults
+        for part, more in vars(inside).items():
+            getattr(found, part).extend(more)
+    return found
 
 
 def predict_files(

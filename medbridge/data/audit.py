@@ -114,8 +114,8 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
     bar = tqdm(ahead(_look, present, workers or os.cpu_count() or 1), "checking films", len(present), unit="film",
                disable=not progress)
     here, seen, groups = set(present), dict(zip(present, bar, strict=True)), defaultdict(list)
-    for path, film in seen.items():
-        groups[film.digest].append(name_of[path])
+    for path, (_, _, digest) in seen.items():
+        groups[digest].append(name_of[path])
     duplicates = sorted(group for digest, group in groups.items() if digest and len(group) > 1)
     listed = set(benchmark.paths())
     found = FolderFiles() if lost is not None or benchmark.synthetic else find_films(benchmark.root, lambda p: p not in listed)
@@ -127,8 +127,8 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
         patients=int(table["patient_id"].nunique()), sizes=_sizes(benchmark), labels=benchmark.summary(),
         left_out={} if lost is None else {str(k): v["image"].tolist() for k, v in lost.groupby("reason", sort=False)},
         decoded=len(present), seed=None if whole else seed,
-        unreadable=[(name_of[path], film.fault) for path, film in seen.items() if film.fault],
-        blank=[(name_of[path], film.blank) for path, film in seen.items() if film.blank],
+        unreadable=[(name_of[path], fault) for path, (fault, _, _) in seen.items() if fault],
+        blank=[(name_of[path], blank) for path, (_, blank, _) in seen.items() if blank],
         unlisted=[str(path.relative_to(benchmark.root)) for path in found.films], unopened=found.faults,
         absent=[name for path, name in name_of.items() if path not in here],
         patients_in_two_splits={str(patient): sorted(held, key=SPLITS.index) for patient, held in several.items()},
@@ -149,20 +149,13 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "here", "published"])
 
 
-@dataclass(frozen=True)
-class _Film:
-    fault: str = ""  # why it cannot be read
-    blank: str = ""  # what it shows in place of a patient
-    digest: bytes = b""  # of its pixels at 8 bits: the same film in another file has the same
-
-
-def _look(path: Path) -> _Film:
+def _look(path: Path) -> tuple[str, str, bytes]:
+    """Why a film cannot be read, what it shows in place of a patient, and a digest of its pixels at 8 bits."""
     try:
-        film = read_film(path)
+        grey = np.rint(255 * read_film(path)).astype(np.uint8)
     except ImageError as error:
-        return _Film(fault=str(error))
-    grey = np.rint(255 * film).astype(np.uint8)
-    return _Film("", _blank(grey), hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).digest())
+        return str(error), "", b""
+    return "", _blank(grey), hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).digest()
 
 
 def _blank(film: np.ndarray) -> str:

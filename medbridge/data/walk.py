@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medbridge.data.files import first_five
 from medbridge.data.images import probe_film
 from medbridge.errors import ImageError
 
@@ -20,11 +19,7 @@ class FolderFiles:
 
     films: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # text, tables, archives ...: certainly no film
-    faults: list[str] = field(default_factory=list)  # messages: folders and files that cannot be opened, or may be a damaged film
-
-    def note(self) -> str:
-        """One sentence about the files that are no films; '' without any."""
-        return f"{len(self.others)} files are no films and were left out: {first_five(self.others)}" if self.others else ""
+    faults: list[str] = field(default_factory=list)  # messages: what cannot be opened, or may be a damaged film
 
 
 def find_films(folder: str | Path, wanted: Callable[[Path], bool] = lambda path: True) -> FolderFiles:
@@ -32,13 +27,14 @@ def find_films(folder: str | Path, wanted: Callable[[Path], bool] = lambda path:
 
     A file with the ending of a film is one, any other where its header says so; ``wanted`` tells which are looked at.
     """
-    found, seen = FolderFiles(), {_place(parent) for parent in Path(folder).resolve().parents}
+    found, seen = FolderFiles(), set(map(str, Path(folder).resolve().parents))
     for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: found.faults.append(
             f"{error.filename}: cannot be opened ({error.strerror}); check its permissions")):
-        if _place(here) in seen:
+        real = os.path.realpath(here)
+        if real in seen:
             folders.clear()
             continue
-        seen.add(_place(here))
+        seen.add(real)
         folders.sort()
         for path in filter(wanted, (Path(here, name) for name in files)):
             if path.suffix.lower() in FILM_SUFFIXES and not path.name.startswith("._"):
@@ -50,27 +46,17 @@ def find_films(folder: str | Path, wanted: Callable[[Path], bool] = lambda path:
     return found
 
 
-def _place(folder: str | Path) -> tuple[int, int]:
-    info = os.stat(folder)
-    return info.st_dev, info.st_ino
-
-
 def _judge(path: Path, found: FolderFiles) -> None:
     try:
         probe_film(path)
         found.films.append(path)
     except ImageError as error:
-        kind = mimetypes.guess_type(path.name)[0] or "image/unknown"
-        if path.is_file() and (path.name.lower() in _SYSTEM or not kind.startswith("image/") or _harmless(path)):
+        kind, head = mimetypes.guess_type(path.name)[0] or "image/unknown", b""
+        if path.is_file() and os.access(path, os.R_OK):
+            with open(path, "rb") as file:
+                head = file.read(132)
+        text = head.startswith(b"\0\5\x16\7") or (b"\0" not in head and head)  # the first is what macOS keeps beside a file
+        if head and (text or path.name.lower() in _SYSTEM or not kind.startswith("image/")):
             found.others.append(str(path))
         else:
             found.faults.append(str(error))
-
-
-def _harmless(path: Path) -> bool:
-    """Text, or what macOS keeps beside a file."""
-    try:
-        head = path.open("rb").read(132)
-    except OSError:
-        return False
-    return head.startswith(b"\0\5\x16\7") or (b"\0" not in head and head != b"")

@@ -35,8 +35,7 @@ def folder(squares, tmp_path):
 
 @pytest.mark.parametrize("workers, least", [(0, 1), (2, 20), (1, 500)])
 def test_a_stream_scores_as_films_alone_and_reports_bad_ones_in_their_place(model, folder, squares, workers, least):
-    paths, faults = film_paths([folder])
-    assert faults == []
+    paths = film_paths([folder]).films
     found = list(predict_files(model, paths, workers, least))
     assert [p for p, _ in found] == paths and len(paths) == 9
     for i, (path, row) in enumerate(found):
