@@ -9,6 +9,7 @@ templates with synonyms and adds plain descriptions: a general-domain expert may
 What the ensemble is worth was not measured.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ def class_prompts(label: str) -> ClassPrompts:
         return ClassPrompts(words.present, words.absent)
     names = (label.replace("_", " ").lower(), *words.synonyms)
     positive = [template.format(name) for name in names for template, _ in TEMPLATES]
-    negative = [template.format(name) for name in names for _, template in TEMPLATES]
+    # "no enlarged heart", but "without an enlarged heart"
+    negative = [t.format(re.sub("^an? ", "", name) if t == "no {}" else name) for name in names for _, t in TEMPLATES]
     return ClassPrompts(
         tuple(dict.fromkeys([*positive, *words.present])), tuple(dict.fromkeys([*negative, *words.absent])))
 

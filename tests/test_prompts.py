@@ -13,6 +13,7 @@ def test_every_description_gives_both_sides_without_repeats():
         prompts = class_prompts(label)
         for side in (prompts.positive, prompts.negative):
             assert len(side) == len(set(side)) and all("{}" not in text for text in side)
+        assert not [text for text in prompts.negative if text.startswith(("no a ", "no an "))]
 
 
 def test_synonym_labels_share_their_description_and_unknown_labels_get_the_templates():
