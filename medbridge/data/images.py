@@ -1,27 +1,32 @@
 """One film file -> one array: float32 (H, W) in [0, 1], white = dense.
 
 The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1 (files say
-how many bits they have, not how many they use); DICOM by its own VOI LUT or window. Decoding never guesses pixels: ImageError.
+how many bits they have, not how many they use); DICOM by its own VOI LUT or window, where that shows the film, else in the same
+way. Decoding never guesses pixels: ImageError. What each format can hide is told in data/README.md.
 """
 
-import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import simplejpeg
 from PIL import Image
-from tqdm import tqdm
+from tifffile import TiffFile
 
 from medbridge.data.dicom import dicom_size, open_dicom, read_dicom
-from medbridge.data.pixels import check_size, decode_jpeg, jpeg_header, luma, scale
+from medbridge.data.pixels import COMMON_JPEG, check_holes, check_png, check_size, decode_jpeg, jpeg_header, luma, scale
 from medbridge.errors import ImageError
-from medbridge.support.threads import ahead
 
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")  # Pillow's other plugins (EPS, PDF, ...) may start programs
 _ORIENTATION = 0x0112
+_STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+           "jpeg2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")}
+_CHECKS = {"png": check_png, "jpeg2000": check_holes}  # of what Pillow's decoders do not see
+_LOW_GROUPS = (0x02, 0x08, 0x10, 0x18, 0x20, 0x28)  # of DICOM tags that a data set can begin with
 
 
 @contextmanager
@@ -47,15 +52,7 @@ def read_film(path: str | Path, max_side: int | None = None) -> np.ndarray:
     path = Path(path)
     kind = _sniff(path)
     with _named(path):
-        if kind == "dicom":
-            film = read_dicom(path)
-        elif kind == "deep-jpeg":
-            film = scale(decode_jpeg(path.read_bytes(), path), path)
-        elif kind == "deep-png":
-            check_size(path, *_header_size(path, kind))
-            film = scale(luma(imagecodecs.png_decode(path.read_bytes())), path)
-        else:
-            film = _read_pillow(path)
+        film = read_dicom(path) if kind == "dicom" else _read_tiff(path) if kind == "tiff" else _read_image(path, kind)
     if max_side is not None and max(film.shape) > max_side:
         height, width = (max(1, round(side * max_side / max(film.shape))) for side in film.shape)
         small = Image.fromarray(film).resize((width, height), Image.Resampling.LANCZOS)
@@ -73,27 +70,12 @@ def probe_film(path: str | Path) -> tuple[int, int]:
     return size
 
 
-def check_films(paths: Sequence[Path], workers: int | None = None, progress: bool = True) -> list[tuple[Path, str]]:
-    """``(path, message)`` of each film that cannot be decoded, in order; by ``workers`` threads (default: one per core)."""
-    problems = ahead(_problem, paths, workers or os.cpu_count() or 1)
-    bar = tqdm(problems, "checking films", len(paths), unit="film", disable=not progress)
-    return [(path, message) for path, message in zip(paths, bar, strict=True) if message]
-
-
-def _problem(path: Path) -> str:
-    try:
-        read_film(path)
-    except ImageError as error:
-        return str(error)
-    return ""
-
-
 def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _sniff(path: Path) -> str:
-    """'dicom', 'deep-jpeg' (beyond 8 bits or lossless), 'deep-png' (16-bit colour) or 'pillow'."""
+    """'dicom', a key of _STARTS, or 'pillow': what it knows besides."""
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
@@ -108,57 +90,91 @@ def _sniff(path: Path) -> str:
         raise ImageError(f"{path}: no such file; check the path and the image folder") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({_reason(error)}); check the path and its permissions") from error
-    if head[128:132] == b"DICM":
+    kinds = [kind for kind, starts in _STARTS.items() if head.startswith(starts)]
+    if head[128:132] == b"DICM" or (path.suffix.lower() in (".dcm", ".dicom") and not kinds):
         return "dicom"
-    if head[:3] == b"\xff\xd8\xff":
-        marker, precision = jpeg_header(path.read_bytes(), path)[:2]
-        return "pillow" if precision == 8 and marker in (0xC0, 0xC1, 0xC2) else "deep-jpeg"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        # Pillow keeps only the high byte of 16-bit colour, which is black for 12-bit data.
-        return "deep-png" if len(head) > 25 and head[24] == 16 and head[25] != 0 else "pillow"
-    return "dicom" if path.suffix.lower() in (".dcm", ".dicom") else "pillow"
+    # A data set without preamble: the tag of a low group, then a VR or (implicit) a length
+    group, after = head[0] or head[1] if 0 in head[:2] and len(head) > 8 else 0, head[4:8]
+    bare = group in _LOW_GROUPS and (after[:2].isalpha() or after[2:] == b"\0\0")
+    return kinds[0] if kinds else "dicom" if bare else "pillow"
 
 
 def _header_size(path: Path, kind: str) -> tuple[int, int]:
     if kind == "dicom":
         return dicom_size(open_dicom(path, header_only=True), path)
-    if kind == "deep-jpeg":
-        return jpeg_header(path.read_bytes(), path)[2:4]
-    with _open_pillow(path) as image:
-        width, height = image.size
-        # Orientations 5 to 8 turn the film by a quarter.
-        return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+    if kind == "jpeg" and (header := jpeg_header(path.read_bytes(), path))[:2] not in COMMON_JPEG:
+        return header[2:4]
+    if kind == "tiff":
+        with TiffFile(path) as file:
+            page = file.pages.first
+            width, height, turn = page.imagewidth, page.imagelength, page.tags.valueof(_ORIENTATION, 1)
+    else:
+        with _open_pillow(path) as image:
+            (width, height), turn = image.size, image.getexif().get(_ORIENTATION, 1)
+    return (width, height) if turn in (5, 6, 7, 8) else (height, width)  # a quarter
 
 
-def _open_pillow(path: Path) -> Image.Image:
+def _open_pillow(path: Path, data: bytes | None = None) -> Image.Image:
     try:
-        return Image.open(path, formats=_FORMATS)
+        return Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path}: {_reason(error)}; shrink the film first") from error
     except Image.UnidentifiedImageError:
         raise ImageError(f"{path}: not a PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM, whatever its name; export it again") from None
 
 
-def _read_pillow(path: Path) -> np.ndarray:
-    with _open_pillow(path) as image:
+def _read_image(path: Path, kind: str) -> np.ndarray:
+    data = None if kind == "pillow" else path.read_bytes()
+    if kind == "jpeg" and jpeg_header(data, path)[:2] not in COMMON_JPEG:
+        return scale(luma(decode_jpeg(data, path)), path)
+    if kind in _CHECKS:
+        _CHECKS[kind](data, path)
+    with _open_pillow(path, data) as image:
         check_size(path, image.size[1], image.size[0])
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{path}: holds {image.n_frames} frames; export the one film as its own file")
-        image.load()
+        if kind == "png" and data[24] == 16 and data[25] != 0:  # Pillow keeps only the high byte of 16-bit colour
+            return scale(luma(imagecodecs.png_decode(data)), path)
         orientation = image.getexif().get(_ORIENTATION, 1)
+        if kind == "jpeg":  # Pillow's own decoder fills what is missing with grey; the warnings of this one are errors
+            pixels = simplejpeg.decode_jpeg(data, {"L": "GRAY", "RGB": "RGBX"}.get(image.mode, image.mode))
+            if image.mode != "CMYK":
+                image = Image.frombuffer({"RGB": "RGBX"}.get(image.mode, image.mode), image.size, pixels)
+        image.load()
         if image.mode.startswith("I") or image.mode == "F":
-            film = scale(np.asarray(image), path)
+            return _turned(scale(np.asarray(image), path), orientation)
+        if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+            grey = luma(np.asarray(image.convert("RGBA")))
         else:
-            if image.mode in ("1", "L"):
-                grey = np.asarray(image if image.mode == "L" else image.convert("L"))
-            elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-                grey = luma(np.asarray(image.convert("RGBA")))
-            else:
-                grey = np.asarray(image.convert("RGB").convert("L"))
-            film = grey.astype(np.float32)
-            film /= 255  # in place: a second array of a film's size costs as much as the division
-    if orientation in (5, 6, 7, 8):  # what any viewer shows
-        film = film.T
-    if orientation in (2, 3, 6, 7):
-        film = film[:, ::-1]
+            grey = np.asarray((image if image.mode in ("1", "L", "RGBX") else image.convert("RGB")).convert("L"))
+    film = grey.astype(np.float32)
+    film /= 255  # in place: a second array of a film's size costs as much as the division
+    return _turned(film, orientation)
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    with TiffFile(path) as file:
+        page = file.pages.first
+        check_size(path, page.imagelength, page.imagewidth)
+        if len(file.pages) > 1 or not all(page.databytecounts):
+            raise ImageError(f"{path}: holds {len(file.pages)} frames, or a part of one; export the one film as its own file")
+        pixels = page.asarray()  # of whole strips alone, checked as far as their compression can be
+        tables = page.jpegtables or b"\xff\xd8\xff\xd9"
+        for strip, _ in file.filehandle.read_segments(page.dataoffsets, page.databytecounts) if page.compression == 7 else ():
+            decode_jpeg(tables[:-2] + strip[2:], path)  # tifffile does not see the faults of JPEG
+    kind, bits, orientation = pixels.dtype.kind, page.bitspersample, page.tags.valueof(_ORIENTATION, 1)
+    if kind in "bu" and bits <= 8 and (page.photometric > 1 or page.samplesperpixel > 1) and orientation < 5:
+        return _read_image(path, "pillow")  # colour; Pillow scrambles it where it turns by a quarter
+    if page.photometric > 2 or kind not in "buif" or page.imagedepth > 1:
+        raise ImageError(f"{path}: a TIFF of {page.photometric.name} {pixels.dtype}; export it as grey of 8 or 16 bits")
+    grey = luma(np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 and page.planarconfig == 2 else pixels)
+    least = -(2 ** (bits - 1)) if kind == "i" else 0
+    film = (grey.astype(np.float32) - least) / (2**bits - 1) if bits <= 8 else scale(grey, path)
+    return _turned(1 - film if page.photometric == 0 else film, orientation)
+
+
+def _turned(film: np.ndarray, orientation: int) -> np.ndarray:
+    """As any viewer shows it."""
+    film = film.T if orientation in (5, 6, 7, 8) else film
+    film = film[:, ::-1] if orientation in (2, 3, 6, 7) else film
     return film[::-1] if orientation in (3, 4, 7, 8) else film

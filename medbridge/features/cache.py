@@ -39,7 +39,7 @@ from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import barrier, ranks
 from medbridge.support.threads import ahead, decode_threads, prefetch
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
 
 BASIS_FILMS, BASIS_TOKENS = 256, 100

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from film_files import check_films
 from samples import edit
 
 from medbridge.data import label_names, load_benchmark
 from medbridge.data.chexpert import load_chexpert
-from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 LABELS = label_names()["chexpert"]
@@ -38,7 +38,7 @@ def test_the_miniature_loads_from_the_folder_and_from_the_one_above():
     assert first[["patient_id", "study", "sex", "age", "ap_pa"]].tolist() == ["patient00001", "study1", "Female", 31, "AP"]
     assert table["patient_id"].value_counts()["patient00001"] == 3  # a patient of several studies
     assert load_chexpert(FIXTURES / "chexpert" / HOME).table.equals(table)
-    assert check_films(benchmark.paths(), progress=False) == []
+    assert check_films(benchmark.paths()) == []
 
 
 def test_policies_reach_the_table():
@@ -146,7 +146,7 @@ def test_the_four_folders_of_the_full_size_download(root, tmp_path):
     for patient in sorted((root / "train").iterdir()):
         shutil.move(patient, second if patient.name.endswith(("1", "2")) else third)
     batched = load_chexpert(full)
-    assert len(batched) == len(whole) and check_films(batched.paths(), progress=False) == []
+    assert len(batched) == len(whole) and check_films(batched.paths()) == []
     assert batched.image_ids()[0] == "CheXpert-v1.0 batch 2 (train 1)/patient00001/study1/view1_frontal.jpg"
     np.testing.assert_array_equal(batched.targets()[0], whole.targets()[0])
     assert [i.rpartition("patient")[2] for i in batched.image_ids()] == [i.rpartition("patient")[2] for i in whole.image_ids()]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from film_files import check_films
 from samples import edit
 
 from medbridge.data import label_names, load_benchmark
 from medbridge.data.chexpert_plus import load_chexpert_plus
-from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError
 
 LABELS = label_names()["chexpert"]
@@ -31,7 +31,7 @@ def test_the_miniature_loads_png_with_the_labels_of_the_chosen_section():
     first = benchmark.table.iloc[0]
     assert first[["No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "age", "sex"]].tolist() == [1, 0, 0, 50, "Female"]
     assert np.isnan(first["Lung Opacity"])
-    assert check_films(benchmark.paths(), progress=False) == []
+    assert check_films(benchmark.paths()) == []
     impression = load_chexpert_plus(FIXTURE, section="impression", blank="unknown")
     assert impression.table["Fracture"].isna().all() and not benchmark.table["Fracture"].isna().all()
 

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from film_files import check_films
 from samples import edit
 
 from medbridge.data import load_benchmark
 from medbridge.data.covidx import load_covidx
-from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 FIXTURE = Path(__file__).parents[2] / "data" / "fixtures" / "covidx"
@@ -30,7 +30,7 @@ def test_the_fixture_loads():
     assert b.table["COVID-19"].sum() == 8 and set(b.table["source"]) == {"cohen", "ricord", "bimcv", "rsna", "stonybrook"}
     assert b.table["image"].iloc[7] == "train/sub-S90002 copy.png"  # a blank in a file name
     assert b.table["patient_id"].tolist()[:3] == ["101", "101", "MIDRC-RICORD-1C-SITE2-000001"]
-    assert check_films(b.paths(), progress=False) == [] and b.read(15).shape == (160, 160)
+    assert check_films(b.paths()) == [] and b.read(15).shape == (160, 160)
 
 
 def _overlap(root: Path) -> None:
@@ -109,7 +109,7 @@ def test_truncated_films_are_named(root):
     bad = [b.paths()[i] for i in (0, 2)]  # a JPEG and a PNG
     for path in bad:
         path.write_bytes(path.read_bytes()[:-700])
-    found = check_films(b.paths(), progress=False)
+    found = check_films(b.paths())
     assert [path for path, _ in found] == bad and all("damaged or truncated" in message for _, message in found)
 
 

@@ -8,10 +8,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from film_files import check_films
 
 from medbridge.data import load_benchmark
 from medbridge.data.folder import load_folder
-from medbridge.data.images import check_films
 from medbridge.errors import BenchmarkError
 
 FIXTURE = Path(__file__).parents[2] / "data" / "fixtures" / "folder"
@@ -37,7 +37,7 @@ def test_the_fixture_loads():
     y, mask = benchmark.targets()
     assert mask.sum() == 15 and not mask[3, 1] and y[:, 0].tolist() == [0, 1] * 4
     assert [len(benchmark.split(s)) for s in ("train", "val", "test")] == [4, 2, 2]
-    assert check_films(benchmark.paths(), progress=False) == []
+    assert check_films(benchmark.paths()) == []
     for i in range(8):
         film = benchmark.read(i)
         assert film.shape == (72, 64) and film.std() > 0.1  # the 16-bit film is not black

@@ -9,12 +9,12 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from film_files import DEEP, RAMP, check_film, write_dicom
+from film_files import DEEP, RAMP, check_film, check_films, write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from medbridge.data.images import check_films, probe_film, read_film
+from medbridge.data.images import probe_film, read_film
 from medbridge.errors import ImageError
 
 
@@ -55,8 +55,9 @@ def test_exif_orientation_is_what_a_viewer_shows(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(path, exif=exif)
-    with Image.open(path) as saved:
-        expected = np.asarray(ImageOps.exif_transpose(saved).convert("L"), dtype=np.float32) / 255
+    decoded = Image.open(path) if suffix == "jpg" else image  # Pillow scrambles a TIFF that turns by a quarter
+    decoded.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(decoded).convert("L"), dtype=np.float32) / 255
     assert np.array_equal(read_film(path), expected)
     assert probe_film(path) == expected.shape
 
@@ -140,24 +141,12 @@ def test_multi_frame_tiff_is_refused(tmp_path):
         read_film(tmp_path / "a.tiff")
 
 
-def test_check_films_lists_every_bad_file_in_order(tmp_path, capsys):
-    for i in range(6):
-        Image.fromarray(RAMP).save(tmp_path / f"{i}.png")
-    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    paths = [tmp_path / f"{i}.png" for i in (5, 4, 1, 0, 9, 2)]
-    problems = check_films(paths, workers=3)
-    assert [path.name for path, _ in problems] == ["1.png", "9.png"]
-    assert "no such file" in problems[1][1]
-    assert "checking films" in capsys.readouterr().err
-    assert check_films([], progress=False) == []
-
-
 def test_real_films(tmp_path):
     shared = Path(os.environ.get("MEDBRIDGE_SHARED", Path(__file__).parents[3] / "shared"))
     films = sorted((shared / "data" / "kermany-mini" / "images").glob("*.jpg"))[:24]
     if not films:
         pytest.skip("the real films are not here")
-    assert check_films(films, progress=False) == []
+    assert check_films(films) == []
     for path in films[:4]:
         film = read_film(path)
         assert film.shape == probe_film(path) and film.std() > 0.05

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from film_files import check_films
 
 from medbridge.data import label_names, load_benchmark
-from medbridge.data.images import check_films
 from medbridge.data.mimic import load_mimic
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
@@ -43,7 +43,7 @@ def test_the_miniature_loads():
     assert set(table["view"]) == {"PA", "AP"}
     image = benchmark.image_ids()[0]
     assert image.startswith("files/p10/p10000032/s50000001/") and image.endswith(".jpg")
-    assert check_films(benchmark.paths(), progress=False) == []
+    assert check_films(benchmark.paths()) == []
     # the films of one study share its labels, whatever the order of the columns in the file
     study = table[table["study"] == "50000003"]
     assert len(study) == 2 and study[list(LABELS)].iloc[0].equals(study[list(LABELS)].iloc[1])

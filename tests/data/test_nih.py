@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from film_files import check_films
 from samples import edit
 
 from medbridge.data import label_names, load_benchmark
-from medbridge.data.images import check_films
 from medbridge.data.nih import load_nih
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
@@ -39,7 +39,7 @@ def test_the_miniature_loads():
     assert table.loc["images_002/images/00000005_000.png", "Pleural_Thickening"] == 1
     assert np.isnan(table.loc["images_002/images/00000008_001.png", "age"])  # 411 years
     assert several[["patient_id", "follow_up", "sex", "view"]].tolist() == ["3", 2, "F", "PA"]
-    assert check_films(benchmark.paths(), progress=False) == []
+    assert check_films(benchmark.paths()) == []
 
 
 @lone_classes

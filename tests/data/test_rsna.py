@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from film_files import check_films
 from PIL import Image
 from samples import edit
 
 from medbridge.data import load_benchmark
-from medbridge.data.images import check_films
 from medbridge.data.rsna import MAPPING, load_rsna
 from medbridge.errors import BenchmarkError, BenchmarkWarning
 
@@ -33,7 +33,7 @@ def test_the_fixture_loads():
     assert (b.name, b.labels, len(b), b.official) == ("rsna", ("Pneumonia",), 12, {"stage_2_train": 26_684})
     assert b.table["Pneumonia"].tolist() == [1] * 5 + [0] * 7
     assert b.table["class"].value_counts().to_dict() == {"Lung Opacity": 5, "Normal": 4, "No Lung Opacity / Not Normal": 3}
-    assert check_films(b.paths(), progress=False) == []
+    assert check_films(b.paths()) == []
     # x, y, width, height become corners; a patient has one film and may have several boxes
     first = b.boxes[b.boxes["image"] == f"stage_2_train_images/{FIRST}.dcm"]
     assert set(b.boxes["label"]) == {"Pneumonia"} and b.boxes["image"].nunique() == 5 and len(first) == 2 and len(b.boxes) == 8
@@ -142,7 +142,7 @@ def test_dicom_that_is_no_film_is_named(root):
     Image.new("L", (8, 8)).save(paths[8], format="PNG")  # content decides, not the ending
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on the truncated file
-        found = check_films(load_rsna(root).paths(), progress=False)
+        found = check_films(load_rsna(root).paths())
     assert [path for path, _ in found] == paths[5:8]
     reasons = ("without PixelData", "no decoder for transfer syntax MPEG2", "cut short")
     for (_, message), words in zip(found, reasons, strict=True):
