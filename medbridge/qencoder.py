@@ -10,11 +10,11 @@ tokens never see the queries, so the maps are computed once and cached. A query 
 
 In every kind one softmax runs over the other queries and the frozen tokens together:
 
-    A = softmax([Q K_q^T ; Q K_x^T] / sqrt(d_h)),   q <- q + A [V_q ; V_x] W_o,   q <- q + MLP(LN(q)).
+    A = softmax([q' K_q^T ; q' K_x^T] / sqrt(d_h)),   q <- q + A [V_q ; V_x] W_o,   q <- q + MLP(LN(q)).
 
-Since Q is small, keys and values of the frozen tokens are never formed: Q K_x^T = (Q W_k^T) X^T and A_x V_x = (A_x X) W_v. The
-same numbers come out, at a fraction of the cost, and X needs no gradient. Measured (earlier form, docs/results.md): one query
-for eight -0.018 [-0.032, -0.003] of validation AUC, one layer for two -0.018 [-0.031, -0.004]; the kinds were level.
+with q' = q W_q. Since Q is small, keys and values of frozen tokens are never formed: q' K_x^T = (q' W_k^T) X^T and A_x V_x =
+(A_x X) W_v. The same numbers come out, at a fraction of the cost, and X needs no gradient. Measured (earlier form,
+docs/results.md): one query for eight -0.018 [-0.032, -0.003] of validation AUC, one layer for two -0.018 [-0.031, -0.004].
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 r"""Linear read-out: what a linear probe sees in the frozen summaries, calibrated, as a part of the model. [ours]
 
-    logit_c = a q_c + b r_c + d_c,      r_c = W_c [whole film; mean over views; maximum over views] + v_c
+    logit_c = a s_c + b r_c + o_c,      r_c = W_c [whole film; mean over views; maximum over views] + v_c
 
-q are the logits of the queries' mixture, r of a logistic regression on the standardised summaries of the same views. The weights
-a, b >= 0 and the offsets d_c come from logits of films that neither part has learned from: if the queries say nothing new about
+s are the logits of the queries' mixture, r of a logistic regression on the standardised summaries of the same views. The weights
+a, b >= 0 and the offsets o_c come from logits of films that neither part has learned from: if the queries say nothing new about
 them, a is small and the model is a linear probe.
 """
 

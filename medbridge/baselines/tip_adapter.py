@@ -13,7 +13,7 @@ from medbridge.metrics.evaluate import merit
 
 
 def cache_values(y: Tensor, mask: Tensor) -> Tensor:
-    """L: targets and mask ``(n, C)`` -> float32 ``(n, C)``. [ours, for multi-label data]
+    """L: targets and mask ``(n, C)`` -> float32 ``(n, C)``. [ours]
 
     The published L is one-hot, with as many films of every class. Here a column is the difference of two, present and absent,
     each divided by its known films; else a label of two positives in a hundred would always be predicted absent.

@@ -21,8 +21,13 @@
 # - **Time:** about {{READING}} minutes to read and solve; about a minute to run on two CPU cores (on a Colab T4, we estimate about the same).
 # - **Module:** `medbridge/model.py` · **test:** `tests/test_model.py`
 # - **Paper:** Li, Ghahremani, Wachinger, *MedBridge: Bridging Foundation Vision-Language Models to Medical Image
-#   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3 (the method). What the paper leaves open
-#   is our choice, and is marked **[ours]** in the package.
+#   Diagnosis*, [arXiv 2505.21698](https://arxiv.org/abs/2505.21698).
+#
+# **What the course rests on.** We could read the abstracts of the paper's three versions and summaries by others, and not its
+# body: no equation, table or ablation of it. So three marks stand in notebooks and docstrings. **[abstract]**: the authors'
+# own abstract says it. **[summary]**: somebody else's summary says it, and may be wrong. **[ours]**: this project chose it.
+# Where we measured a choice, we give the number; where we did not, we say so. The third version of the paper says that the
+# authors' code will be released on acceptance.
 
 # %%
 # {{SETUP}}
@@ -49,8 +54,9 @@
 #
 # **How the notebooks work**
 #
-# - A cell that writes something from scratch ends in an assertion that it equals the package's own function. What you
-#   read is what runs.
+# - A cell that writes something from scratch ends in an assertion that it equals the package's own function. The package's
+#   code may differ: it works on padded batches and saves arithmetic. The assertion shows that the numbers are the same, and the
+#   link to the module, at the top of each notebook, shows the code that runs.
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
 #   right or what to look at; `medbridge course progress` tells what you have
 #   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
@@ -136,7 +142,7 @@ print("environment: ready")
 # ## The method in one picture
 #
 # A chest film is large, and what matters in it may be small. A frozen model takes small pictures, and it has never seen
-# a chest. The method meets this in five steps (paper, section 3):
+# a chest. The method meets this in five steps:
 #
 # 1. **Focal Sampling**: one film becomes $N$ *views*, the whole film and windows of it at higher magnification.
 # 2. **Frozen experts and Query Encoders**: each of $K$ frozen models (*experts*) turns a view into a map of $P$ tokens

@@ -16,7 +16,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
 #   minute).
 # - **Modules:** `medbridge/prompts.py`, `medbridge/baselines/zero_shot.py` · **test:** `tests/test_prompts.py`
-# - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698), sections 1 and 3; Radford et al.,
+# - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698); Radford et al.,
 #   [CLIP, arXiv 2103.00020](https://arxiv.org/abs/2103.00020), sections 2.3 and 3.1.
 
 # %%
@@ -371,12 +371,12 @@ for label in LABELS:
 #
 # Difficulty: ★★☆, 10 minutes.
 #
-# Averaging the embeddings is one way to use an ensemble. Another keeps all sentences apart: with $P$ positive sentences
-# $v^+_a$ and $M$ negative sentences $v^-_b$,
+# Averaging the embeddings is one way to use an ensemble. Another keeps all sentences apart: with $n_+$ positive sentences
+# $v^+_a$ and $n_-$ negative sentences $v^-_b$,
 #
-# $$p = \frac{\frac1P\sum_a e^{\tau u^\top v^+_a}}{\frac1P\sum_a e^{\tau u^\top v^+_a} + \frac1M\sum_b e^{\tau u^\top v^-_b}} .$$
+# $$p = \frac{\frac1{n_+}\sum_a e^{\tau u^\top v^+_a}}{\frac1{n_+}\sum_a e^{\tau u^\top v^+_a} + \frac1{n_-}\sum_b e^{\tau u^\top v^-_b}} .$$
 #
-# One very fitting sentence is then enough. Write it for `image` $(n, d)$, `positive` $(P, d)$ and `negative` $(M, d)$;
+# One very fitting sentence is then enough. Write it for `image` $(n, d)$, `positive` $(n_+, d)$ and `negative` $(n_-, d)$;
 # return $(n,)$ probabilities.
 #
 # <details><summary>Hint</summary>

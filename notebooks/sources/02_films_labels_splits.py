@@ -232,7 +232,7 @@ films.table.drop(columns="image").head(6)
 # %% [markdown]
 # A film often has more than one finding, or none: the task is *multi-label*. So the eight outputs of a model are eight
 # yes-or-no questions, not one choice out of eight. Which findings come together? Row $a$, column $b$ of the picture is
-# $P(b \mid a)$, the share of films with $a$ that also have $b$.
+# $\Pr(b \mid a)$, the share of films with $a$ that also have $b$.
 
 # %% tags=["nbval-ignore-output"]
 y, mask = films.targets()
@@ -265,7 +265,7 @@ plots.prevalence_bars({f"hospital {h}": row.to_numpy() for h, row in by_hospital
 # invent a negative. `Benchmark.targets()` returns two arrays instead: `y`, with 0 where unknown, and `mask`, which is True
 # where the label is known. Every loss and every metric in MedBridge uses both:
 #
-# $$\text{prevalence}_c = \frac{\sum_i m_{ic}\, y_{ic}}{\sum_i m_{ic}}$$
+# $$\text{prevalence}_c = \frac{\sum_i \mathrm{known}_{ic}\, y_{ic}}{\sum_i \mathrm{known}_{ic}}$$
 #
 # Suppose a hospital writes into its reports what it sees, and often skips what it does not see.
 

@@ -11,8 +11,8 @@
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores when the synthetic films are not drawn
 #   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
 # - **Module:** `medbridge/focal.py` · **test:** `tests/test_focal.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Focal Sampling". Where this course decides what
-#   the paper leaves open, the text says **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Focal Sampling". [Notebook 00](00_start_here.ipynb) explains the marks **[abstract]**,
+#   **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -102,10 +102,10 @@ fig
 # ## 2. How much is lost? A measurement
 #
 # Because the films are synthetic, we can draw each one twice: with a nodule and without, all else equal. Define the
-# **contrast** at a place as the mean grey value in a disc minus that in a ring around it. Let $T_1$ be the contrast at the
-# nodule and $T_0$ that at the same place of the film without it. Then
+# **contrast** at a place as the mean grey value in a disc minus that in a ring around it. Let $\delta_1$ be the contrast at the
+# nodule and $\delta_0$ that at the same place of the film without it. Then
 #
-# $$\mathrm{CNR} = \frac{\operatorname{mean}(T_1 - T_0)}{\operatorname{std}(T_0)}$$
+# $$\mathrm{CNR} = \frac{\operatorname{mean}(\delta_1 - \delta_0)}{\operatorname{std}(\delta_0)}$$
 #
 # is the **contrast-to-noise ratio**. The "noise" below the line is everything that changes contrast without a nodule: grain,
 # but also ribs and vessels. Each film is resized to a view of side $R$ and back to its own size, so that disc and ring are the
@@ -178,8 +178,9 @@ for crop in (1.0, 0.5, 0.25):
 # %% [markdown]
 # ## 3. Boxes: the whole film and a sliding window
 #
-# **[paper]** The views are the whole film and local regions: random ones in training, a sliding window with overlap at
-# inference. **[ours]** All boxes are squares `x0, y0, x1, y1` in pixels of the film, so nothing is stretched. The whole view
+# **[abstract]** High-resolution local regions make up for the limited input size of VLMs. **[summary]** They are $N - 1$ regions
+# beside the resized whole film, taken at random or by a sliding window with overlap. **[ours]** We draw them at random in training and slide
+# at inference. All boxes are squares `x0, y0, x1, y1` in pixels of the film, so nothing is stretched. The whole view
 # is the smallest centred square that holds the film; what lies outside the film is filled with zeros.
 
 # %%
@@ -194,7 +195,7 @@ for shape in ((1024, 1024), (2500, 2048), (600, 1000)):
 print("whole box of a film 600 high and 1000 wide:", my_whole_box(600, 1000).astype(int).tolist())
 
 # %% [markdown]
-# **Where do the windows start?** Along one axis of length $L$, windows of side $s$ must cover everything, and neighbours must
+# **Where do the windows start?** Along one axis of length $\ell$, windows of side $s$ must cover everything, and neighbours must
 # share at least the fraction $o$ (**overlap**) of their side. So the step between starts is at most $s\,(1 - o)$. We take the
 # smallest number of windows that manages this, and space them evenly.
 
@@ -343,7 +344,7 @@ check("3.1", number_of_windows)
 #
 # - **antialias**: when shrinking by four, one new pixel must average over all old pixels under it. Without it, it picks a few
 #   of them, and a nodule may vanish or a grain may become a spot.
-# - **bilinear, not bicubic [ours]**: bicubic weights have negative parts; near a bright marker they would give values
+# - **bilinear, not bicubic**: bicubic weights have negative parts; near a bright marker they would give values
 #   beyond [0, 1].
 
 # %%
@@ -467,8 +468,8 @@ difference.per_label.set_index("label").round(2)
 #
 # ## 6. Training: a pool, a seed, and no flips
 #
-# **[paper]** Training takes random regions. **[ours]** A training film has a fixed **pool**: the whole view, the sliding
-# windows, and a few extra random windows. Each step of training takes the whole view and draws at most four of the others
+# **[ours]** Training takes random regions. A training film has a fixed **pool**: the whole view, the sliding
+# windows, and a few extra random windows. We did not measure what other regions in each epoch would bring. Each step of training takes the whole view and draws at most four of the others
 # (`TrainConfig.local_views`); inference reads all windows. The pool is fixed because the expert is frozen: each view of the pool
 # goes through it once, and is read from disk ever after.
 #
@@ -489,7 +490,7 @@ print(f"pool: {len(pool)} views = 1 whole + {len(boxes) - 1} windows + {sampler.
 # **No flips.** For photographs, mirroring is the usual augmentation: a cat is a cat. A mirrored chest is another patient. The
 # heart's tip and the stomach's air bubble lie on the left; a film where they lie on the right shows a rare condition (*situs
 # inversus*) or a film that was put in the wrong way round. Reports say "left" and "right", and later we ask where a finding is.
-# So MedBridge never flips **[ours]**.
+# So MedBridge never flips **[ours]**; we did not measure what flips would bring.
 
 # %% tags=["nbval-ignore-output"]
 normal = make_film(6, "A", findings=[]).image / 255

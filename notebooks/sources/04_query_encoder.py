@@ -12,8 +12,8 @@
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less afterwards. On
 #   a Colab T4 about one minute (an estimate).
 # - **Module:** `medbridge/qencoder.py` · **test:** `tests/test_qencoder.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "QEncoder". Where this course decides what the
-#   paper leaves open, the text says **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Query Encoder". [Notebook 00](00_start_here.ipynb) explains the marks
+#   **[abstract]**, **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -137,7 +137,7 @@ fig
 #
 # A classifier needs one vector per film, not $P$. The usual ways:
 #
-# - **mean pooling**: $\bar x = \frac1P \sum_p x_p$. A nodule in one of 64 patches has 1/64 of the say.
+# - **mean pooling**: $\bar x = \frac1P \sum_p x_p$. A nodule in one of 64 patches counts for 1/64 of the mean.
 # - **CLS**: the token that the tower itself uses as summary. What it gathers was fixed in pre-training.
 #
 # Both gather *the same* for every question. Measure it: as in notebook 03 we draw each film twice, with a nodule and without,
@@ -326,7 +326,7 @@ print("equal to PyTorch's attention; with keys of zero, attention is mean poolin
 # With several queries, each should know what the others look for. **[ours]** The queries attend to *themselves and* to the
 # frozen tokens, under **one** softmax:
 #
-# $$A = \operatorname{softmax}\!\left(\frac{\left[\,Q K_q^\top \,;\; Q K_x^\top\,\right]}{\sqrt{d_h}}\right)
+# $$A = \operatorname{softmax}\!\left(\frac{\left[\,\tilde q K_q^\top \,;\; \tilde q K_x^\top\,\right]}{\sqrt{d_h}}\right)
 # \in \mathbb{R}^{Q \times (Q + P)}, \qquad q \leftarrow q + A\,[V_q ; V_x]\,W_o,
 # \qquad q \leftarrow q + \mathrm{MLP}(\mathrm{LN}(q))$$
 #
@@ -374,7 +374,8 @@ print(f"share of attention that goes to the map: {100 * float(to_map.mean()):.0f
 
 # %% [markdown]
 # Layer $i$ of the $T_2$ query layers reads the map after block $T_1 + i$: the queries climb beside the tower, and each step
-# sees what the tower knows at that height. That is the paper's "injected after $T_1$ blocks, through the remaining depth".
+# sees what the tower knows at that height. **[abstract]** Queries are injected into intermediate layers. **[summary]** They enter after the first
+# $T_1$ blocks. **[ours]** $T_2 = T - T_1$ query layers follow.
 #
 # ### Exercise 4.1: one softmax, not two
 # ★★☆, 10 minutes. One head, without projections: write `joint_attention(q, k_own, v_own, k_map, v_map)`. `q`, `k_own`,
@@ -410,9 +411,9 @@ check("4.1", joint_attention)
 # There are few queries and many frozen tokens. `layer.k_map(x)` makes a key for each of them: $P\,d\,w$ multiplications, and
 # as many again for values. But a product of three matrices may be bracketed as we like:
 #
-# $$Q K_x^\top = Q\,(X W_k^\top)^\top = (Q\,W_k)\,X^\top, \qquad A_x V_x = A_x (X W_v^\top) = (A_x X)\,W_v^\top$$
+# $$\tilde q K_x^\top = \tilde q\,(X W_k^\top)^\top = (\tilde q\,W_k)\,X^\top, \qquad A_x V_x = A_x (X W_v^\top) = (A_x X)\,W_v^\top$$
 #
-# On the right the weight moves to the $Q$ queries, and $X$ is only multiplied with. The numbers are the same. Biases need
+# Here $\tilde q = q W_q^\top$ are the $Q$ queries after their own weight. On the right the weight moves to them, and $X$ is only multiplied with. The numbers are the same. Biases need
 # care: $b_k$ adds $q \cdot b_k$ to the scores of *all* frozen tokens (which matters, since the own tokens do not get it), and
 # $b_v$ counts as often as the row of $A_x$ sums to.
 
@@ -438,11 +439,11 @@ print("same scores, no keys")
 
 # %% [markdown]
 # **How much is saved?** We count multiplications; a count is the same on every machine, a time is not. For one view, both
-# products, all heads $H$, with $w = H d_h$:
+# products, all $h$ heads, with $w = h\,d_h$:
 #
-# $$\text{plain: } 2 P d w + 2 Q P w, \qquad \text{folded: } 2 Q d w + 2 H Q P d$$
+# $$\text{plain: } 2 P d w + 2 Q P w, \qquad \text{folded: } 2 Q d w + 2 h\, Q P d$$
 #
-# For large $P$ folding pays as long as $H Q < w$. PyTorch can count what it really multiplies, which checks the formula.
+# For large $P$ folding pays as long as $h\,Q < w$. PyTorch can count what it really multiplies, which checks the formula.
 
 # %%
 def multiplications(Q, P, d, w, H):
@@ -471,13 +472,13 @@ print("million multiplications for one view and layer, width 64, 4 heads")
 print(pd.DataFrame(table, index=["Q", "P", "d", "plain", "folded", "ratio"]).T.to_string())
 
 # %% [markdown]
-# **What to see.** Folding saves nearly half of the multiplications, for compact maps as well. With 64 queries and 4 heads $H Q = 256 > w$, and
+# **What to see.** Folding saves nearly half of the multiplications, for compact maps as well. With 64 queries and 4 heads $h\,Q = 256 > w$, and
 # folding costs more. A second saving is not in the table: in training, keys and values would have to be kept for the backward
 # pass, while $X$ comes from the cache and needs no gradient.
 #
 # ### Exercise 4.2: fold the values
 # ★★★, 20 minutes. One head. `a` is `(Q, P)`: the attention over the frozen tokens, whose rows sum to less than one. `x` is
-# `(P, d)`, `weight` is `(w, d)`, `bias` is `(w,)`. Write `folded_values(a, x, weight, bias)` that returns $A_x (X W^\top +
+# `(P, d)`, `weight` is `(w, d)`, `bias` is `(w,)`. Write `folded_values(a, x, weight, bias)` that returns $A_x (X W_v^\top +
 # b)$, `(Q, w)`, without forming the $P$ values. The check counts your multiplications.
 #
 # <details><summary>Hint</summary>
@@ -506,7 +507,7 @@ check("4.2", folded_values)
 # %% [markdown]
 # ## 6. Non-destructive: the frozen tokens never see the queries
 #
-# **[ours]** Queries read the maps, and the maps do not read the queries. There is another way, *prompt tuning*: put the
+# **[abstract]** The queries attend to frozen feature maps, without harm to them. **[ours]** So queries read the maps, and the maps do not read the queries. There is another way, *prompt tuning*: put the
 # queries into the tower as further tokens. Then each block mixes them into the frozen tokens too. Compare both on the
 # transformer. We run blocks 5 and 6 on the map after block 4, alone and with queries among the tokens.
 
@@ -571,12 +572,13 @@ for e, depth in ((vit, 4), (resnet, 3)):
 # %% [markdown]
 # ## 7. Three kinds of query layer
 #
-# What weights does a query layer start from? The paper leaves it open; three answers are options here **[ours]**:
+# What weights does a query layer start from? Three answers are options here **[ours]**. On synthetic films with the earlier form we measured no
+# difference between them ([docs/results.md](../docs/results.md#three-kinds-of-query-layers)):
 #
 # - **cross** (the default): a fresh narrow block of width $w$. Works with every tower, and reads compact maps.
 # - **copy**: a trainable copy of the frozen block, which reads that block's *input*. A query is then one more token of it.
-# - **lora**: the frozen block itself, each weight $W$ replaced by $W + B A$ with a low rank $r$: $A \in \mathbb{R}^{r \times d}$,
-#   $B \in \mathbb{R}^{d \times r}$, and $B = 0$ at the start (Hu et al., 2021).
+# - **lora**: the frozen block itself, each weight $W_0$ replaced by $W_0 + W_\text{up} W_\text{down}$ of a low rank, and
+#   $W_\text{up} = 0$ at the start (Hu et al., 2021, who call them $\mathrm{B}$ and $\mathrm{A}$).
 #
 # *copy* and *lora* need transformer blocks of the usual form, and the tower's own tokens: `maps="full"`. A copied layer computes what the frozen block computes: hand it
 # a frozen token as the query, and the other tokens as map.
@@ -629,7 +631,7 @@ print(pd.DataFrame({name: {"cross, compact maps": f"{trained_numbers('cross', 12
 # ## 8. Relate the views, then pool
 #
 # Each view now has $Q$ query tokens. A finding may show in one window only, and a window's meaning depends on where it lies.
-# **[paper]** Self-attention over the $N$ views relates them, then the maximum over views keeps the strongest evidence.
+# **[summary]** Self-attention over the $N$ views relates them, then the maximum over views is taken.
 # **[ours]** Query $j$ of a view attends to query $j$ of the other views; each view adds where its box lies; the expert's
 # frozen summary goes along as one more token.
 #
@@ -703,12 +705,12 @@ check("4.3", pool_views)
 # %% [markdown]
 # ## 9. Class scores through the text space
 #
-# What do the pooled tokens say about class $c$? **[paper]** The same as in zero-shot (notebook 01): compare with the text
-# embedding $t_c$ of the class's prompts, here positive minus negative. **[ours]** Each class reads its own mixture $a_c$ of
+# What do the pooled tokens say about class $c$? **[ours]** We compare as in zero-shot (notebook 01), with the text
+# embedding $t_c$ of the class's prompts, here positive minus negative. Each class reads its own mixture $a_c$ of
 # the tokens; $\delta_c$ lets it move away from prompts that the text encoder does not understand; $b_c$ starts at the
 # log-odds of the training prevalence.
 #
-# $$z_c = \mathrm{normalise}\Big(W\,\mathrm{LN}\big(\textstyle\sum_j a_{cj}\,\bar t_j\big)\Big), \qquad
+# $$z_c = \mathrm{normalise}\Big(W_t\,\mathrm{LN}\big(\textstyle\sum_j a_{cj}\,\bar t_j\big)\Big), \qquad
 # s_c = e^{\tau}\, z_c \cdot (t_c + \delta_c) + b_c$$
 
 # %%
@@ -853,10 +855,10 @@ explore_attention(model, test.take(np.arange(8)))
 # - A frozen map is a grid of tokens. Where a small finding lies it is plain in one token, and nearly gone in the mean and in CLS.
 # - A few common components drown the rest of raw tokens. Queries read compact maps, in which all components weigh alike.
 # - A query gathers tokens by attention; $Q$ queries and $P$ tokens share one softmax.
-# - Keys and values of frozen tokens need never be formed: $(Q W_k) X^\top$ and $(A_x X) W_v^\top$ give the same numbers.
+# - Keys and values of frozen tokens need never be formed: $(\tilde q\,W_k) X^\top$ and $(A_x X) W_v^\top$ give the same numbers.
 # - Frozen tokens never see the queries, so maps are cached and gradients stop there.
 # - Views are related by attention over views and pooled by the maximum; padding never wins. Scores are cosines with the class
 #   prompts.
-# - Whether the queries beat a linear probe is said by a paired interval, and with few films it may hold zero.
+# - A paired interval tells whether the queries beat a linear probe. With few films it may hold zero.
 #
 # Next: [05 Mixture of Experts](05_mixture_of_experts.ipynb): several experts, and who is to be trusted.

@@ -12,8 +12,8 @@
 # - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one afterwards. On a
 #   Colab T4 about one minute (an estimate).
 # - **Module:** `medbridge/moe.py` · **test:** `tests/test_moe.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, "Mixture of Experts". Where this course decides
-#   what the paper leaves open, the text says **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Mixture of Experts". [Notebook 00](00_start_here.ipynb) explains the marks
+#   **[abstract]**, **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -228,10 +228,10 @@ print("Router(kind='uniform') is the average of the logits")
 #
 # ### No shared space is needed
 #
-# The experts' tokens cannot be added or even stacked: widths and grids differ. **[paper]** They do not have to. What is mixed
+# The experts' tokens cannot be added or even stacked: widths and grids differ. **[abstract]** They do not have to: the experts need no shared space. **[ours]** What is mixed
 # is the *scores*, and a score is made within each expert's own space. Here is the proof for one expert: turn its whole text
-# space by a random rotation $R$ (prompts and projected queries alike). Every coordinate changes, and no score does, since
-# $(Rz) \cdot (Rt) = z \cdot t$.
+# space by a random rotation $O$ (prompts and projected queries alike). Every coordinate changes, and no score does, since
+# $(Oz) \cdot (Ot) = z \cdot t$.
 
 # %%
 branch = singles[0].branches[0]
@@ -250,12 +250,12 @@ print("another space, the same scores: the mixture cannot tell")
 # %% [markdown]
 # ## 3. The router
 #
-# A fixed weight treats all films alike. But one expert may be good at blurred films, or at one finding. **[paper]** The
+# A fixed weight treats all films alike. But one expert may be good at blurred films, or at one finding. **[abstract]** The
 # pooled queries $\bar q_1, \dots, \bar q_K$ of the film drive the router:
 #
-# $$g = \operatorname{softmax}_k\, R([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
+# $$g = \operatorname{softmax}_k\, \rho([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
 #
-# $R$ is a small network; its input is the queries side by side, so widths may differ. **[ours]** It gives a weight for each
+# $\rho$ is a small network; its input is the queries side by side, so widths may differ. **[ours]** The equation is ours. It gives a weight for each
 # expert *and class* (`kind="class"`); `kind="image"` gives one weight per expert for all classes.
 
 # %%
@@ -285,7 +285,7 @@ for kind in ("class", "image"):
 # %% [markdown]
 # ### Start uniform
 #
-# **[ours]** The last layer of $R$ starts at zero, so every weight starts at $1/K$. With random numbers in it, an expert would
+# **[ours]** The last layer of $\rho$ starts at zero, so every weight starts at $1/K$. With random numbers in it, an expert would
 # begin with more weight on some films by accident, and would learn faster *because of that accident* (section 5 shows what
 # follows).
 
@@ -641,7 +641,7 @@ for (name, p), old in zip(again.trainable().items(), mixture.trainable().values(
 print("added: old scores and old proportions as before; dropped again: the first mixture, bit by bit")
 
 # %% [markdown]
-# What is an untrained newcomer worth? It has learned nothing, and it has a third of the say. Its scores are a random reading of its
+# What is an untrained newcomer worth? It has learned nothing, and it gets a third of the weight. Its scores are a random reading of its
 # maps. So we start it three times, from different seeds. (The full profile trains the mixture of three before it looks, once.)
 
 # %% tags=["nbval-ignore-output"]
@@ -658,7 +658,7 @@ for seed, three in enumerate(starts):
 # **How to read it.** The interval speaks of other films, and knows nothing of other seeds. In the stored output one start of three is
 # better beyond its interval, and the other two are not. That is luck of the start: no single line says what a newcomer is worth.
 #
-# Dropping is not always so clean. Drop an expert that the router was *trained* with, and the hidden layer of $R$ misses what
+# Dropping is not always so clean. Drop an expert that the router was *trained* with, and the hidden layer of $\rho$ misses what
 # it had read from that expert's queries.
 
 # %%
@@ -709,6 +709,6 @@ check("5.3", drop)
 # - An expert's gradient is scaled by its weight, so a router can starve it. A loss on each expert's own scores and a balance
 #   term prevent that.
 # - With `top_k=1` the router gets no gradient.
-# - Whether the mixture beats its experts is said by a paired interval; where it holds zero, nothing is shown.
+# - A paired interval tells whether the mixture beats its experts. Where it holds zero, nothing is shown.
 #
 # Next: [06 Assembling and training](06_assembling_and_training.ipynb): losses, schedules, checkpoints.

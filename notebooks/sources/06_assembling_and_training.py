@@ -5,8 +5,8 @@
 #
 # **What you will build:** the whole of MedBridge, from its parts, and the loop that trains it. You write the forward pass by hand
 # and check it against the package; count what is trained beside what is frozen; write the losses, with labels that are unknown;
-# train with thirty lines of your own; and then see what `medbridge.fit` adds to them: a schedule, an average of the weights, early
-# stopping, and a run that can be cut off and still ends in the same numbers. At the end you take the step from one network to what the
+# train with thirty lines of your own, which have a schedule and keep the best epoch. Then see what `medbridge.fit` adds to them: two more
+# terms of the loss, an average of the weights, early stopping, and a run that can be cut off and still ends in the same numbers. At the end you take the step from one network to what the
 # commands train: several members, each judged by films that it has not learned from, and a linear read-out beside them.
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels and masks) and [03](03_focal_sampling.ipynb) (views), 04 (Query
@@ -15,8 +15,8 @@
 #   yet, less afterwards. On a Colab T4 about one minute (an estimate).
 # - **Modules:** `medbridge/crossview.py`, `medbridge/losses.py`, `medbridge/train.py`, `medbridge/readout.py` ·
 #   **tests:** `tests/test_crossview.py`, `tests/test_losses.py`, `tests/test_train.py`, `tests/test_readout.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3. The paper fixes the order of the parts, and that the experts
-#   stay frozen. How it is trained is left open; those choices are marked **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). **[abstract]** The experts stay frozen. How the rest is trained is our choice.
+#   [Notebook 00](00_start_here.ipynb) explains the marks **[abstract]**, **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -86,7 +86,7 @@ rng = seed_everything(0)
 # |---|---|---|---|---|
 # | Focal Sampling | a film | $N$ views | no | 03 |
 # | expert $k$ | a view | map $P \times d_k$, summary | **frozen** | 01 |
-# | compact maps $k$ | map, summary | bytes $P' \times r$, standardised summary | no: a basis, fitted without labels; cached | 04 |
+# | compact maps $k$ | map, summary | bytes, at most 64 patches of width $r$; standardised summary | no: a basis, fitted without labels; cached | 04 |
 # | Query Encoder $k$ | maps | $N \times Q \times w$ | yes | 04 |
 # | across views $k$ | $N \times Q \times w$, summaries, boxes | $(Q + 1) \times w$ | yes | here |
 # | class scores $k$ | $(Q + 1) \times w$, prompts | $C$ scores | yes (prompts frozen) | here |
@@ -124,13 +124,13 @@ print("boxes (B, N, 4):", tuple(batch.boxes.shape), " mask (B, N):", tuple(batch
 #
 # ### Across views
 #
-# **[paper]** Self-attention relates the $N$ views of a film; then max-pooling over the views leaves one set of tokens. The frozen
-# summary $m_k$ of each view joins the queries as one more token. **[ours]** Summaries are standardised: each number has mean 0 and deviation 1
+# **[summary]** Self-attention relates the $N$ views of a film; then max-pooling over the views leaves one set of tokens, frozen ones
+# $m_k$ and queries. **[ours]** The frozen summary $m_k$ of each view joins the queries as one more token. Summaries are standardised: each number has mean 0 and deviation 1
 # over the films of the basis. Attention runs over the views for each token apart: query $j$ of one view sees query $j$ of the others. Each
 # view's tokens get a code of where its box lies.
 #
 # $$x_n = [q_n ; \mathrm{proj}(m_n)] + \mathrm{place}(\mathrm{box}_n), \qquad
-# x_{nj} \leftarrow x_{nj} + W_o \sum_{n'} \operatorname{softmax}_{n'}\!\left(\frac{Q_{nj} \cdot K_{n'j}}{\sqrt{w/h}}\right) V_{n'j},
+# x_{nj} \leftarrow x_{nj} + W_o \sum_{n'} \operatorname{softmax}_{n'}\!\left(\frac{\tilde q_{nj} \cdot K_{n'j}}{\sqrt{w/h}}\right) V_{n'j},
 # \qquad \bar q_j = \mathrm{LN}\!\left(\max_n x_{nj}\right)$$
 #
 # with $h$ heads, and an MLP after the attention as in any transformer block. We write it for *one* film and only its real views, with
@@ -152,16 +152,17 @@ def across_views(part, queries, summary, boxes):
 
 
 # %% [markdown]
-# Why maximum and not mean? A nodule is in one view of ten. A mean dilutes it by ten; a maximum keeps it. The price: a
-# maximum of more views is larger, so noise in any view counts too.
+# Why maximum and not mean? The argument: a nodule is in one view of ten; a mean dilutes it by ten, and a maximum keeps it. The price: a
+# maximum of more views is larger, so noise in any view counts too. What we measured, on synthetic films with the earlier form: on validation films the mean is level with the
+# maximum (+0.001 [-0.013, +0.014]); on test films it is lower (-0.009 [-0.018, -0.001]). So the argument is weaker than it sounds.
 #
 # ### Class scores
 #
-# **[paper]** Tokens are projected to the expert's own text space and compared with the class prompts. For multi-label
-# diagnosis the direction of a class is positive minus negative prompt, $t_c$. **[ours]** Each class reads its own mixture $a_c$ of the
+# **[ours]** Tokens are projected to the expert's own text space and compared with the class prompts. For multi-label
+# diagnosis the direction of a class is positive minus negative prompt, $t_c$. Each class reads its own mixture $a_c$ of the
 # tokens, may correct its prompt by $\delta_c$, and has a bias:
 #
-# $$z_c = \mathrm{normalise}\Big(W\,\mathrm{LN}\big(\textstyle\sum_j a_{cj}\,\bar q_j\big)\Big), \qquad
+# $$z_c = \mathrm{normalise}\Big(W_t\,\mathrm{LN}\big(\textstyle\sum_j a_{cj}\,\bar q_j\big)\Big), \qquad
 # s_c = e^{\tau}\, z_c \cdot (t_c + \delta_c) + b_c$$
 
 # %%
@@ -322,10 +323,10 @@ print("gradients reach the bridge, and not the experts")
 #
 # $$\ell(s, y) = -\big(y \log p + (1 - y) \log(1 - p)\big)$$
 #
-# A label may be **unknown**: blank, or uncertain under the policy "ignore" (notebook 02). It must not count as absent. With $m = 1$ where a
+# A label may be **unknown**: blank, or uncertain under the policy "ignore" (notebook 02). It must not count as absent. With $\mathrm{known} = 1$ where a
 # label is known, the **masked** loss is the mean over what is known:
 #
-# $$L = \frac{\sum_{ic} m_{ic}\,\ell(s_{ic}, y_{ic})}{\sum_{ic} m_{ic}}$$
+# $$L = \frac{\sum_{ic} \mathrm{known}_{ic}\,\ell(s_{ic}, y_{ic})}{\sum_{ic} \mathrm{known}_{ic}}$$
 
 # %%
 def my_masked_bce(logits, targets, mask):
@@ -440,20 +441,20 @@ print(f"defaults: expert_loss = {config.expert_loss}, balance = {config.balance}
 # ## 5. A schedule, an average, and when to stop
 #
 # **The learning rate** rises for the first steps (**warm-up**): the first gradients of a fresh model are large and point anywhere. Then it
-# falls along half a cosine, so that the last steps settle instead of jumping about. Of $S$ steps, with warm-up share $u$ and $r = \max(1, \lfloor uS \rfloor)$, step
+# falls along half a cosine, so that the last steps settle instead of jumping about. Of $\mathrm{steps}$ steps, with warm-up share $u$ and $t_u = \max(1, \lfloor u\,\mathrm{steps} \rfloor)$, step
 # $t = 0, 1, \dots$ uses the base rate times
 #
-# $$f(t) = \begin{cases} (t + 1)/r & t < r \\ 0.01 + 0.99 \cdot \tfrac12\left(1 + \cos\left(\pi\,\frac{t - r}{S - r}\right)\right) & t \ge r\end{cases}$$
+# $$f(t) = \begin{cases} (t + 1)/t_u & t < t_u \\ 0.01 + 0.99 \cdot \tfrac12\left(1 + \cos\left(\pi\,\frac{t - t_u}{\mathrm{steps} - t_u}\right)\right) & t \ge t_u\end{cases}$$
 #
 # ### Exercise 6.2: the schedule
-# ★☆☆, 5 minutes. Write `rate(t, S, u)` that returns the factor $f(t)$. If $S = r$ there is no cosine left; divide by $\max(1, S - r)$.
+# ★☆☆, 5 minutes. Write `rate(t, steps, u)` that returns the factor $f(t)$. If $\mathrm{steps} = t_u$ there is no cosine left; divide by $\max(1, \mathrm{steps} - t_u)$.
 #
 # <details><summary>Hint</summary>
-# <code>int(u * S)</code> rounds down. The first step must not have the rate zero: it would be wasted.
+# <code>int(u * steps)</code> rounds down. The first step must not have the rate zero: it would be wasted.
 # </details>
 
 # %%
-def rate(t, S, u):
+def rate(t, steps, u):
     raise NotImplementedError
 
 
@@ -465,11 +466,11 @@ check("6.2", rate)
 # Also in [solutions/06_assembling_and_training.ipynb](solutions/06_assembling_and_training.ipynb).
 #
 # ```python
-# def rate(t, S, u):
-#     r = max(1, int(u * S))
+# def rate(t, steps, u):
+#     r = max(1, int(u * steps))
 #     if t < r:
 #         return (t + 1) / r
-#     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (t - r) / max(1, S - r)))
+#     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (t - r) / max(1, steps - r)))
 # ```
 # </details>
 
@@ -526,14 +527,14 @@ print(f"reported test AUC: {chosen_on_val:.2f} if the epoch is chosen on validat
 assert abs(chosen_on_val - truth) < 0.005 < 0.05 < chosen_on_test - truth
 
 # %% [markdown]
-# The second number was not achieved by anybody. (Real epochs resemble each other, so there the effect is smaller; it does not go away.) The
+# No model has achieved the second number. (Real epochs resemble each other, so there the effect is smaller; it does not go away.) The
 # validation AUC of the kept epoch is too good in the same way, and nobody should report that either.
 #
 # **How long at most?** Ten epochs of 100,000 films are a long training; ten epochs of 200 films are 130 steps, and end before the queries have
 # found anything. So where `epochs` is not given, a training on $n$ films in batches of $B$ has **ten epochs or 400 steps, whichever is
-# longer** [ours]:
+# longer** **[ours]**:
 #
-# $$E(n) = \max\!\left(10,\; \left\lceil \frac{400}{\lceil n / B \rceil} \right\rceil\right)$$
+# $$\mathrm{epochs}(n) = \max\!\left(10,\; \left\lceil \frac{400}{\lceil n / B \rceil} \right\rceil\right)$$
 #
 # An epoch of few films is no time to learn in either. So patience counts then in steps too: the run ends earlier only after ten epochs *and*
 # 133 steps (a third of 400) without a better validation AUC.
@@ -586,7 +587,7 @@ check("6.3", early_stopping)
 # %% [markdown]
 # ## 6. A training loop of thirty lines
 #
-# Everything is there: cached features, a forward pass, a loss, a schedule, a rule which epoch to keep. **[paper]** In training the local views
+# Everything is there: cached features, a forward pass, a loss, a schedule, a rule which epoch to keep. **[ours]** In training the local views
 # are random regions; they are drawn from each film's pool (`draw_views` with a generator). At inference they are the sliding
 # windows (`draw_views` without).
 
@@ -742,21 +743,21 @@ print("seed 1 twice: equal; seed 2: different")
 # ## 8. Members, cross-fitting and the read-out
 #
 # One network has three weaknesses. Its **judge is small**: some forty validation films choose the epoch, and above we saw how far such a number
-# jumps. Those films' **labels are not learned from**, though somebody read every one of them. And it hangs on its **random start**. [ours] The
+# jumps. It **does not learn from those films' labels**, though somebody read every one of them. And it depends on its **random start**. **[ours]** The
 # commands and studies of the package therefore train `CROSS_FITTED`, which is `AdapterConfig(members=5, readout=True)`.
 #
-# **Cross-fitting.** The patients of train *and* val are dealt into $M$ folds, all films of a patient into one. Member $m$ learns from all folds but
-# its own. So for every film $i$ there is one member, $m(i)$, that has not learned from it, and whose score may judge:
+# **Cross-fitting.** The patients of train *and* val are dealt into $M$ folds, all films of a patient into one. Member $j$ learns from all folds but
+# its own. So for every film $i$ there is one member, $j(i)$, that has not learned from it, and whose score may judge:
 #
-# $$\tilde q_i = q^{(m(i))}(x_i) \quad\text{(out-of-fold: chooses the epoch)}, \qquad q(x) = \frac1M \sum_{m=1}^M q^{(m)}(x) \quad\text{(for a new film)}$$
+# $$\tilde s_i = s^{(j(i))}(\text{film}_i) \quad\text{(out-of-fold: chooses the epoch)}, \qquad s(\text{film}) = \frac1M \sum_{j=1}^M s^{(j)}(\text{film}) \quad\text{(for a new film)}$$
 #
 # Now all films learn, and all films judge, but no film judges a member that has learned from it.
 #
 # One trap is left. The more positives a fold holds, the fewer its member has learned from, and the lower it scores them all. Put together as they
-# are, out-of-fold scores rank films *against* their labels. So the $n_m$ scores of each fold are moved towards the common mean, for
+# are, out-of-fold scores rank films *against* their labels. So the $n_j$ scores of each fold are moved towards the common mean, for
 # each finding; a small fold less, since its mean says little:
 #
-# $$\tilde q_i \leftarrow \tilde q_i + \frac{n_m}{n_m + 5}\,\big(\operatorname{mean}(\tilde q) - \operatorname{mean}_m(\tilde q)\big)$$
+# $$\tilde s_i \leftarrow \tilde s_i + \frac{n_j}{n_j + 5}\,\big(\operatorname{mean}(\tilde s) - \operatorname{mean}_j(\tilde s)\big)$$
 
 # %%
 def my_folds(patients, members, seed):
@@ -833,13 +834,13 @@ print("the labels of fold 0 turned round: member 0 is the same to the last bit, 
 
 # %% [markdown]
 # **The read-out.** With few films a linear probe is hard to beat (notebook 08). So the probe becomes a part of the model. $\bar m$ holds, for each
-# expert, the standardised summary of the whole film, and the mean and the maximum over the views; $W^{(m)}, v^{(m)}$ are logistic
-# regressions on the films that member $m$ learns from:
+# expert, the standardised summary of the whole film, and the mean and the maximum over the views; $W_r^{(j)}, v^{(j)}$ are logistic
+# regressions on the films that member $j$ learns from:
 #
-# $$s_c = a\, q_c + b\, r_c + d_c, \qquad r = \frac1M \sum_m \big( W^{(m)} \bar m + v^{(m)} \big), \qquad a, b \ge 0$$
+# $$\mathrm{logit}_c = a\, s_c + b\, r_c + o_c, \qquad r = \frac1M \sum_j \big( W_r^{(j)} \bar m + v^{(j)} \big), \qquad a, b \ge 0$$
 #
-# Two weights $a$ and $b$ for all findings and one offset $d_c$ for each are fitted last, by a logistic regression of the labels on *out-of-fold*
-# $\tilde q$ and $\tilde r$. On films that the parts have learned from, whichever part has more of them by heart would win.
+# Two weights $a$ and $b$ for all findings and one offset $o_c$ for each are fitted last, by a logistic regression of the labels on *out-of-fold*
+# $\tilde s$ and $\tilde r$. On films that the parts have learned from, the part that remembers more of them would win.
 
 # %%
 readout = crossed.readout
@@ -870,7 +871,7 @@ print(f"weights of the blend: queries {a:.2f}, read-out {b:.2f}")
 #
 # ## 9. Label budgets
 #
-# **[paper]** 1 %, 10 % and 100 % of the labels. `label_budget` draws *patients* of the train and of the val split, a smaller budget inside a larger
+# **[abstract]** Varying amounts of training data. **[ours]** 1 %, 10 % and 100 % of the labels. `label_budget` draws *patients* of the train and of the val split, a smaller budget inside a larger
 # one, and leaves the test films whole: labels to choose by are labels too (notebook 09 builds it). Here is what a budget holds, and what a
 # single member makes of it.
 

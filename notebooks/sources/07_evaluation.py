@@ -13,8 +13,8 @@
 #   yet, half a minute afterwards. On a Colab T4 about the same (an estimate): little of it runs on a GPU.
 # - **Modules:** `medbridge/metrics/evaluate.py`, `medbridge/metrics/thresholds.py` ·
 #   **tests:** `tests/metrics/test_evaluate.py`, `tests/metrics/test_thresholds.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698) reports AUC; that is **[paper]**. Intervals, paired tests, thresholds, calibration
-#   and subgroups are **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). **[abstract]** It reports AUC. **[ours]** Intervals, paired tests, thresholds, calibration
+#   and subgroups.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**, and so are all simulated scores.
 
@@ -75,7 +75,7 @@ print(evaluate(y, p, mask, patients, LABELS).table())
 # film $i$ among all scores, equal scores sharing the mean of their ranks. The sum of the positives' ranks counts every film that they beat,
 # and the positives among themselves make up $n_+(n_+ + 1)/2$ of it:
 #
-# $$\mathrm{AUC} = P(s_+ > s_-) + \tfrac12 P(s_+ = s_-) = \frac{\sum_{i: y_i = 1} r_i - n_+(n_+ + 1)/2}{n_+\, n_-}$$
+# $$\mathrm{AUC} = \Pr(s_+ > s_-) + \tfrac12 \Pr(s_+ = s_-) = \frac{\sum_{i: y_i = 1} r_i - n_+(n_+ + 1)/2}{n_+\, n_-}$$
 
 # %%
 def my_ranks(scores):
@@ -175,8 +175,8 @@ print(f"a program that always says no: accuracy {accuracy_score(truth, says_no):
 # with each true one. **Precision** does: of the films that are called positive, the share that is. **Average precision** (AP) is the mean
 # precision over the thresholds at which one more positive is found:
 #
-# $$\mathrm{AP} = \sum_{t} \big(R_t - R_{t-1}\big)\, P_t, \qquad P_t = \frac{\mathrm{TP}_t}{\mathrm{TP}_t + \mathrm{FP}_t}, \quad
-# R_t = \frac{\mathrm{TP}_t}{n_+}$$
+# $$\mathrm{AP} = \sum_{t} \big(\mathrm{recall}_t - \mathrm{recall}_{t-1}\big)\, \mathrm{precision}_t, \qquad \mathrm{precision}_t = \frac{\mathrm{TP}_t}{\mathrm{TP}_t + \mathrm{FP}_t}, \quad
+# \mathrm{recall}_t = \frac{\mathrm{TP}_t}{n_+}$$
 
 # %%
 def my_average_precision(truth, scores):
@@ -287,7 +287,7 @@ for how, groups in (("film", None), ("patient", patients)):
 # Two models are scored on the *same* films. A film that is hard is hard for both, so both AUCs rise and fall together from resample to
 # resample. The variance of a difference is
 #
-# $$\operatorname{Var}(A - B) = \operatorname{Var}(A) + \operatorname{Var}(B) - 2\operatorname{Cov}(A, B)$$
+# $$\operatorname{Var}(\mathrm{AUC}_1 - \mathrm{AUC}_2) = \operatorname{Var}(\mathrm{AUC}_1) + \operatorname{Var}(\mathrm{AUC}_2) - 2\operatorname{Cov}(\mathrm{AUC}_1, \mathrm{AUC}_2)$$
 #
 # and whoever looks whether two intervals overlap has dropped the last term. In each resample of **patients** both AUCs are computed, and
 # their difference is taken:
@@ -343,10 +343,10 @@ for k, expert in enumerate(model.experts):
 # ### DeLong, as a check
 #
 # There is also a formula (DeLong, DeLong, Clarke-Pearson, 1988). How much of the AUC belongs to one film? For a positive film
-# $i$, the share of negatives that it beats, $V_i$; for a negative film $j$, the share of positives that beat it, $W_j$. AUC is the mean of either,
+# $i$, the share of negatives that it beats, $V^+_i$; for a negative film $j$, the share of positives that beat it, $V^-_j$. AUC is the mean of either,
 # and its variance is
 #
-# $$\widehat{\operatorname{Var}} = \frac{\operatorname{var}(V)}{n_+} + \frac{\operatorname{var}(W)}{n_-}$$
+# $$\widehat{\operatorname{Var}} = \frac{\operatorname{var}(V^+)}{n_+} + \frac{\operatorname{var}(V^-)}{n_-}$$
 
 # %%
 def my_delong(truth, scores):
@@ -424,7 +424,8 @@ plots.threshold_view(t, s, 0.05, title="Pneumonia, synthetic test films: a low t
 plots.threshold_view(t, s, 0.5, title="Pneumonia, synthetic test films: a high threshold")
 
 # %% [markdown]
-# **What to see.** A threshold is a walk along the ROC curve: what is gained to the right (sensitivity) is paid below (specificity). 0.5 is
+# **What to see.** A threshold is a place on the ROC curve. Lower it, and you walk up and to the right: sensitivity, the vertical axis, grows, and so do false
+# alarms, the horizontal axis, which is one minus specificity. 0.5 is
 # no natural threshold. For a rare finding nearly all probabilities lie below it, and rightly so.
 #
 # ### Exercise 7.2: a threshold that keeps its promise
@@ -543,8 +544,8 @@ plots.reliability_plot(y, {"MedBridge": p, "prevalence of the validation films":
 # %% [markdown]
 # ### Temperature
 #
-# Trained networks tend to be too sure. The mildest cure is one number, the **temperature** $T$ (Guo et al., ICML 2017): give
-# $\sigma(s / T)$ for the logit $s$, with the $T$ that has the least cross-entropy on the **validation** films. $T > 1$ makes probabilities less
+# Trained networks tend to be too sure. The mildest cure is one number, the **temperature** $\vartheta$ (Guo et al., ICML 2017): give
+# $\sigma(s / \vartheta)$ for the logit $s$, with the $\vartheta$ that has the least cross-entropy on the **validation** films. $\vartheta > 1$ makes probabilities less
 # sure. The order of films stays, so AUC stays, to the last digit.
 
 # %%
@@ -576,7 +577,7 @@ plots.reliability_plot(y, {"as trained": p, f"temperature {T_model:.2f}": cooled
 
 # %% [markdown]
 # **How to read it.** A temperature near 1 says that the model was not far off to begin with; then little changes, and on few films the change
-# may go either way. One $T$ for all findings and films cannot mend a hospital where a finding is more frequent than in training: that moves
+# may go either way. One $\vartheta$ for all findings and films cannot mend a hospital where a finding is more frequent than in training: that moves
 # the bias of a label, not its slope.
 #
 # ## 8. As good for everyone?
@@ -643,8 +644,8 @@ assert plain > 0.2 and corrected < 0.1
 
 # %% [markdown]
 # ### Exercise 7.3: Holm's correction
-# ★★★, 15 minutes. Bonferroni multiplies each of $m$ p-values by $m$. **Holm** (1979) is never worse and gives the same guarantee: sort
-# the p-values upwards, $p_{(1)} \le \dots \le p_{(m)}$; multiply the smallest by $m$, the next by $m - 1$, and so on; no adjusted value may
+# ★★★, 15 minutes. Bonferroni multiplies each of $J$ p-values by $J$. **Holm** (1979) is never worse and gives the same guarantee: sort
+# the p-values upwards, $p_{(1)} \le \dots \le p_{(J)}$; multiply the smallest by $J$, the next by $J - 1$, and so on; no adjusted value may
 # be smaller than the one before it, and none above 1:
 #
 # $$\tilde p_{(j)} = \min\Big(1, \max_{i \le j}\, (m - i + 1)\, p_{(i)}\Big)$$

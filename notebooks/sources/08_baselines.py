@@ -122,11 +122,11 @@ intervention_map()
 # **What to see.** The further left a method takes hold, the more of the model it can change, and the more it costs: everything to the
 # right of that place must be computed anew for every film in every epoch. Methods on the right work on **frozen features** that are
 # computed once. MedBridge (dashed) reads frozen maps from inside the tower and sends nothing back into it, so its maps can be kept
-# on disk too, in a compact form [ours] (notebook 04). By default it also holds a linear probe of its own, the read-out (notebook 06).
+# on disk too, in a compact form (notebook 04). By default it also holds a linear probe of its own, the read-out (notebook 06).
 #
 # ## 2. The films and the frozen features
 #
-# Three hospitals, one small expert. Four findings whose signs are large in a film were chosen beforehand [ours]: with so few
+# Three hospitals, one small expert. Four findings whose signs are large in a film were chosen beforehand: with so few
 # films a finding such as a nodule, which is lost at this expert's 128 pixels, would only add noise.
 
 # %% tags=["nbval-ignore-output"]
@@ -151,7 +151,7 @@ for s in f:
 # ### One multi-label form for all
 #
 # CLIP's papers are about *one* class out of many: a softmax over classes. A film has several findings or none. So each label becomes
-# a contest of two, present against absent [ours]. With $f$ the film's feature, $t_c^+$ and $t_c^-$ the two prompts of label $c$ and $s$ the
+# a contest of two, present against absent **[ours]**. With $f$ the film's feature, $t_c^+$ and $t_c^-$ the two prompts of label $c$ and $s$ the
 # model's temperature:
 #
 # $$p_c = \frac{e^{s f \cdot t_c^+}}{e^{s f \cdot t_c^+} + e^{s f \cdot t_c^-}} = \sigma\big(s\, f \cdot (t_c^+ - t_c^-)\big)$$
@@ -173,10 +173,10 @@ print("the sigmoid of the difference is the softmax of the pair")
 # **Why.** If the finding is written in the frozen feature, a plane can read it. A method that is no better than a plane has
 # adapted nothing. For each label, over the $n$ films where it is known ($\tilde y = \pm 1$, features standardised):
 #
-# $$\min_{w, b}\; \tfrac{1}{2}\lVert w \rVert^2 + C \sum_{i=1}^{n} \log\big(1 + e^{-\tilde y_i (w \cdot x_i + b)}\big)$$
+# $$\min_{w, b}\; \tfrac{1}{2}\lVert w \rVert^2 + \kappa \sum_{i=1}^{n} \log\big(1 + e^{-\tilde y_i (w \cdot x_i + b)}\big)$$
 #
-# It is convex: whoever minimises it finds the same plane. We take a general optimiser, the package takes scikit-learn's. The strength $C$ is
-# chosen on the validation films; then the probe learns once more, from training and validation films together [ours].
+# It is convex: whoever minimises it finds the same plane. We take a general optimiser, the package takes scikit-learn's. The strength $\kappa$ (its `C`) is
+# chosen on the validation films; then the probe learns once more, from training and validation films together.
 
 # %%
 def my_probe(x, y, strength):
@@ -210,10 +210,10 @@ print(f"the same plane for {len(LABELS)} labels; {probe.trainable_parameters:,} 
 # %% [markdown]
 # ### 3.2 CoOp: learn the words
 #
-# **Why.** "a chest X-ray of {label}" is one of many sentences; which one suits the model? CoOp stops looking for words and learns $M$
+# **Why.** "a chest X-ray of {label}" is one of many sentences; which one suits the model? CoOp stops looking for words and learns a few
 # **vectors** $V$ where words would be (Zhou et al., IJCV 2022). The text tower $g$ stays frozen, but the gradient flows through it:
 #
-# $$t_c = g\big([\mathrm{SOS}]\,V_1 \dots V_M\,[\text{label } c]\,[\mathrm{EOS}]\big), \qquad
+# $$t_c = g\big([\mathrm{SOS}]\,V_1\, V_2 \dots\,[\text{label } c]\,[\mathrm{EOS}]\big), \qquad
 #   \mathrm{score}_c = s\, f \cdot t_c^+ - s\, f \cdot t_c^-$$
 #
 # For many labels there are two contexts, one for presence and one for absence (as in DualCoOp). The text tower is: embed the
@@ -246,7 +246,7 @@ print("CoOp's logits, from the equation;", sum(p.numel() for p in coop.parameter
 #
 # **Why.** Rather than the words, move the feature, a little (Gao et al., IJCV 2024):
 #
-# $$A(f) = \mathrm{ReLU}(\mathrm{ReLU}(f W_1) W_2), \qquad f^* = \alpha A(f) + (1 - \alpha) f, \qquad
+# $$\mathrm{adapt}(f) = \mathrm{ReLU}(\mathrm{ReLU}(f W_1) W_2), \qquad f^* = \alpha\, \mathrm{adapt}(f) + (1 - \alpha) f, \qquad
 #   \mathrm{score}_c = s \cos(f^*, t_c^+) - s \cos(f^*, t_c^-)$$
 #
 # with $\alpha = 0.2$: four fifths of what the model knew stays. $W_1$ squeezes to a quarter of the width. The outer ReLU is in the
@@ -267,12 +267,12 @@ print(f"CLIP-Adapter's logits, from the equation; {W1.numel() + W2.numel():,} tr
 # %% [markdown]
 # ### 3.4 Tip-Adapter: training films as a cache
 #
-# **Why.** Why train at all? Keep the training films as **keys** $F$ (features) and **values** $L$ (labels). A new film asks: to whom am I
+# **Why.** Why train at all? Keep the training films as **keys** $F$ (features) and **values** $Y$ (labels). A new film asks: to whom am I
 # alike, and what do they have? (Zhang et al., ECCV 2022)
 #
-# $$A(f) = \exp\big(-\beta\,(1 - f F^\top)\big), \qquad \mathrm{score} = \alpha\, A(f)\, L + s\, f \cdot (t^+ - t^-)$$
+# $$\mathrm{alike}(f) = \exp\big(-\beta\,(1 - f F^\top)\big), \qquad \mathrm{score} = \alpha\, \mathrm{alike}(f)\, Y + s\, f \cdot (t^+ - t^-)$$
 #
-# $\beta$ says how quickly likeness fades, $\alpha$ how loud the cache is beside the words. As published, $L$ is one-hot, with as many films of
+# $\beta$ says how quickly likeness fades, $\alpha$ how loud the cache is beside the words. As published, $Y$ is one-hot, with as many films of
 # each class. Films do not come like that. Take a label with 20 present among 120, and values $+1$ and $-1$:
 
 # %%
@@ -375,10 +375,10 @@ draw_cache(100.0, 5.5)
 # **Why.** The methods so far cannot change what the tower *sees*. Fine-tuning can, but has as many numbers as the tower. LoRA (Hu et al.,
 # ICLR 2022) lets a weight move only along a few directions:
 #
-# $$h = W x + \tfrac{\alpha}{r} B A x, \qquad A \in \mathbb{R}^{r \times n_\text{in}},\; B \in \mathbb{R}^{n_\text{out} \times r},\; B = 0 \text{ at the start}$$
+# $$x \mapsto W_0\, x + \tfrac{\alpha}{\text{rank}} W_\text{up} W_\text{down}\, x, \qquad W_\text{down} \in \mathbb{R}^{\text{rank} \times n_\text{in}},\; W_\text{up} \in \mathbb{R}^{n_\text{out} \times \text{rank}},\; W_\text{up} = 0 \text{ at the start}$$
 #
 # We take the first attention of a small ViT, update it with the package, and run the same attention with the weights
-# $W + \frac{\alpha}{r} B A$ written into it. Queries, keys and values are one stacked matrix in both.
+# $W_0 + \frac{\alpha}{\text{rank}} W_\text{up} W_\text{down}$ written into it. Queries, keys and values are one stacked matrix in both.
 
 # %%
 vit = create_expert("tiny-vit")
@@ -399,14 +399,14 @@ with torch.no_grad():
 print("W:", tuple(plain.in_proj_weight.shape), " A:", tuple(A.shape), " B:", tuple(B.shape))
 
 # %% [markdown]
-# Such a check is not idle. The updates come from the library peft. Handed PyTorch's `nn.MultiheadAttention` as it is, peft 0.21 adds $BA$ of
+# Such a check is not idle. The updates come from the library peft. Handed PyTorch's `nn.MultiheadAttention` as it is, peft 0.21 adds $W_\text{up} W_\text{down}$ of
 # the output projection twice, and the lines above fail; the shapes are right, the training loss falls, and no result looks wrong. The
 # package therefore writes the attention as two linear layers first (`LinearAttention`), which compute the same.
 #
 # ### Exercise 8.2: what does LoRA cost?
-# ★☆☆, 10 minutes. Write `lora_parameters(shape, rank)`: how many numbers $A$ and $B$ hold together, beside a weight of this shape. A linear
-# layer's shape is (out, in). A convolution's is (out, in, height, width): its $A$ is a convolution with the same window to $r$ channels, and
-# its $B$ a 1 x 1 convolution from $r$ channels to all.
+# ★☆☆, 10 minutes. Write `lora_parameters(shape, rank)`: how many numbers $W_\text{down}$ and $W_\text{up}$ hold together, beside a weight of this shape. A linear
+# layer's shape is (out, in). A convolution's is (out, in, height, width): its $W_\text{down}$ is a convolution with the same window to as many channels as the rank, and
+# its $W_\text{up}$ a 1 x 1 convolution from these to all.
 #
 # <details><summary>Hint</summary>
 # A linear layer of 768 x 768 at rank 8 trains 12,288 numbers, about 2 % of its 589,824. A window of 3 x 3 over 16 channels has 144 inputs.
@@ -434,9 +434,9 @@ check("8.2", lora_parameters)
 # ### 3.6 VPT: guests among the patches
 #
 # **Why.** A transformer mixes whatever tokens it is given. VPT (Jia et al., ECCV 2022) leaves every weight alone and adds $p$ learned tokens
-# $P$ to the patches. In the deep form each block gets guests of its own, and throws out those of the block before:
+# $G$ to the patches. In the deep form each block gets guests of its own, and throws out those of the block before:
 #
-# $$[x_i, \_, E_i] = L_i\big([x_{i-1}, P_{i-1}, E_{i-1}]\big), \qquad i = 1 \dots T$$
+# $$[x_i, \_, E_i] = \mathrm{block}_i\big([x_{i-1}, G_{i-1}, E_{i-1}]\big), \qquad i = 1 \dots T$$
 #
 # $x$ is the class token, $E$ the patches. In code: put them in, run the block, cut them out.
 
@@ -496,7 +496,7 @@ print(counts.to_string(na_rep="-"))
 #
 # ## 5. A fair comparison
 #
-# The rules, for all methods alike [ours]:
+# The rules, for all methods alike:
 #
 # 1. **Same films.** Same training, validation and test films; splits by patient.
 # 2. **Same pictures.** What MedBridge sees, its whole film and windows, every baseline may see (`views="all"`).
@@ -728,7 +728,7 @@ print(f"{len(val_films)} films; validation AUC of twenty models that have learne
 # | a plane is hard to beat with few films | **a calibrated linear read-out**: the probe becomes a part of the model | 06 |
 #
 # The read-out is the probe of section 3.1, and how much it counts is fitted on films that neither part has learned from:
-# $\mathrm{logit} = a\, q + b\, r + d$, with $q$ from the queries and $r$ from the probe. Where the queries say nothing new, $a$ comes out small, and the
+# $\mathrm{logit} = a\, s + b\, r + o$, with $s$ from the queries and $r$ from the probe. Where the queries say nothing new, $a$ comes out small, and the
 # model is a linear probe. These are the weights in the leaderboard above (the logits of the two parts differ in size, so a weight says
 # whether a part was silenced, and not by itself which part counts more):
 

@@ -15,8 +15,8 @@
 #   on a GPU (an estimate).
 # - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment.py` ·
 #   **tests:** `tests/data/test_tasks.py`, `tests/studies/test_experiment.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the experiments: cross-domain and in-domain adaptation, multi-label
-#   and binary, with 1 %, 10 % and 100 % of the labels. Where this course decides what the paper leaves open, the text says **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), **[abstract]** Five chest radiograph benchmarks, three adaptation tasks, cross-domain and in-domain, with varying
+#   amounts of training data. **[ours]** The names of the five, binary as the third task, and 1 %, 10 % and 100 %.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -134,10 +134,10 @@ print("NIH alone:", ", ".join(label for label in nih if canonical(label) not in 
 
 # %% [markdown]
 # `canonical` maps a name to the finding that it means, from one dictionary (`medbridge/data/labels.py`). A model is **trained over all
-# labels of its source** $L_s$ and **scored over the shared ones** [ours]: training on the shared labels alone would throw away what
+# labels of its source** $\mathcal{C}_s$ and **scored over the shared ones** **[ours]**: training on the shared labels alone would throw away what
 # the other labels teach. With $\mathrm{AUC}_\ell(s \to t)$ the AUC of finding $\ell$ on the test films of $t$, for a model of $s$:
 #
-# $$\overline{\mathrm{AUC}}(s \to t) = \frac{1}{|L_s \cap L_t|} \sum_{\ell \in L_s \cap L_t} \mathrm{AUC}_\ell(s \to t)$$
+# $$\overline{\mathrm{AUC}}(s \to t) = \frac{1}{|\mathcal{C}_s \cap \mathcal{C}_t|} \sum_{\ell \in \mathcal{C}_s \cap \mathcal{C}_t} \mathrm{AUC}_\ell(s \to t)$$
 #
 # Where $t = s$ all labels are shared: that is the in-domain multi-label task. Note what follows: $s \to t$ and $s \to s$
 # may be means over *different* labels. Compare them label by label, or over the same labels.
@@ -202,11 +202,11 @@ except BenchmarkError as error:
 #
 # ## 3. Label budgets: draw patients, one budget inside the next
 #
-# **[paper]** The models are adapted with 1 %, 10 % and 100 % of the labels. **[ours]** A budget draws *patients*: whoever labels a
+# **[abstract]** The models are adapted with varying amounts of training data. **[ours]** We take 1 %, 10 % and 100 % of the labels. A budget draws *patients*: whoever labels a
 # patient labels all the films of that patient. All budgets of one seed are beginnings of **one** random order $\pi$ of the
-# $P$ patients of a split, of training and of validation alike:
+# $J$ patients of a split, of training and of validation alike:
 #
-# $$B_f = \{\pi_1, \dots, \pi_{\max(1, \mathrm{round}(f P))}\} \qquad\Rightarrow\qquad B_{0.01} \subseteq B_{0.1} \subseteq B_1$$
+# $$\mathcal{B}_f = \{\pi_1, \dots, \pi_{\max(1, \mathrm{round}(f J))}\} \qquad\Rightarrow\qquad \mathcal{B}_{0.01} \subseteq \mathcal{B}_{0.1} \subseteq \mathcal{B}_1$$
 #
 # So a larger budget differs from a smaller one only by patients that were *added*. With independent draws, 10 % might be worse than
 # 1 % just by bad luck with who was drawn.
@@ -236,11 +236,11 @@ for seed in (0, 1):
 print("nested, in train and in val; the test films are whole")
 
 # %% [markdown]
-# **Validation is thinned too [ours].** Somebody had to read every film by which an epoch or a setting is chosen. With all validation
+# **Validation is thinned too.** Somebody had to read every film by which an epoch or a setting is chosen. With all validation
 # labels, "1 % of the labels" would mean 1 % to *learn* from and many times as many to *choose* by. So 1 % is 1 % of both splits. What a
 # method makes of them is its own affair: MedBridge deals them into folds and learns from all of them (notebook 06).
 #
-# **Pixels are not held back [ours].** A hospital has films without labels in plenty. The training films beyond the budget stay as
+# **Pixels are not held back.** A hospital has films without labels in plenty. The training films beyond the budget stay as
 # `thin.unlabelled`; the basis of the compact maps (notebook 04) is fitted to them, without a label.
 #
 # What does a small budget hold? Count positives:

@@ -15,8 +15,8 @@
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study of today's form, five members per
 #   training: many hours on two CPU cores (nobody has timed it).
 # - **Module:** `medbridge/studies/ablation.py` · **test:** `tests/studies/test_ablation.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), the ablation of its parts. Nearly all of what is varied here is
-#   left open by the paper and chosen in this course: **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), whose own ablation we could not read. Nearly all of what is varied here is our choice:
+#   **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -82,7 +82,7 @@ for factor in FACTORS:
 # shape of a compact map. `members`: how many networks are cross-fitted and averaged. `readout`: whether a linear read-out of the summaries
 # is added.
 #
-# Two factors take care to be one thing [ours]. A smaller **crop** needs more windows to cover the film: then both the sharpness *and*
+# Two factors take care to be one thing. A smaller **crop** needs more windows to cover the film: then both the sharpness *and*
 # the number of views change. So the package keeps the number of views and changes the overlap with the crop. And the **number of
 # views** is changed by the overlap alone, with windows of one size:
 
@@ -137,7 +137,7 @@ print("test AUC, seed by seed: with local views", [f"{mean_auc(p):.3f}" for p in
 # How sure is the difference? Both are scored on the same patients, so we draw *patients* with replacement and take the difference on
 # each draw, as in notebook 02: with weights $w$ of how often each patient was drawn,
 #
-# $$\Delta^* = \frac{1}{S} \sum_s \Big[ \overline{\mathrm{AUC}}_w(\text{off}, s) - \overline{\mathrm{AUC}}_w(\text{on}, s) \Big]
+# $$\Delta^* = \operatorname{mean}_{\text{seeds } s} \Big[ \overline{\mathrm{AUC}}_w(\text{off}, s) - \overline{\mathrm{AUC}}_w(\text{on}, s) \Big]
 # \qquad\text{interval: the 2.5 and 97.5 percentiles of } \Delta^*$$
 
 # %%
@@ -240,11 +240,11 @@ print(f"our study, {len(levels)} factors: {sum(n - 1 for n in levels) + 1} cells
 # ## 4. What one at a time cannot see
 #
 # Queries and views might help each other: with one view a single query may do, with five views it may not. That is an **interaction**.
-# With $A_{ij}$ the AUC with the first factor at level $i$ and the second at $j$ (0: off, 1: on, the default):
+# With $\mathrm{AUC}_{ij}$ the AUC with the first factor at level $i$ and the second at $j$ (0: off, 1: on, the default):
 #
-# $$I = (A_{11} - A_{01}) - (A_{10} - A_{00})$$
+# $$I = (\mathrm{AUC}_{11} - \mathrm{AUC}_{01}) - (\mathrm{AUC}_{10} - \mathrm{AUC}_{00})$$
 #
-# One factor at a time measures $A_{11}$, $A_{01}$ and $A_{10}$, and never $A_{00}$. It knows what a part is worth *beside all others*, and
+# One factor at a time measures $\mathrm{AUC}_{11}$, $\mathrm{AUC}_{01}$ and $\mathrm{AUC}_{10}$, and never $\mathrm{AUC}_{00}$. It knows what a part is worth *beside all others*, and
 # nothing else. Two parts that replace each other ($I < 0$) both look useless then: take either away, and the other does its work. Taking
 # both away would cost a lot, but no row of the table says so. Let us train the missing corner:
 
@@ -277,8 +277,8 @@ fig
 # corner's own AUC** for the same width.
 #
 # ### Exercise 10.2: Holm's correction
-# ★★☆, 15 minutes. Section 5 needs it. Given $K$ p-values, Holm (1979) adjusts them such that whoever calls different what is below
-# 0.05 makes *any* false claim with a probability of at most 0.05. Sort them; multiply the smallest by $K$, the next by $K - 1$, ..., the
+# ★★☆, 15 minutes. Section 5 needs it. Given $J$ p-values, Holm (1979) adjusts them such that whoever calls different what is below
+# 0.05 makes *any* false claim with a probability of at most 0.05. Sort them; multiply the smallest by $J$, the next by $J - 1$, ..., the
 # largest by 1; no later one may be below an earlier one; none is above 1. Write `holm_adjusted(p)`: the adjusted p-values **in the order
 # given**.
 #
@@ -369,7 +369,7 @@ print(f"interaction of local views and Q: {value:+.3f} [{low:+.3f}, {high:+.3f}]
 # A table of 20 variants is 20 comparisons. If *no* variant made any difference, each interval of 95 % would still leave zero out with
 # probability 0.05, and one of them nearly surely:
 #
-# $$P(\text{any}) = 1 - 0.95^{K}$$
+# $$\Pr(\text{any}) = 1 - 0.95^{J}$$
 #
 # (for independent comparisons; ours share the default, so they are not quite). And if the best of them is *chosen*, its own
 # estimate is too good, because the luck that made it best is in the estimate. A simulation of 20 variants that are all the same as

@@ -13,7 +13,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores when the synthetic films are not drawn yet.
 #   On a Colab T4 about the same (an estimate). The full profile takes some ten minutes (an estimate).
 # - **Modules:** `medbridge/explain/attention.py`, `medbridge/explain/localisation.py` · **test:** `tests/explain/test_localisation.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3, for the parts that are looked into. All tests here are
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), for the parts that are looked into. All tests here are
 #   **[ours]**, after the works that each section names.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
@@ -95,7 +95,7 @@ print(f"film {chosen}: {len(e.boxes)} views, {len(e.experts)} experts, attention
 #
 # The map is their product, laid back over the film **[ours]**:
 #
-# $$H_c(x) \;\propto\; \sum_{k} g_{kc} \sum_{n:\,x \in \text{view } n} s_{kn}\; \frac{1}{|\text{view } n|}
+# $$h_c(x) \;\propto\; \sum_{k} g_{kc} \sum_{n:\,x \in \text{view } n} s_{kn}\; \frac{1}{|\text{view } n|}
 #   \sum_q a_{kcq}\, A_{knq}\big(p_n(x)\big).$$
 #
 # $p_n(x)$ is the patch of view $n$ that shows the place $x$. The factor $1/|\text{view } n|$ makes it a *density*: the same
@@ -155,7 +155,7 @@ plots.attention_view(e, 0, 0, 5, 2, boxes_of(chosen, LABEL), f"synthetic film {c
 # same map, laid over the film at a random place: all circular shifts $(u, v)$ are equally likely, and what leaves at one edge
 # comes in at the other,
 #
-# $$\text{chance} = \frac{1}{RC}\sum_{u=1}^{R}\sum_{v=1}^{C} \text{score}\big(\operatorname{shift}_{u,v}(H),\,\text{boxes}\big).$$
+# $$\text{chance} = \operatorname{mean}_{u, v}\; \text{score}\big(\operatorname{shift}_{u,v}(h),\,\text{boxes}\big).$$
 #
 # A small map made by hand, over a film of 40 x 80 pixels:
 
@@ -206,7 +206,7 @@ fig
 # ### Exercise 11.1: how much of the heat is inside?
 # ★☆☆, 5 minutes. The pointing game sees one cell, IoU needs a threshold. A third score needs neither: the share of all heat that
 # lies inside the boxes (the *energy-based pointing game*, Wang et al., Score-CAM, 2020). Write `heat_inside(heat, inside)`: `heat`
-# $(R, C)$ is not negative, `inside` $(R, C)$ is the boxes' mask. A map without any heat has no such share: return NaN.
+# (rows, columns) is not negative, `inside` (rows, columns) is the boxes' mask. A map without any heat has no such share: return NaN.
 #
 # What is its chance level, over all shifts? (Think before you read the hint.)
 #
@@ -308,8 +308,8 @@ print("Cardiomegaly: other patients' maps hit this heart more than twice as ofte
 
 # %% [markdown]
 # ### Exercise 11.2: other patients' maps
-# ★★★, 20 minutes. Write that comparison for the pointing game: `others_hits(heats, masks, patients)`, with `heats` $(n, R, C)$, the
-# boxes' `masks` $(n, R, C)$ and `patients` $(n,)$. Return $(n,)$: for each film, the mean hit of the maps of all *other patients* on its
+# ★★★, 20 minutes. Write that comparison for the pointing game: `others_hits(heats, masks, patients)`, with `heats` (n, rows, columns), the
+# boxes' `masks` (n, rows, columns) and `patients` $(n,)$. Return $(n,)$: for each film, the mean hit of the maps of all *other patients* on its
 # own boxes. Where a map has several maxima, its hit is the share of them that is inside. A film whose patient is the only one
 # gets NaN.
 #

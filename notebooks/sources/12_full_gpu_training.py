@@ -12,8 +12,7 @@
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores. The full profile prints what to expect on a
 #   Colab T4, an A100 and others before it starts: hours (estimates; no run on a GPU stands behind them).
 # - **Modules:** `medbridge/train.py`, `medbridge/features/cache.py` · **tests:** `tests/test_train.py`, `tests/features/test_cache.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), section 3: the experts are frozen, which is what makes all of this
-#   possible. How they are cached and how training resumes is **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). **[abstract]** The experts are frozen, which makes all of this possible.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -93,15 +92,15 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # %% [markdown]
 # ## 2. What will it cost?
 #
-# A frozen expert sees every view once. With $n$ films of $V$ views, and maps of $P_l$ tokens of width $d_l$ at the depths $l$ that
+# A frozen expert sees every view once. With $n$ films of $N_p$ views in the pool of each, and maps of $P_l$ tokens of width $d_l$ at the depths $l$ that
 # the queries read, each number taking $b$ bytes:
 #
-# $$\text{cache} = n\, V \sum_{k} \Big( b \sum_{l \in D_k} P_l\, d_l + 2\, \text{summary}_k \Big) \text{ bytes}, \qquad
-# t_\text{fill} \approx \frac{n\, V \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
-# t_\text{epoch} \approx \frac{N}{V} \cdot \frac{\text{cache}}{\text{bytes/s}}$$
+# $$\text{cache} = n\, N_p \sum_{k} \Big( b \sum_{l \in D_k} P_l\, d_l + 2\, \text{summary}_k \Big) \text{ bytes}, \qquad
+# t_\text{fill} \approx \frac{n\, N_p \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
+# t_\text{epoch} \approx \frac{N}{N_p} \cdot \frac{\text{cache}}{\text{bytes/s}}$$
 #
 # $\text{summary}_k$ are the numbers of the summary, and of the embedding in the text space where there is one. $F_k$ is the work of one
-# view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $V$: the whole film and at
+# view, $u$ the share of the data sheet's speed that is reached, and $N$ the views that an epoch draws of the $N_p$: the whole film and at
 # most four local views.
 #
 # The maps are **compact** (notebook [04](04_query_encoder.ipynb)): at most $P_l = 64$ patches, at most $d_l = 128$ components, one byte
@@ -226,9 +225,9 @@ if not full_profile():
 # `notebook_launcher` starts the training on all GPUs of the machine; on one, or on none, it simply calls the function. Each process
 # computes its share of every batch. The loss is a *masked* mean over known labels, so the shares must be weighted:
 #
-# $$L = \frac{\sum_{p} \sum_{(i,c) \in M_p} \ell_{ic}}{\sum_p |M_p|} = \sum_p \frac{|M_p|}{|M|}\, L_p$$
+# $$L = \frac{\sum_{p} \sum_{(i,c) \in \mathcal{M}_p} \ell_{ic}}{\sum_p |\mathcal{M}_p|} = \sum_p \frac{|\mathcal{M}_p|}{|\mathcal{M}|}\, L_p$$
 #
-# with $M_p$ the known labels of part $p$. The same weights make gradient accumulation exact (`TrainConfig(accumulate=4)`, for when a
+# with $\mathcal{M}_p$ the known labels of part $p$. The same weights make gradient accumulation exact (`TrainConfig(accumulate=4)`, for when a
 # batch does not fit in memory). A check on random numbers that the package's passes add up to the undivided step:
 
 # %%
@@ -325,7 +324,7 @@ if not full_profile():
 
 # %% [markdown]
 # ### Exercise 12.3: a snapshot that forgets nothing
-# ★★★, 15 minutes. `Walk` is a training in small: `weights`, `momentum`, `step` and a NumPy generator `rng`; `advance(steps)` changes them,
+# ★★★, 15 minutes. `Walk` is a small training run: `weights`, `momentum`, `step` and a NumPy generator `rng`; `advance(steps)` changes them,
 # the arrays **in place**. Write `save(walk)`, which returns a state, and `load(walk, state)`, which puts it into a *new* walk, so that it
 # goes on bit by bit as the old one would have.
 #

@@ -13,8 +13,8 @@
 # - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores the first time, less when films and features
 #   are there. On a Colab T4 about one minute (an estimate).
 # - **Module:** `medbridge/extras/` · **test:** `tests/extras/`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook is in the paper. What is taken from another
-#   system is said at its place; everything else is **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). Nothing in this notebook comes from what we know of the paper. Each section names the
+#   system that it takes an idea from; everything else is **[ours]**.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -192,11 +192,11 @@ for name in ("unimed-clip-vitb16", "lvm-med-resnet50+pubmedbert"):
 #
 # ## 3. MVFA adapters: a baseline inside the tower
 #
-# MVFA mixes small residual adapters into the tokens at several depths $l$ of the frozen tower, and compares their bottlenecks
+# MVFA mixes small residual adapters into the tokens at several depths $l$ of the frozen tower, and compares their bottlenecks $F'$
 # with the prompts:
 #
-# $$F_l^* = \gamma A_l(F_l) + (1 - \gamma) F_l, \qquad
-#   \mathrm{score}_c = \frac{1}{|L|} \sum_{l \in L} \operatorname{mean}_p\; s\,\big(\cos(H_{lp}, t_c^+) - \cos(H_{lp}, t_c^-)\big)$$
+# $$F_l^* = \gamma\, \mathrm{adapt}_l(F_l) + (1 - \gamma) F_l, \qquad
+#   \mathrm{score}_c = \operatorname{mean}_{l, p}\; s\,\big(\cos(F'_{lp}, t_c^+) - \cos(F'_{lp}, t_c^-)\big)$$
 #
 # Theirs are the adapters and $\gamma = 0.1$; what `medbridge/baselines/mvfa.py` changes for many labels is in its docstring. The adapters
 # change what later blocks see, so features cannot be cached: every step runs the tower. That is the price that
@@ -311,7 +311,7 @@ for name, row in (("without", retrieval(bridge, cached)), ("with triplets", retr
 # disturb the router in training, so that other experts are tried. *Ours:* the experts are whole frozen models, and one softmax runs over
 # those that are kept:
 #
-# $$g = \operatorname{softmax}\big(R(q)\ \text{where kept, else} -\infty\big), \qquad \text{kept} = \{\text{shared}\} \cup \text{top-}k(\text{others})$$
+# $$g = \operatorname{softmax}\big(\rho(q)\ \text{where kept, else} -\infty\big), \qquad \text{kept} = \{\text{shared}\} \cup \text{top-}k(\text{others})$$
 
 # %%
 def my_top_k(logits, k, shared):
@@ -346,11 +346,11 @@ print("sparse minus dense:", gain(kept, mixed))
 # the cache, so nothing is saved, and a gain in AUC is not to be expected.
 #
 # **MedAlign** sends a question to the model whose own data are most like it. *Ours,* without any training: remember the pooled
-# queries of some labelled films, and how wrong each expert was on each of them. For a new film look up the $M$ nearest, and trust
-# the experts that were right there:
+# queries of some labelled films, and how wrong each expert was on each of them. For a new film look up the $J$ nearest (`M` in the code), and trust
+# the experts that were right there, the more sharply the lower the temperature $\vartheta$ (`T`):
 #
-# $$g_{kc} \propto g^{\text{trained}}_{kc}\; e^{-L_{kc} / T}, \qquad
-#   L_{kc} = \frac{\sum_{i \in \text{nearest}} \cos(q, q_i)\, \mathrm{BCE}_{ikc}}{\sum_{i \in \text{nearest}} \cos(q, q_i)}$$
+# $$g_{kc} \propto g^{\text{trained}}_{kc}\; e^{-\ell_{kc} / \vartheta}, \qquad
+#   \ell_{kc} = \frac{\sum_{i \in \text{nearest}} \cos(q, q_i)\, \mathrm{BCE}_{ikc}}{\sum_{i \in \text{nearest}} \cos(q, q_i)}$$
 
 # %%
 def my_memory_weights(base, q, memory, losses, M, T):

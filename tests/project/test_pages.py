@@ -80,3 +80,45 @@ def test_the_picture_is_what_its_script_draws():
 
 def test_the_results_are_what_their_command_writes():
     assert write_results.PAGE.read_text(encoding="utf-8") == write_results.page(), "run python scripts/write_results.py"
+
+
+def _maths(text):
+    """Formulas of a text, without words and code."""
+    text = re.sub(r"`[^`\n]*`", "", CODE.sub("", text))
+    found = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
+    found += re.findall(r"\$([^$]+?)\$", re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL))
+    return [re.sub(r"\\(?:mathrm|text|operatorname|mathcal|mathbb)\{[^{}]*\}|\\[A-Za-z]+", " ", formula) for formula in found]
+
+
+def _capitals(text):
+    """Capital letters of its formulas; ``K_`` is a K with an index, a symbol of its own."""
+    single = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z])(_?)")
+    return {letter + index for formula in _maths(text) for letter, index in single.findall(formula)}
+
+
+def test_a_letter_has_one_meaning():
+    page = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    sizes, quantities, local = (page.split(f"## {name}\n")[1].split("\n## ")[0] for name in
+                                ("Sizes", "Quantities", "Letters of one notebook"))
+    symbols = [symbol.strip() for line in (sizes + quantities).splitlines() if line.startswith("| $")
+               for symbol in re.split(r", (?![^{]*\})", re.match(r"\| \$(.+?)\$ \|", line)[1])]
+    assert len(symbols) >= 25 and len(symbols) == len(set(symbols)), "a symbol is explained twice"
+    shared = _capitals(sizes + quantities)
+    own = {number: _capitals(rest) for number, rest in re.findall(r"^\| (\d\d) \| (.*) \|$", local, re.MULTILINE)}
+    for number, letters in own.items():
+        assert not letters & shared, f"notebook {number} has a meaning of its own for {letters & shared}"
+    for source in sorted(build_notebooks.SOURCES.glob("*.py")):
+        book = "\n\n".join(c.source for c in build_notebooks.render(source).cells if c.cell_type == "markdown")
+        known = {letter[0] for letter in own.get(source.stem[:2], set())}
+        unknown = {letter for letter in _capitals(book) - shared if letter[0] not in known}
+        assert not unknown, f"{source.name}: docs/notation.md does not explain {sorted(unknown)}"
+
+
+def test_marks_are_the_three_and_no_section_of_the_paper_is_named():
+    """The body of the paper could not be read: what is said of it rests on abstracts and on others' summaries."""
+    texts = [*ROOT.glob("*.md"), *(p for folder in ("docs", "data", "bench", "scripts", "medbridge", "notebooks/sources")
+                                   for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".md", ".yaml", ".toml"))]
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        found = re.search(r"\[paper\b|\[ours[,:]|[Pp]aper, section|2505\.21698\]?(?:\([^)]*\))?, section|section 3, \"", text)
+        assert not found, f"{path}: {found[0]}"

@@ -48,11 +48,11 @@ np.testing.assert_allclose(loss_gradient(z, y, mask), logits.grad.numpy())
 # $(t + 1)/r$, not $t/r$: a first step at rate zero would change nothing.
 
 # %%
-def rate(t, S, u):
-    r = max(1, int(u * S))
+def rate(t, steps, u):
+    r = max(1, int(u * steps))
     if t < r:
         return (t + 1) / r
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (t - r) / max(1, S - r)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (t - r) / max(1, steps - r)))
 
 
 check("6.2", rate)
