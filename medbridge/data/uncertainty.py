@@ -2,6 +2,7 @@
 
 -1 is "uncertain": Irvin et al. (AAAI 2019, section 3.1) compare U-Ignore, U-Zeros and U-Ones; no policy wins for every finding.
 Blank is "not mentioned": negative in the literature and here, unless blank='unknown', since silence is no proof of absence.
+torchxrayvision takes blanks as unknown, and sets all findings of a film of 'No Finding' to 0; here cells are taken as written.
 """
 
 from collections.abc import Mapping, Sequence
