@@ -62,10 +62,8 @@ class AdapterFile(Settings):
 
 
 def save_adapter(model: MedBridge, folder: str | Path) -> Path:
-    """Write ``adapter.safetensors`` (what was trained, and the bases of compact maps) and ``adapter.json``; returns the folder.
-
-    Raises:
-        AdapterError: the model routes by a memory of films, which an adapter does not hold.
+    """Write ``adapter.safetensors`` (what was trained, the bases of compact maps, what training films are known by) and
+    ``adapter.json``; returns the folder. AdapterError: the model routes by a memory of films, which an adapter does not hold.
     """
     if not isinstance(model.router, Router):
         raise AdapterError("a memory of films is not stored in an adapter; save the model that with_memory was given, and "
@@ -83,15 +81,11 @@ def save_adapter(model: MedBridge, folder: str | Path) -> Path:
 
 
 def load_adapter(folder: str | Path, experts: Sequence[Expert | str] | None = None, precision: str | None = None) -> MedBridge:
-    """Rebuild a saved model.
+    """Rebuild a saved model from the ``folder`` that :func:`save_adapter` wrote.
 
-    Args:
-        folder: what :func:`save_adapter` wrote. experts: those of its training; created by their names when not given.
-        precision: of the frozen towers, where it shall be another than that of training: scores differ by rounding.
-
-    Raises:
-        AdapterError: a file is missing or damaged, or the adapter was made for other experts, weights or precision.
-        ExpertError: an expert that it names cannot be created.
+    ``experts``: those of its training; created by their names when not given. ``precision``: of the frozen towers, where it shall
+    be another than that of training: scores differ by rounding. AdapterError: a file is missing or damaged, or the adapter was
+    made for other experts, weights or precision. ExpertError: an expert that it names cannot be created.
     """
     folder = Path(folder)
     saved = read_adapter(folder)
@@ -117,11 +111,13 @@ def load_adapter(folder: str | Path, experts: Sequence[Expert | str] | None = No
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{folder / 'adapter.json'}: not an adapter of this version ({error}); train again") from error
     model.card = saved.card
-    path, own = folder / "adapter.safetensors", model.state()
+    path = folder / "adapter.safetensors"
     with _explained(path):
         tensors = load_file(path)
     if not any(name.startswith("members.") for name in tensors):  # the old format: one member
         tensors = {f"members.0.{name}": value for name, value in tensors.items()}
+    model.trained_films = tensors.get("trained_films")  # adapters of older versions do not hold them
+    own = model.state()
     if {k: tuple(v.shape) for k, v in tensors.items()} != {k: tuple(v.shape) for k, v in own.items()}:
         odd = sorted(set(tensors) ^ set(own)) or [k for k in own if own[k].shape != tensors[k].shape]
         raise AdapterError(f"{path}: does not fit adapter.json beside it (first difference: {odd[0]}); copy both again")
@@ -144,10 +140,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 def read_adapter(folder: str | Path) -> AdapterFile:
     """The checked content of ``folder/adapter.json``; of ``adapter.safetensors`` beside it the header alone is read.
-
-    Raises:
-        AdapterError: a file is missing or damaged, or a value is not what :func:`save_adapter` writes.
-    """
+    AdapterError: a file is missing or damaged, or a value is not what :func:`save_adapter` writes."""
     path = Path(folder) / "adapter.json"
     try:
         given = json.loads(path.read_text(encoding="utf-8"))

@@ -237,6 +237,7 @@ class MedBridge(nn.Module):
         sizes = [3 * e.image_dim for e in self.experts]
         self.readout = ReadOut(c.members, len(self.labels), sum(sizes)) if c.readout else None
         self.card: dict[str, Any] = {}
+        self.trained_films: Tensor | None = None  # prints of train and val (medbridge.data.copies); None: not known
         self.to(self.experts[0].mean.device)  # experts may have been moved before
 
     @property
@@ -298,8 +299,9 @@ class MedBridge(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def state(self) -> dict[str, Tensor]:
-        """Name -> all that an adapter holds: the trained parameters, and the bases of the maps."""
-        return self.trainable() | {name: value for name, value in self.named_buffers() if name.startswith(("bases.", "readout."))}
+        """Name -> all that an adapter holds: the trained parameters, the bases of the maps, what training films are known by."""
+        films = {} if self.trained_films is None else {"trained_films": self.trained_films}
+        return self.trainable() | films | {k: v for k, v in self.named_buffers() if k.startswith(("bases.", "readout."))}
 
     def set_prevalence(self, prevalence: np.ndarray) -> None:
         """Start every class at the log-odds of its training prevalence, ``(C,)`` or by member ``(M, C)``, clipped to

@@ -27,6 +27,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from medbridge.data.copies import pack_prints
 from medbridge.data.tasks import member_folds
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
@@ -171,6 +172,7 @@ def fit(
     signature = "" if run_dir is None else _signature(model, train, config)
     trainee = (network or Network)(model, train, val, config)
     model.set_prevalence(trainee.prevalence())
+    model.trained_films = torch.from_numpy(pack_prints([*train.prints, *val.prints]))
     history = Loop(trainee, config, run_dir, signature, progress, save_steps, tensorboard).run()
     history.val_scores = expit(trainee.finish()[trainee.held >= len(train)])
     return history

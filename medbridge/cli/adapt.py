@@ -7,7 +7,7 @@ from typing import Any
 
 from medbridge.cli.options import NOTICE, benchmark_ref, build_experts, settings_of, source_ref
 from medbridge.data import Benchmark
-from medbridge.data.tasks import label_budget, same_films
+from medbridge.data.tasks import label_budget
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.adapt import adapt, comparison_table
 from medbridge.studies.cells import MethodSettings
@@ -17,9 +17,6 @@ from medbridge.support.processes import is_main
 def run(args: argparse.Namespace) -> None:
     settings, source = settings_of(args), source_ref(args)
     tests = [benchmark_ref(text, args) for text in args.test or ()]
-    for test in tests:
-        if overlap := same_films(source, test):
-            print(f"note: {overlap}; a score across the two may be too good", file=sys.stderr)
     loaded = source.load()
     others = [loaded if test == source else test.load() for test in tests]
     benchmark = label_budget(loaded, args.label_fraction, args.seed)

@@ -5,7 +5,8 @@ import json
 from dataclasses import asdict
 
 from medbridge.cli.options import load_model, named_refs
-from medbridge.data.tasks import make_target
+from medbridge.data.copies import are_copies
+from medbridge.data.tasks import make_target, without_copies
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.predict import predict
@@ -18,13 +19,16 @@ def run(args: argparse.Namespace) -> None:
     # all of them are loaded and checked before the first film is scored
     targets = [make_target(model.labels, ref.load(), args.adapter, split=args.split) for ref in refs]
     cache, results = FeatureCache(args.cache, args.workers), []
-    for target in targets:
-        test = target.test
+    copies = [are_copies(cache.prints(target.test), model.trained_films) for target in targets]
+    targets = [without_copies(target, known, args.adapter, args.split == "test")  # who scores training films means to
+               for target, known in zip(targets, copies, strict=True)]
+    for target, known in zip(targets, copies, strict=True):
+        test, count = target.test, None if model.trained_films is None else int(known.sum())
         p = predict(model, cache.of(model, test)).select(target.columns).probabilities
         y, mask = test.targets()
         evaluation = evaluate(y, p, mask, test.table["patient_id"], test.labels)
-        results.append({"benchmark": test.name, "split": args.split, "shared_labels": [asdict(s) for s in target.shared],
-                        **json_safe(vars(evaluation))})
+        results.append({"benchmark": test.name, "split": args.split, "films_trained_on": count,
+                        "shared_labels": [asdict(s) for s in target.shared], **json_safe(vars(evaluation))})
         if is_main() and not args.json:
             print(f"{test.name}, {args.split} split; {len(target.shared)} of the adapter's {len(model.labels)} labels are shared "
                   f"(adapter = benchmark): {target.mapping()}\n{evaluation.table()}\n")

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import typing
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -141,4 +142,8 @@ def load_model(folder: str | Path, weights: Sequence[str] = (), precision: str |
     """A saved adapter, with the weights of some of its experts from ``NAME=FILE``; ``precision``: another than in training."""
     experts = read_adapter(folder).experts
     built = build_experts([e.name for e in experts], weights, precision=[precision or e.precision for e in experts])
-    return load_adapter(folder, built, precision)
+    model = load_adapter(folder, built, precision)
+    if model.trained_films is None:
+        warnings.warn(f"{folder}: made by an older version, which did not note the digests of its training films: whether it was "
+                      f"trained on films that it scores here cannot be told; train it again to know", stacklevel=2)
+    return model

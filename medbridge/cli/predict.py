@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from medbridge.cli.options import load_model
+from medbridge.data.copies import are_copies, film_print
 from medbridge.data.files import first_five
 from medbridge.data.images import probe_film, read_film
 from medbridge.data.walk import FILM_SUFFIXES, FolderFiles, find_films
@@ -31,11 +33,11 @@ def run(args: argparse.Namespace) -> None:
     if found.others:
         print(f"note: {len(found.others)} files are no films and were left out: {first_five(found.others)}", file=sys.stderr)
     model = load_model(args.adapter, args.weights, args.precision)
-    rows, width = [], max(len("image"), *(len(str(p)) for p in paths))
+    rows, prints, width = [], {}, max(len("image"), *(len(str(p)) for p in paths))
     if not args.json:
         print("  ".join([f"{'image':<{width}}", *model.labels]))
     try:
-        for path, row in predict_files(model, paths, args.workers):
+        for path, row in predict_files(model, paths, args.workers, prints=prints):
             if isinstance(row, ImageError):
                 faults.append(str(row))
             elif args.json:
@@ -47,6 +49,11 @@ def run(args: argparse.Namespace) -> None:
     finally:  # stopped half-way, it is a whole list of what was scored
         if args.json:
             print(json.dumps(rows, indent=2))
+    known = are_copies(list(prints.values()), model.trained_films)
+    if known.any():
+        which = first_five([str(path) for path, is_known in zip(prints, known, strict=True) if is_known])
+        warnings.warn(f"{args.adapter} was trained on {known.sum()} of {len(known)} films, or on copies of them; their scores "
+                      f"say nothing of other films: {which}", stacklevel=2)
     if faults:
         raise MedBridgeError(f"{len(faults)} of {count} films could not be read:\n" + "\n".join(faults))
 
@@ -70,12 +77,12 @@ def film_paths(names: Iterable[str | Path]) -> FolderFiles:
 
 def predict_files(
     model: MedBridge, paths: Iterable[str | Path], workers: int | None = None, least: int = 64,
+    prints: dict[str | Path, bytes] | None = None,
 ) -> Iterator[tuple[Path, np.ndarray | ImageError]]:
     """Score film files one after the other, without the cache: ``workers`` threads decode and cut ahead of the experts, which
-    get ``least`` views at a time.
+    get ``least`` views at a time; ``prints`` takes the print of each film (:mod:`medbridge.data.copies`).
 
-    Yields:
-        In the order of ``paths``: the path with its probabilities ``(C,)`` float64, or with the error that says why it has none.
+    Yields, in the order of ``paths``, the path with its probabilities ``(C,)`` float64, or with the error that says why not.
     """
     kinds = {e.view_kind for e in model.experts}
 
@@ -84,6 +91,8 @@ def predict_files(
             pixels = read_film(path)
         except ImageError as error:  # one bad film of a thousand is reported, not the end
             return (path, error), {}
+        if prints is not None:
+            prints[path] = film_print(pixels)
         boxes = model.sampler.inference_boxes(*pixels.shape)
         return (path, relative_boxes(boxes, *pixels.shape)), film_views(lambda: pixels, boxes, kinds)
 

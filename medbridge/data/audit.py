@@ -1,8 +1,6 @@
 """What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
 
-import hashlib
 import os
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
+from medbridge.data.copies import copy_groups, film_print
 from medbridge.data.covidx import ALSO_IN
 from medbridge.data.files import first_five
 from medbridge.data.images import read_film
@@ -42,7 +41,7 @@ class Audit:
     unlisted: list[str]  # films in the folder that the table does not name
     unopened: list[str]  # messages about files and folders there that cannot be opened, or may be a damaged film
     patients_in_two_splits: dict[str, list[str]]  # patient -> its splits
-    duplicates: list[list[str]]  # groups of images with the very same bytes, or the very same pixels
+    duplicates: list[list[str]]  # groups of images with the same pixels, or resized or compressed from one another
     duplicates_across_splits: int
 
     @property
@@ -52,6 +51,7 @@ class Audit:
         faults = {f"{len(self.unreadable)} of {self.decoded} decoded films cannot be read": self.unreadable,
                   f"{len(self.blank)} of {self.decoded} decoded films show no patient": self.blank,
                   f"{len(self.unopened)} files or folders that no row names cannot be opened": self.unopened,
+                  f"{self.duplicates_across_splits} groups of copies are in more than one split": self.duplicates_across_splits,
                   f"{len(self.patients_in_two_splits)} patients are in more than one split": self.patients_in_two_splits,
                   f"{aside} films were left out, as their patient is in another split too": aside}
         return [fault for fault, found in faults.items() if found]
@@ -92,7 +92,7 @@ class Audit:
             *[f"in no row of the table: {len(self.unlisted):,} films: {first_five(self.unlisted)}"] * bool(self.unlisted),
             *[f"cannot be opened: {len(self.unopened):,}"] * bool(self.unopened), *(f"  {message}" for message in self.unopened),
             f"patients in more than one split: {len(patients):,}" + (f": {first_five(patients)}" if patients else ""),
-            f"same bytes or pixels: {len(groups):,} groups of those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
+            f"copies of one another: {len(groups):,} groups of those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
             f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"])
 
 
@@ -113,10 +113,9 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
     present = [path for path in name_of if os.path.lexists(path)]  # a link to nothing is no film that can be read
     bar = tqdm(ahead(_look, present, workers or os.cpu_count() or 1), "checking films", len(present), unit="film",
                disable=not progress)
-    here, seen, groups = set(present), dict(zip(present, bar, strict=True)), defaultdict(list)
-    for path, (_, _, digest) in seen.items():
-        groups[digest].append(name_of[path])
-    duplicates = sorted(group for digest, group in groups.items() if digest and len(group) > 1)
+    here, seen = set(present), dict(zip(present, bar, strict=True))
+    films = [path for path, (_, _, trace) in seen.items() if trace]
+    duplicates = sorted([name_of[films[i]] for i in group] for group in copy_groups([seen[path][2] for path in films]))
     listed = set(benchmark.paths())
     found = FolderFiles() if lost is not None or benchmark.synthetic else find_films(benchmark.root, lambda p: p not in listed)
     split_of = dict(zip(table["image"], table["split"], strict=True))
@@ -150,12 +149,12 @@ def _sizes(benchmark: Benchmark) -> pd.DataFrame:
 
 
 def _look(path: Path) -> tuple[str, str, bytes]:
-    """Why a film cannot be read, what it shows in place of a patient, and a digest of its pixels at 8 bits."""
+    """Why a film cannot be read, what it shows in place of a patient, and what copies of it are known by."""
     try:
-        grey = np.rint(255 * read_film(path)).astype(np.uint8)
+        film = read_film(path)
     except ImageError as error:
         return str(error), "", b""
-    return "", _blank(grey), hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).digest()
+    return "", _blank(np.rint(255 * film).astype(np.uint8)), film_print(film)
 
 
 def _blank(film: np.ndarray) -> str:

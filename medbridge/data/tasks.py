@@ -18,9 +18,10 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from medbridge.data import Benchmark, known_name, load_benchmark
+from medbridge.data.files import first_five
 from medbridge.data.labels import SharedLabel, shared_labels
 from medbridge.data.table import shuffled_patients
-from medbridge.errors import BenchmarkError
+from medbridge.errors import BenchmarkError, BenchmarkWarning
 
 _SAME_FILMS = {
     frozenset({"nih", "rsna"}): "RSNA's films were taken from NIH ChestX-ray14 and carry other names there",
@@ -95,7 +96,8 @@ def make_target(labels: Sequence[str], benchmark: Benchmark, source: str, in_dom
 def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
     """One target per benchmark of ``tests``; a benchmark of the source's name and folder is in-domain.
 
-    BenchmarkError where no label is shared, a test split is empty, or a test film is one of the source's train or val films.
+    BenchmarkError where no label is shared, a test split is empty, or a test film is one of the source's train or val files;
+    BenchmarkWarning for benchmarks that hold the same films under other names.
     """
     def place(benchmark: Benchmark) -> tuple[str, Path]:
         return benchmark.name, benchmark.root.resolve()
@@ -106,12 +108,27 @@ def make_targets(source: Benchmark, tests: Sequence[Benchmark]) -> list[Target]:
         if leaked := sorted(seen.intersection(test.root.resolve() / image for image in test.image_ids())):
             raise BenchmarkError(f"{source.name} -> {test.name}: {len(leaked)} test films are train or val films of the source, "
                                  f"such as {leaked[0]}; keep every film in one split")
+        if known := _SAME_FILMS.get(frozenset({source.name, test.name})):
+            warnings.warn(f"{source.name} -> {test.name}: {known}; the score may be too good", BenchmarkWarning, stacklevel=2)
     return targets
 
 
-def same_films(train: BenchmarkRef, test: BenchmarkRef) -> str | None:
-    """What is known about films that both benchmarks hold under different names; ``None`` where nothing is."""
-    return _SAME_FILMS.get(frozenset({train.name, test.name}))
+def without_copies(target: Target, copies: np.ndarray, trained_on: str, leave_out: bool = True) -> Target:
+    """The target without the films of a mask ``(n,)``, which the model is trained on; or with them, since that was asked for.
+
+    BenchmarkWarning with their number and names; BenchmarkError where what is left has no label with both classes.
+    """
+    if not copies.any():
+        return target
+    left, test = target.test.take(~copies), target.test
+    fault = (f"{trained_on} -> {test.name}: {copies.sum()} of {len(test)} films are films that the model is trained on, or "
+             f"copies of them: {first_five(test.table.loc[copies, 'image'].tolist())}")
+    if leave_out and not any(left.table[label].nunique() > 1 for label in left.labels):
+        raise BenchmarkError(f"{fault}; the {len(left)} others have no label with both classes, so nothing can be measured; keep "
+                             f"all films of a patient in one split, or test on films that are not trained on")
+    end = f"they are left out, the {len(left)} others are scored" if leave_out else "their scores say nothing of other films"
+    warnings.warn(f"{fault}; {end}", BenchmarkWarning, stacklevel=2)
+    return replace(target, test=left) if leave_out else target
 
 
 def one_label(benchmark: Benchmark, label: str) -> Benchmark:

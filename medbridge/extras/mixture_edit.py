@@ -61,7 +61,7 @@ def _rebuilt(model: MedBridge, experts: list[Expert], kept: list[int], seed: int
         new.readout.weight[:, :, : weight.shape[2]] = weight
         for name in ("bias", "blend", "offset"):
             new.readout.get_buffer(name).copy_(model.readout.get_buffer(name))
-    new.card = {**model.card, "edited": [*model.card.get("edited", []), note]}
+    new.trained_films, new.card = model.trained_films, {**model.card, "edited": [*model.card.get("edited", []), note]}
     return new.eval()
 
 

@@ -137,12 +137,8 @@ def passes(
     """What this process computes of an epoch, from step ``first`` on.
 
     A step's films may be divided into ``accumulate`` passes and dealt out to processes. Each part's loss is weighted by its share
-    of the step's known labels, so that the sum is the loss of the undivided step.
-
-    Args:
-        batch: film numbers -> what the model is fed.
-        targets, mask: of all films, ``(n, C)``.
-        order: of the films in this epoch.
+    of the step's known labels, so that the sum is the loss of the undivided step. ``batch``: film numbers -> what the model is
+    fed; ``targets``, ``mask``: of all films, ``(n, C)``; ``order``: of the films in this epoch.
     """
     rank, world = ranks()
     for start in range(first * batch_size, len(order), batch_size):

@@ -32,7 +32,7 @@ from medbridge.errors import CacheError, ExpertError
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
 from medbridge.features.encode import Filler, encode_views, film_views, map_part, view_bytes, view_groups
-from medbridge.features.film_keys import film_files, film_key
+from medbridge.features.film_keys import FilmFile, film_files, film_key
 from medbridge.features.shards import FeatureIndex, FeatureStore
 from medbridge.focal import FocalSampler, relative_boxes
 from medbridge.support.files import try_folder, write_atomic
@@ -62,11 +62,8 @@ def features_folder(folder: str | Path | None = None) -> Path:
 
 
 def cache_limit() -> int | None:
-    """Bytes that features may take, from ``MEDBRIDGE_CACHE_LIMIT`` such as '200GB'; ``None``: what the disk holds.
-
-    Raises:
-        ValueError: the variable is no size.
-    """
+    """Bytes that features may take, from ``MEDBRIDGE_CACHE_LIMIT`` such as '200GB'; ``None``: what the disk holds. ValueError:
+    the variable is no size."""
     text = os.environ.get("MEDBRIDGE_CACHE_LIMIT", "").strip().upper()
     if not text:
         return None
@@ -114,6 +111,7 @@ class CachedFilms(Dataset):
         sizes: per film: ``(height, width)`` in pixels.
         fixed: per film: number of leading views that inference uses.
         bases: per expert: the basis of its maps; None: maps as they are.
+        prints: per film: what copies of it are known by (:mod:`medbridge.data.copies`).
     """
 
     benchmark: Benchmark
@@ -125,6 +123,7 @@ class CachedFilms(Dataset):
     sizes: list[tuple[int, int]]
     fixed: list[int]
     bases: Sequence[MapBasis] | None = None
+    prints: Sequence[bytes] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -141,15 +140,9 @@ class CachedFilms(Dataset):
         return [[at.file("summary", i) for i in range(len(self))] for at in self.located]
 
     def pooled(self, key: str, expert: int, views: str = "whole") -> np.ndarray:
-        """One vector a film, without reading the maps: what the baselines are fitted to.
+        """One vector per film, without reading the maps: what the baselines are fitted to. ``key``: 'summary' or 'embed'.
 
-        Args:
-            key: 'summary' or 'embed'.
-            expert: index of the expert.
-            views: 'whole' (view 0) or 'all' (view 0, then mean and maximum over the fixed views).
-
-        Returns:
-            float32 ``(n, d)``, or ``(n, 3 d)`` for 'all'.
+        float32 ``(n, d)`` of the 'whole' film (view 0), or ``(n, 3 d)`` of 'all': view 0, mean and maximum of the fixed views.
         """
         rows = []
         for i, fixed in enumerate(self.fixed):
@@ -187,9 +180,7 @@ class FeatureCache:
     def of(self, model: Reader, benchmark: Benchmark, training: bool = False) -> CachedFilms:
         """The features that a model reads: :meth:`films` with its experts, depths, sampler and bases.
 
-        Raises:
-            CacheError: the model's bases were never fitted, and these films are not for training; where they are, the bases are
-                fitted to them first.
+        Bases that were never fitted are fitted to training films first; CacheError where these films are not for training.
         """
         unfitted = [basis for basis in model.bases or () if not basis.fitted]
         if unfitted and not training:
@@ -199,6 +190,19 @@ class FeatureCache:
             self.fit_bases(benchmark.unlabelled or benchmark, list(model.experts), model.bases, model.sampler)
         return self.films(benchmark, list(model.experts), model.depths, model.sampler, training, bases=model.bases)
 
+    def files(self, benchmark: Benchmark) -> list[FilmFile]:
+        """What each film's file holds. All processes must call it. ImageError: a file that is no film, by its header."""
+        paths, (rank, world), memory = benchmark.paths(), ranks(), features_folder(self.folder)
+        threads = max(1, min(8, os.cpu_count() or 1) if self.workers is None else self.workers)  # no expert is at work yet
+        if world > 1:  # each process reads its share, and finds the others' in the memory
+            film_files(paths[rank::world], memory, threads, self.progress and rank == 0)
+            barrier()
+        return film_files(paths, memory, threads, self.progress and rank == 0)
+
+    def prints(self, benchmark: Benchmark) -> list[bytes]:
+        """What copies of each film are known by (:mod:`medbridge.data.copies`); as :meth:`files`."""
+        return [film.print for film in self.files(benchmark)]
+
     def fit_bases(
         self, benchmark: Benchmark, experts: Sequence[Expert], bases: Sequence[MapBasis], sampler: FocalSampler,
     ) -> None:
@@ -207,7 +211,7 @@ class FeatureCache:
         The whole film and two of its windows are read. No label is looked at.
         """
         root = features_folder(self.folder)
-        files = film_files(benchmark.paths(), root, max(1, decode_threads(self.workers)), self.progress)
+        files = self.files(benchmark)
         rows = sorted(range(len(files)), key=lambda i: hashlib.sha256(files[i].digest.encode()).digest())[:BASIS_FILMS]
         drawn = []
         for i in rows:
@@ -238,35 +242,21 @@ class FeatureCache:
 
     def films(
         self, benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
-        training: bool = False, remember: bool = True, bases: Sequence[MapBasis] | None = None,
+        training: bool = False, bases: Sequence[MapBasis] | None = None,
     ) -> CachedFilms:
         """Frozen features of every film; what is already on disk is not computed again.
 
         Under ``accelerate launch`` each process computes its share of the films; all of them must call it. Beside a GPU, experts
         that have something to compute are moved to it.
 
-        Args:
-            benchmark: films.
-            experts: K frozen experts.
-            depths: per expert: the depths whose maps are needed (may be empty: summaries alone).
-            sampler: which views.
-            training: with the pool of random windows that training draws from.
-            remember: keep the digests of the film files by their paths; not for films that are deleted afterwards.
-            bases: per expert: the basis of its maps; None: maps as they are.
-
-        Raises:
-            ImageError: a film cannot be read; the message names it. Films that were finished are kept.
-            CacheError: what is missing would not fit; nothing was computed.
+        ``depths``: per expert, those whose maps are needed (may be empty: summaries alone). ``training``: with the pool of random
+        windows that training draws from. ``bases``: per expert, the basis of its maps; None: maps as they are. ImageError: a film
+        cannot be read; the message names it, films that were finished are kept. CacheError: what is missing would not fit;
+        nothing was computed.
         """
         root, threads = features_folder(self.folder), decode_threads(self.workers)
         depths = [sorted(set(d)) for d in depths]
-        paths = benchmark.paths()
-        rank, world = ranks()
-        memory = root if remember else None
-        if memory and world > 1:  # each process reads its share, and finds the others' in the memory
-            film_files(paths[rank::world], memory, max(1, threads), self.progress and rank == 0)
-            barrier()
-        files = film_files(paths, memory, max(1, threads), self.progress and rank == 0)
+        files, (rank, world) = self.files(benchmark), ranks()
         boxes = [
             sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
             for f, name in zip(files, benchmark.image_ids(), strict=True)]
@@ -317,7 +307,7 @@ class FeatureCache:
         barrier()
         if world > 1 or todo.any():
             located, _ = locate(keys)
-        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases)
+        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases, [f.print for f in files])
 
 
 def _show_blocks(bar: tqdm, expert: Expert, stack: ExitStack) -> None:

@@ -60,12 +60,8 @@ def encode_views(
     expert: Expert, views: Tensor, depths: Sequence[int], batch: int = 128, keep_device: bool = False,
     basis: MapBasis | None = None,
 ) -> FrozenMaps:
-    """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps, summary and embedding, ``batch`` at a time.
-
-    Args:
-        basis: turn the maps to compact ones.
-        keep_device: leave the result on the expert's device, so that its copy can wait in another thread; else on the CPU.
-    """
+    """Grayscale views ``(V, R, R)`` in [0, 1] -> float16 maps (compact with a ``basis``), summary and embedding, ``batch`` at a
+    time; on the CPU, or with ``keep_device`` on the expert's, so that the copy can wait in another thread."""
     device, kind, parts = expert.mean.device, getattr(torch, expert.precision), []
     for start in range(0, len(views), batch):
         x = expert.preprocess(views[start : start + batch].to(device, non_blocking=True))
@@ -94,13 +90,8 @@ def _each(out: FrozenMaps, change: Callable[[Tensor], Tensor]) -> FrozenMaps:
 class Filler:
     """Encodes what one expert has still to say, and leaves the copying and writing to a thread.
 
-    A fault in that thread stops the caller at its next call; what is finished is kept when the ``with`` block ends.
-
-    Args:
-        expert: who. depths: of its maps. store: where its features go.
-        keys: per film: its address.
-        gaps: bool ``(1 + depths, n)``: which films lack the summary, and the map of each depth.
-        basis: of the maps.
+    A fault in that thread stops the caller at its next call; what is finished is kept when the ``with`` block ends. ``keys``: the
+    address of each film; ``gaps``: bool ``(1 + depths, n)``, which films lack the summary, and the map of each depth.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a film file holds, whatever it is called: its SHA-256 and its size in pixels, read once.
+"""What a film file holds, whatever it is called: its SHA-256, its size in pixels and its print, read once.
 
 The cache addresses features by content, so that films which were moved, copied or unpacked again are not computed again. Reading
 every byte of a benchmark at every start would be slow; ``films.jsonl`` remembers the digest of a path for as long as the file has
@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from medbridge.data.images import probe_film
+from medbridge.data.copies import film_print
+from medbridge.data.images import probe_film, read_film
+from medbridge.errors import ImageError
 from medbridge.support.threads import ahead
 
 _MEMORY = "films.jsonl"
@@ -26,36 +28,29 @@ _MEMORY = "films.jsonl"
 
 @dataclass(frozen=True)
 class FilmFile:
-    """sha256 of the bytes, hexadecimal; height and width in pixels."""
+    """sha256 of the bytes, hexadecimal; height and width in pixels; print of the pixels (:mod:`medbridge.data.copies`), empty
+    where they cannot be decoded."""
 
     digest: str
     height: int
     width: int
+    print: bytes = b""
 
 
 def film_files(paths: Sequence[Path], folder: Path | None, threads: int = 1, progress: bool = False) -> list[FilmFile]:
-    """Digest and size of each film.
-
-    Args:
-        paths: film files.
-        folder: of the cache, where they are remembered; ``None``: nowhere.
-        threads: that read.
-        progress: show a bar where many are to be read.
-
-    Raises:
-        ImageError: a file that is no film, by its header; the message names it.
-    """
+    """Digest, size and print of each film, read by so many ``threads`` and remembered in the ``folder`` of the cache (None:
+    nowhere). ImageError: a file that is no film, by its header; the message names it."""
     known = {} if folder is None else _remembered(folder / _MEMORY)
     names = [os.path.abspath(p) for p in paths]
     stamps = [_stamp(p) for p in paths]
     new = [i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if known.get(name, (None,))[0] != stamp]
     bar = tqdm(ahead(lambda i: _read(paths[i]), new, threads), "reading film files", len(new), unit="film", leave=False,
-               disable=not progress or len(new) < 2000)
+               disable=not progress or len(new) < 100)
     lines = []
     try:
         for i, film in zip(new, bar, strict=True):
             known[names[i]] = (stamps[i], film)
-            lines.append(json.dumps([names[i], *stamps[i], film.digest, film.height, film.width]) + "\n")
+            lines.append(json.dumps([names[i], *stamps[i], film.digest, film.height, film.width, film.print.hex()]) + "\n")
     finally:
         if lines and folder is not None:
             with suppress(OSError):  # a read-only cache costs time, not the result
@@ -79,9 +74,11 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _read(path: Path) -> FilmFile:
-    height, width = probe_film(path)
+    (height, width), trace = probe_film(path), b""
+    with suppress(ImageError):  # whoever needs its pixels is told
+        trace = film_print(read_film(path))
     with open(path, "rb") as file:
-        return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width)
+        return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width, trace)
 
 
 def _remembered(path: Path) -> dict[str, tuple[tuple[int, int, int], FilmFile]]:
@@ -89,6 +86,6 @@ def _remembered(path: Path) -> dict[str, tuple[tuple[int, int, int], FilmFile]]:
     with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             with suppress(ValueError, TypeError):  # a torn line
-                name, *stamp, digest, height, width = json.loads(line)
-                known[name] = (tuple(stamp), FilmFile(digest, height, width))  # of an older version without ctime: read again
+                name, *stamp, digest, height, width, trace = json.loads(line)  # of an older version without a print: read again
+                known[name] = (tuple(stamp), FilmFile(digest, height, width, bytes.fromhex(trace)))
     return known

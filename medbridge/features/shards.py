@@ -56,11 +56,8 @@ class FeatureIndex:
         return self.shards[self.at[part][i, 0]]
 
     def read(self, part: str, i: int, rows: int | None = None) -> Tensor:
-        """A part of film i, its first ``rows`` views or all: float16 ``(V, ...)``, mapped and not yet read.
-
-        Raises:
-            CacheError: it is not there, or was deleted meanwhile.
-        """
+        """A part of film i, its first ``rows`` views or all: float16 ``(V, ...)``, mapped and not yet read. CacheError: it is not
+        there, or was deleted meanwhile."""
         _, start, stop = self.at[part][i]
         if not self.has(part)[i]:
             raise CacheError(f"film {i} has no {part!r} in this cache; FeatureCache.films adds it")

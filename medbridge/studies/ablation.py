@@ -23,7 +23,7 @@ from medbridge.losses import LOSSES
 from medbridge.moe import ROUTERS
 from medbridge.qencoder import KINDS
 from medbridge.studies.cells import MEDBRIDGE, PROBES, Cell, MethodSettings, ResultStore, describe_films
-from medbridge.studies.engine import run_cells
+from medbridge.studies.engine import run_cells, unseen
 from medbridge.studies.tables import difference, holm, measure, with_interval
 from medbridge.support.text import markdown_table
 from medbridge.train import EPOCHS
@@ -176,6 +176,8 @@ def run_ablation(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds={list(seeds)}: give one or more, each once")
     targets = {split: make_target(benchmark.labels, benchmark, benchmark.name, True, split) for split in ("val", "test")}
+    cache = cache or FeatureCache()
+    targets["test"], = unseen([targets["test"]], benchmark, cache)
     cells, left_out = {}, {}
     for variant in plan(base, only):
         runs = [Cell(variant.method, benchmark, list(targets.values()), variant.settings, seed) for seed in seeds]
@@ -189,7 +191,7 @@ def run_ablation(
     store = ResultStore(out, Cell(MEDBRIDGE, benchmark, list(targets.values()), base))
     # seed by seed: a run that is stopped early has whole seeds
     in_order = [cell for seed in seeds for runs in cells.values() for cell in runs if cell.seed == seed]
-    run_cells(in_order, store, cache or FeatureCache(), "ablation")
+    run_cells(in_order, store, cache, "ablation")
     count, epochs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(seeds), "seed"), (base.config.epochs or EPOCHS, "epoch")))
     caption = f"{describe_films(benchmark)} and {count}; at most {epochs}; experts: {', '.join(e.name for e in base.experts)}"
     result = Ablation(_table(cells, targets, store, n_boot), left_out, caption)

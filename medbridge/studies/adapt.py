@@ -30,7 +30,7 @@ from medbridge.metrics.thresholds import Scorecard, f1_thresholds, make_scorecar
 from medbridge.model import MedBridge
 from medbridge.predict import Prediction, predict
 from medbridge.studies.cells import MEDBRIDGE, PROBE, PROBES, Cell, MethodSettings
-from medbridge.studies.engine import cell_films, training_card
+from medbridge.studies.engine import cell_films, training_card, unseen
 from medbridge.studies.tables import difference, with_interval
 from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import is_main
@@ -69,16 +69,17 @@ def adapt(
 
     Writes ``adapter.safetensors``, ``adapter.json`` and ``metrics.json`` to ``out``, and a checkpoint each epoch: the same call
     goes on where an interrupted one stopped. ``tests``: benchmarks whose test splits are scored over the labels that they share
-    with the source; none: the source's own.
+    with the source; none: the source's own. Films that are copies of train or val films are left out, with a BenchmarkWarning.
 
     Raises:
-        BenchmarkError: an empty split, a target without a shared label or with a film that is trained on.
+        BenchmarkError: an empty split, a target without a shared label, or with no film that is not trained on.
         ImageError: a film that cannot be read. OSError: nothing can be written to ``out`` or the cache, which are tried before
             the first feature is computed. All of them before any training starts.
     """
     cache, seed, clock = cache or FeatureCache(), settings.config.seed, [time.perf_counter()]
     targets = make_targets(benchmark, tests or [benchmark])
     try_folder(out)
+    targets = unseen(targets, benchmark, cache)
     ours = Cell(MEDBRIDGE, benchmark, targets, settings, seed)
     baselines = {ZeroShot.name: replace(ours, method=ZeroShot.name)} if any(e.aligned for e in settings.experts) else {}
     for name, views in reversed(PROBES.items()):

@@ -18,7 +18,8 @@ from medbridge.adapter import load_adapter, save_adapter
 from medbridge.baselines import DenseNet
 from medbridge.baselines.method import MedBridgeMethod, Method
 from medbridge.data import Benchmark
-from medbridge.data.tasks import Target
+from medbridge.data.copies import are_copies, pack_prints
+from medbridge.data.tasks import Target, without_copies
 from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms, FeatureCache
 from medbridge.model import map_reader
@@ -51,6 +52,13 @@ def run_cells(cells: Sequence[Cell], store: ResultStore, cache: FeatureCache, ti
             except ExpertError as error:
                 left_out[cell.method] = str(error)
     return len(missing), count, gather_all(left_out)
+
+
+def unseen(targets: Sequence[Target], source: Benchmark, cache: FeatureCache) -> list[Target]:
+    """The targets without copies of the source's train and val films, by :func:`medbridge.data.tasks.without_copies`."""
+    learned = source.take((source.table["split"] != "test").to_numpy())
+    packed = pack_prints(cache.prints(learned))
+    return [without_copies(target, are_copies(cache.prints(target.test), packed), source.name) for target in targets]
 
 
 def cell_films(

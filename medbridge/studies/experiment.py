@@ -16,13 +16,13 @@ import pandas as pd
 
 from medbridge.baselines import TRIES
 from medbridge.data import Benchmark
-from medbridge.data.tasks import Target, label_budget, make_targets, one_label, same_films
+from medbridge.data.tasks import Target, label_budget, make_targets, one_label
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, create_expert
 from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import Evaluation, evaluate
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore
-from medbridge.studies.engine import run_cells
+from medbridge.studies.engine import run_cells, unseen
 from medbridge.studies.experiment_file import Experiment, Task
 from medbridge.studies.tables import difference, measure, with_interval
 from medbridge.support.text import text_table
@@ -78,17 +78,14 @@ def run_experiment(
     """
     built = tuple(experts or (create_expert(name, precision=experiment.precision) for name in experiment.experts))
     loaded = {name: ref.load() for name, ref in experiment.benchmarks.items()}
-    notes = [f"{source} -> {test}: {overlap}; the score may be too good" for task in experiment.tasks for source in task.train
-             for test in task.tests_of(source)
-             if (overlap := same_films(experiment.benchmarks[source], experiment.benchmarks[test]))]
-    if experiment.views == "whole":
-        notes.append("the baselines see the whole film only, MedBridge all of its views (views: whole)")
-    places = list(_places(experiment, loaded, built))
+    notes = ["the baselines see the whole film only, MedBridge all of its views (views: whole)"] * (experiment.views == "whole")
+    cache = cache or FeatureCache()
+    places = list(_places(experiment, loaded, built, cache))
     cells = [cell for place in places for cell in place.cells]
     for cell in {cell.method: cell for cell in cells}.values():  # a baseline that has no use for these experts says so now
         cell.create()
     store = ResultStore(out)
-    trained, count, left_out = run_cells(cells, store, cache or FeatureCache(), experiment.name)
+    trained, count, left_out = run_cells(cells, store, cache, experiment.name)
     if left_out:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     tables = {}
@@ -98,10 +95,12 @@ def run_experiment(
         tables[name] = table = table.astype({c: "Int64" for c in _COUNTS if c in table})
         store.write(f"{name}.parquet", partial(table.to_parquet, index=False))
         store.write(f"{name}.csv", table.to_csv(index=False))
-    return Results(**tables, trained=trained, cells=count, notes=list(dict.fromkeys(notes)))
+    return Results(**tables, trained=trained, cells=count, notes=notes)
 
 
-def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple[Expert, ...]) -> Iterator[_Place]:
+def _places(
+    experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple[Expert, ...], cache: FeatureCache
+) -> Iterator[_Place]:
     """The whole grid; all that can be wrong with benchmarks and labels is found here."""
     ours = MethodSettings(experts, experiment.adapter, experiment.sampler, experiment.train)
     theirs = replace(ours, views=experiment.views, tries=TRIES)
@@ -110,7 +109,9 @@ def _places(experiment: Experiment, loaded: dict[str, Benchmark], experts: tuple
         source = loaded[name] if task.label is None else one_label(loaded[name], task.label)
         for split in ("train", "val"):
             source.split(split)
-        targets = {test: make_targets(source, [source if test == name else loaded[test]])[0] for test in task.tests_of(name)}
+        tests = task.tests_of(name)
+        targets = make_targets(source, [source if test == name else loaded[test] for test in tests])
+        targets = dict(zip(tests, unseen(targets, source, cache), strict=True))
         for fraction in task.label_fractions or experiment.label_fractions:
             budgets = {seed: label_budget(source, fraction, seed) for seed in experiment.seeds}
             yield _Place(task, name, targets, [

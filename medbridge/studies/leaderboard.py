@@ -17,7 +17,7 @@ from medbridge.data.tasks import deal_folds, label_budget, make_targets
 from medbridge.errors import ExpertError
 from medbridge.features.cache import FeatureCache
 from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore, describe_films
-from medbridge.studies.engine import run_cells
+from medbridge.studies.engine import run_cells, unseen
 from medbridge.studies.published import published_benchmarks, published_markdown
 from medbridge.studies.tables import mean_over, measure, over_folds, with_interval
 from medbridge.support.text import markdown_table
@@ -79,16 +79,16 @@ def run_leaderboard(
     """
     if folds and tests:
         raise ValueError("folds test the source's own films; leave out the other benchmarks (--test), or the folds")
-    settings = replace(settings, tries=settings.tries or TRIES)
+    settings, cache = replace(settings, tries=settings.tries or TRIES), cache or FeatureCache()
     kinds = [method_class(name) for name in methods or list_methods()]
     sources = [label_budget(part, fraction) for part in (deal_folds(benchmark, folds) if folds else [benchmark])]
-    dealt = [make_targets(source, tests or [source]) for source in sources]
+    dealt = [unseen(make_targets(source, tests or [source]), source, cache) for source in sources]
     targets = [(i, target) for i, part in enumerate(dealt) for target in part]
     store = ResultStore(out, Cell(MEDBRIDGE, sources[0], dealt[0], settings))
     cells = {kind.name: [[Cell(kind.name, source, part, settings, seed, fraction) for seed in seeds]
                          for source, part in zip(sources, dealt, strict=True)] for kind in kinds}
     every = [cell for parts in cells.values() for runs in parts for cell in runs]
-    _, _, left_out = run_cells(every, store, cache or FeatureCache(), "leaderboard")
+    _, _, left_out = run_cells(every, store, cache, "leaderboard")
     cells = {name: runs for name, runs in cells.items() if name not in left_out}
     if not cells:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))

@@ -196,9 +196,10 @@ except BenchmarkError as error:
     print(str(error).split(";")[0])
 
 # %% [markdown]
-# One trap no program sees in the files: benchmarks are made from each other. The films of the RSNA challenge were taken from NIH
+# One trap that no table shows: benchmarks are made from each other. The films of the RSNA challenge were taken from NIH
 # ChestX-ray14, and those of COVIDx partly from RSNA, under other names. "Trained on NIH, tested on RSNA" may then mean tested on
-# training films. `medbridge adapt` says so where it is known (`medbridge.data.tasks.same_films`).
+# training films. `medbridge adapt` says so where it is known, and leaves out of the test every film that is a copy of a training
+# film by its pixels (`medbridge.data.copies`).
 #
 # ## 3. Label budgets: draw patients, one budget inside the next
 #

@@ -82,9 +82,10 @@ def test_patients_in_two_splits_and_equal_bytes(own):
     assert found.duplicates_across_splits == 1
     table.loc[30, "image"] = "030.png"
     found = audit(replace(own, table=table), None, progress=False)
-    assert found.patients_in_two_splits == {"p15": ["train", "val"]} and found.faults == ["1 patients are in more than one split"]
+    assert found.patients_in_two_splits == {"p15": ["train", "val"]} and found.faults == [
+        "1 groups of copies are in more than one split", "1 patients are in more than one split"]
     assert "patients in more than one split: 1: p15 (train, val)" in found.text()
-    assert "same bytes or pixels: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()
+    assert "copies of one another: 1 groups" in found.text() and "1 of them across splits: 001.png = copy.png" in found.text()
 
 
 def test_unreadable_films_set_the_exit_status(covidx, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Sources, targets and label budgets: what is trained on, what is scored, and what is refused."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from medbridge import cli, load_benchmark
 from medbridge.adapter import load_adapter
 from medbridge.cli.options import parse_options
-from medbridge.data.tasks import BenchmarkRef, deal_folds, label_budget, make_target, make_targets, one_label, same_films
-from medbridge.errors import BenchmarkError
+from medbridge.data.tasks import BenchmarkRef, deal_folds, label_budget, make_target, make_targets, one_label
+from medbridge.errors import BenchmarkError, BenchmarkWarning
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig
@@ -103,10 +104,13 @@ def test_what_cannot_be_scored_is_refused(north, south, squares):
         make_target(north.labels, south.split("test"), "model", split="val")
 
 
-def test_films_that_two_benchmarks_share_are_known():
-    assert "NIH" in same_films(BenchmarkRef("rsna"), BenchmarkRef("nih"))
-    assert same_films(BenchmarkRef("nih"), BenchmarkRef("chexpert")) is None
-    assert same_films(BenchmarkRef("nih"), BenchmarkRef("nih")) is None
+def test_films_that_two_benchmarks_share_are_known_also_in_a_prepared_copy(north, south):
+    """A prepared copy is read as a folder, and keeps the name of its benchmark."""
+    with pytest.warns(BenchmarkWarning, match="nih -> rsna: RSNA's films were taken from NIH.*may be too good"):
+        make_targets(replace(north, name="nih"), [replace(south, name="rsna")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_targets(replace(north, name="nih"), [replace(south, name="chexpert"), replace(north, name="nih")])
 
 
 def test_one_label_goes_by_any_of_its_names(south):
