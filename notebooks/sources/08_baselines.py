@@ -681,8 +681,8 @@ print("the table says what the kept scores say")
 #
 # It lost. In the quickstart of synthetic films it was level: +0.005 [-0.032, +0.039]. But the table that the quickstart printed said +0.057, beyond
 # its interval. The probe of that table saw the whole film alone, MedBridge its windows as well. Rule 2 was broken, quietly, and most of what
-# looked like the method was the views. Everything that was measured then is kept in
-# [docs/earlier_results.md](../docs/earlier_results.md).
+# looked like the method was the views. The tables that were kept from then are in
+# [docs/results.md](../docs/results.md#of-the-earlier-form).
 #
 # ### Why it lost
 #
@@ -723,8 +723,8 @@ print(f"{len(val_films)} films; validation AUC of twenty models that have learne
 # | cause | remedy | notebook |
 # |---|---|---|
 # | a few components drown the rest | **compact maps**: standardised principal components, each with the same weight | 04 |
-# | few validation films, and labels that nobody learns from | **cross-fitting**: five members, each learns from four fifths of train and val; out-of-fold scores of *all* films choose the epoch | 06 |
-# | one network hangs on its random start | **averaging** of the five | 06 |
+# | few validation films, and labels that the model does not learn from | **cross-fitting**: five members, each learns from four fifths of train and val; out-of-fold scores of *all* films choose the epoch | 06 |
+# | one network depends on its random start | **averaging** of the five | 06 |
 # | a plane is hard to beat with few films | **a calibrated linear read-out**: the probe becomes a part of the model | 06 |
 #
 # The read-out is the probe of section 3.1, and how much it counts is fitted on films that neither part has learned from:

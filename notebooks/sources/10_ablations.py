@@ -371,7 +371,7 @@ print(f"interaction of local views and Q: {value:+.3f} [{low:+.3f}, {high:+.3f}]
 #
 # $$\Pr(\text{any}) = 1 - 0.95^{J}$$
 #
-# (for independent comparisons; ours share the default, so they are not quite). And if the best of them is *chosen*, its own
+# (for independent comparisons; ours share the default, so they are not quite; `K` in the code). And if the best of them is *chosen*, its own
 # estimate is too good, because the luck that made it best is in the estimate. A simulation of 20 variants that are all the same as
 # the default, each measured once on validation and once on test, with a noise of 0.010 AUC:
 
