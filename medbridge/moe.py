@@ -3,7 +3,7 @@ r"""Query-driven Mixture of Experts: the queries decide how much each expert's p
 [abstract] The learnable queries are the routing signals, and heterogeneous experts need no shared representation space. [ours]
 From the pooled queries q_1 .. q_K the router gives weights, and the prediction is the weighted sum of the experts' predictions:
 
-    g = softmax_k( rho([q_1; ...; q_K]) ),     score_c = sum_k g_kc score_kc
+    g = softmax_k( router([q_1; ...; q_K]) ),     score_c = sum_k g_kc score_kc
 
 Weights are per class as well as per film; the router starts uniform (its last layer is zero); ``top_k`` keeps the strongest
 experts only; a balance term keeps every expert alive. Measured (earlier form, docs/results.md): uniform weights instead of

@@ -58,7 +58,7 @@
 #   code may differ: it works on padded batches and saves arithmetic. The assertion shows that the numbers are the same, and the
 #   link to the module, at the top of each notebook, shows the code that runs.
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
-#   right or what to look at; `medbridge course progress` tells what you have
+#   right or what to look at; `medbridge course progress` lists what you have
 #   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->
 # - A letter means the same thing in all notebooks and in the code: [notation and glossary](../docs/notation.md).
 # - *Profiles:* by default every notebook runs in about a minute on two CPU cores, with small samples. Start Jupyter
@@ -368,7 +368,7 @@ plots.query_attention(explanation, label, boxes.loc[boxes["label"] == label, ["x
 
 # %% [markdown]
 # Read this picture with care. Attention shows where information was *read*, not what *caused* the score. A warm place
-# outside the box is no proof of an error, and one inside it is no proof that the model understood.
+# outside the box does not prove an error, and one inside it does not prove that the model understood.
 
 # %% [markdown]
 # ## A handful of films

@@ -499,7 +499,7 @@ for name in HOME:
 
 # %% [markdown]
 # On average this is near chance. A single finding may lie away from 0.5, upwards or downwards; look at its interval,
-# and remember that of eight findings one or two may do so by accident. An AUC clearly *below* 0.5 is no skill either:
+# and remember that of eight findings one or two may do so by accident. An AUC clearly *below* 0.5 is not a skill either:
 # the model has an opinion, and it is about something else.
 #
 # ## What broke: domain shift in two pictures
@@ -595,7 +595,7 @@ fig
 # ## The frozen features still know something
 #
 # Zero-shot fails for two reasons that should be kept apart. Perhaps the image tower does not *see* the findings. Or it
-# sees something, and the *words* do not point to it. A **linear probe** tells: leave the image tower as it is, and fit
+# sees something, and the *words* do not point to it. A **linear probe** decides: leave the image tower as it is, and fit
 # a logistic regression on its frozen features, with labels. No words are needed.
 #
 # From here on something is trained, so we keep to the splits: the probe is fitted to train and validation films of
@@ -770,7 +770,7 @@ plots.prompt_similarity(
 
 # %% [markdown]
 # The bars on the right show that this prompt is near the label's own prompts; the dots on the left show that this says little about
-# films: both groups lie over each other. And whoever searches over many prompts finds a good one by luck.
+# films: both groups lie over each other. And if you search over many prompts, you find a good one by luck.
 
 # %% [markdown]
 # ### Exercise 1.3: better prompts

@@ -3,7 +3,7 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the third part of MedBridge: several frozen experts, and a *router* that says how much each one
+# **What you will build:** the third part of MedBridge: several frozen experts, and a *router* that decides how much each one
 # counts. You measure whether two experts fail on the same films, average them, write the router from scratch (weights for a
 # film, weights for a class, top-k, the balance term), watch a router collapse and see what prevents it, train a mixture, and
 # add and drop an expert.
@@ -253,12 +253,12 @@ print("another space, the same scores: the mixture cannot tell")
 # A fixed weight treats all films alike. But one expert may be good at blurred films, or at one finding. **[abstract]** The
 # pooled queries $\bar q_1, \dots, \bar q_K$ of the film drive the router:
 #
-# $$g = \operatorname{softmax}_k\, \rho([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
+# $$g = \operatorname{softmax}_k\, \mathrm{router}([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
 #
-# $\rho$ is a small network; its input is the queries side by side, so widths may differ. **[ours]** The equation, and a weight for each
+# The router is a small network; its input is the queries side by side, so widths may differ. **[ours]** The equation, and a weight for each
 # expert *and class* (`kind="class"`); `kind="image"` gives one weight per expert for all classes. We measured all three kinds on synthetic films with
 # the earlier form: uniform weights instead of learned ones changed the AUC by +0.001 [-0.006, +0.008]
-# ([docs/results.md](../docs/results.md#one-part-changed-at-a-time)). So the router has not shown its worth yet.
+# ([docs/results.md](../docs/results.md#one-part-changed-at-a-time)). So the router has not shown its worth.
 
 # %%
 def my_router(router, queries, classes):
@@ -287,7 +287,7 @@ for kind in ("class", "image"):
 # %% [markdown]
 # ### Start uniform
 #
-# **[ours]** The last layer of $\rho$ starts at zero, so every weight starts at $1/K$. With random numbers in it, an expert would
+# **[ours]** The router's last layer starts at zero, so every weight starts at $1/K$. With random numbers in it, an expert would
 # begin with more weight on some films by accident, and would learn faster *because of that accident* (section 5 shows what
 # follows).
 
@@ -305,7 +305,7 @@ print("uniform at the start, and not stuck: the last layer has a gradient at onc
 # ### A weight for the film, or for the class?
 #
 # Two made-up experts (plain tensors, no films): expert 1 knows class 1 and is noise on class 2; expert 2 the other way round.
-# One weight per expert cannot say that.
+# One weight per expert cannot express that.
 
 # %%
 def train_router(kind, steps=200):
@@ -405,7 +405,7 @@ print(f"balance term, each film has its own expert: {balance_loss(halves):.0f}; 
 # $$\mathcal{L} = \mathrm{BCE}(s) + \lambda_e\, \frac1K \sum_k \mathrm{BCE}(s_k) + \lambda_b\, \mathcal{L}_{\text{balance}}$$
 #
 # A demonstration with made-up tensors. Both experts hold the same amount of evidence about a label, with independent noise.
-# For expert 1 it is one plain number. For expert 2 it is hidden: only whether two numbers have the *same sign* tells. Expert
+# For expert 1 it is one plain number. For expert 2 it is hidden: it is whether two numbers have the *same sign*. Expert
 # 1 has been trained before; expert 2 is new. We train all four combinations, three seeds each.
 
 # %%
@@ -565,7 +565,7 @@ fig
 
 # %% [markdown]
 # **How to read it.** The printed sentences are the result. Where an interval holds zero, these films do not show that the mixture
-# differs, in either direction. With 265 training films and ten epochs (the default takes up to 36 for so few), that is what to
+# differs, in either direction. With 265 training films and ten epochs (the default takes up to 24 for so few), that is what to
 # expect: the second expert adds little, and the router has little to learn from. Against the *weaker* expert a mixture is an insurance: you
 # need not know beforehand which one it is. `medbridge ablate` compares them with more films and seeds (notebook 10).
 #
@@ -581,7 +581,7 @@ print(f"weight of {names[0]}: differs by {between:.2f} between findings, and by 
 
 # %% [markdown]
 # **What to see.** If the first number is much larger than the second, the router has learned which expert to trust for which
-# *finding*, and hardly looks at the film. A weight is no measure of quality by itself: an expert with small logits may get a
+# *finding*, and hardly looks at the film. A weight does not measure quality by itself: an expert with small logits may get a
 # large weight only to make it heard.
 #
 # **Be the router** (needs a running kernel): one weight for all films. Where is the best place, and is it the same for each
@@ -660,7 +660,7 @@ for seed, three in enumerate(starts):
 # **How to read it.** The interval speaks of other films, and knows nothing of other seeds. In the stored output one start of three is
 # better beyond its interval, and the other two are not. That is luck of the start: no single line says what a newcomer is worth.
 #
-# Dropping is not always so clean. Drop an expert that the router was *trained* with, and the hidden layer of $\rho$ misses what
+# Dropping is not always so clean. Drop an expert that the router was *trained* with, and the router's hidden layer misses what
 # it had read from that expert's queries.
 
 # %%

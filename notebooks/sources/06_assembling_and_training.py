@@ -536,7 +536,7 @@ assert abs(chosen_on_val - truth) < 0.005 < 0.05 < chosen_on_test - truth
 #
 # $$\mathrm{epochs}(n) = \max\!\left(10,\; \left\lceil \frac{400}{\lceil n / B \rceil} \right\rceil\right)$$
 #
-# An epoch of few films is no time to learn in either. So patience counts then in steps too: the run ends earlier only after ten epochs *and*
+# An epoch of few films is too short to learn much. So patience counts then in steps too: the run ends earlier only after ten epochs *and*
 # 133 steps (a third of 400) without a better validation AUC.
 
 # %%

@@ -170,7 +170,7 @@ says_no = np.zeros(1000)
 print(f"a program that always says no: accuracy {accuracy_score(truth, says_no):.2f}, sensitivity 0.00, AUC {auc(truth, says_no)[0]:.2f}")
 
 # %% [markdown]
-# Accuracy adds up two kinds of right answers, and the frequent kind drowns the other. It also hangs on a threshold, and changes with the
+# Accuracy adds up two kinds of right answers, and the frequent kind drowns the other. It also depends on a threshold, and changes with the
 # share of patients who are ill. AUC does not. But AUC may flatter where positives are rare: it does not ask how many *false* alarms come
 # with each true one. **Precision** does: of the films that are called positive, the share that is. **Average precision** (AP) is the mean
 # precision over the thresholds at which one more positive is found:
@@ -289,7 +289,7 @@ for how, groups in (("film", None), ("patient", patients)):
 #
 # $$\operatorname{Var}(\mathrm{AUC}_1 - \mathrm{AUC}_2) = \operatorname{Var}(\mathrm{AUC}_1) + \operatorname{Var}(\mathrm{AUC}_2) - 2\operatorname{Cov}(\mathrm{AUC}_1, \mathrm{AUC}_2)$$
 #
-# and whoever looks whether two intervals overlap has dropped the last term. In each resample of **patients** both AUCs are computed, and
+# and comparing two intervals by eye drops the last term. In each resample of **patients** both AUCs are computed, and
 # their difference is taken:
 
 # %%
@@ -425,8 +425,8 @@ plots.threshold_view(t, s, 0.5, title="Pneumonia, synthetic test films: a high t
 
 # %% [markdown]
 # **What to see.** A threshold is a place on the ROC curve. Lower it, and you walk up and to the right: sensitivity, the vertical axis, grows, and so do false
-# alarms, the horizontal axis, which is one minus specificity. 0.5 is
-# no natural threshold. For a rare finding nearly all probabilities lie below it, and rightly so.
+# alarms, the horizontal axis, which is one minus specificity. 0.5 is no
+# natural threshold. For a rare finding nearly all probabilities lie below it, and rightly so.
 #
 # ### Exercise 7.2: a threshold that keeps its promise
 # ★★☆, 15 minutes. A department accepts one false alarm in ten. Write `threshold_for(y, scores, specificity)` for one label on
@@ -487,8 +487,8 @@ assert abs(chosen.loc["validation"].diff().iloc[1]) < 0.02
 assert chosen.loc["test", "F1 reported"] - chosen.loc["test", "F1 in truth"] > 0.05
 
 # %% [markdown]
-# **What to see.** In truth the two thresholds are equally good. Only the report differs: chosen on test, F1 is too good, by what was
-# never there. So every threshold, and everything else that is chosen, comes from the validation films. This needs a model that has *not learned* from
+# **What to see.** In truth the two thresholds are equally good. Only the report differs: chosen on test, F1 is too good, by luck that does
+# not come again. So every threshold, and everything else that is chosen, comes from the validation films. This needs a model that has *not learned* from
 # them. The shipped adapter has only chosen its epoch by them. Cross-fitted members (notebook 06) learn from validation films too. Their
 # thresholds belong on the scores of the members that did not, which `fit` returns as `history.val_scores`. On our test films:
 
@@ -534,7 +534,7 @@ np.testing.assert_allclose((table["n"] / table["n"].sum() * (table["predicted"] 
 print("by hand = package; the reliability table adds up to ECE")
 
 # %% [markdown]
-# A Brier score alone says little. For a finding of 10 % it is 0.09 for whoever gives every film "10 %", and ECE is then zero, although
+# A Brier score alone says little. For a finding of 10 % it is 0.09 for a model that gives every film "10 %", and ECE is then zero, although
 # nothing was learned. Put that guess beside it:
 
 # %% tags=["nbval-ignore-output"]
@@ -648,7 +648,7 @@ assert plain > 0.2 and corrected < 0.1
 # the p-values upwards, $p_{(1)} \le \dots \le p_{(J)}$; multiply the smallest by $J$, the next by $J - 1$, and so on; no adjusted value may
 # be smaller than the one before it, and none above 1:
 #
-# $$\tilde p_{(j)} = \min\Big(1, \max_{i \le j}\, (m - i + 1)\, p_{(i)}\Big)$$
+# $$\tilde p_{(j)} = \min\Big(1, \max_{i \le j}\, (J - i + 1)\, p_{(i)}\Big)$$
 #
 # Write `holm(p_values)`: return the adjusted values in the order in which they came.
 #
@@ -764,7 +764,7 @@ for name in ("North", "South"):
 #
 # <details><summary>Hint</summary>
 # For each of <code>np.unique(group)</code>: the films that are in the group, known and positive; then the mean of "predicted negative" over them. The
-# mean of nothing is no zero.
+# mean of nothing is not zero.
 # </details>
 
 # %%
@@ -800,7 +800,7 @@ check("7.4", miss_rates)
 # - AUC is the share of ordered pairs, by ranks, per label over known films. One class alone: undefined, never 0.5.
 # - Accuracy misleads where findings are rare; average precision needs its prevalence beside it.
 # - Intervals draw patients. Differences are paired. DeLong is a check where films are independent.
-# - Thresholds and temperatures come from validation. Chosen on test, a number is too good by what was never there.
+# - Thresholds and temperatures come from validation. Chosen on test, a number is too good by luck that does not come again.
 # - Count how often you looked: findings, groups, seeds.
 # - Equal AUC is not equal care: at one threshold a group may be missed more often. Report miss rates by group, with their counts.
 #

@@ -170,7 +170,7 @@ print("the sigmoid of the difference is the softmax of the pair")
 #
 # ### 3.1 Linear probe: the baseline that is hardest to beat
 #
-# **Why.** If the finding is written in the frozen feature, a plane can read it. A method that is no better than a plane has
+# **Why.** If the finding is written in the frozen feature, a plane can read it. A method that is not better than a plane has
 # adapted nothing. For each label, over the $n$ films where it is known ($\tilde y = \pm 1$, features standardised):
 #
 # $$\min_{w, b}\; \tfrac{1}{2}\lVert w \rVert^2 + \kappa \sum_{i=1}^{n} \log\big(1 + e^{-\tilde y_i (w \cdot x_i + b)}\big)$$
@@ -543,7 +543,7 @@ fig
 # %% [markdown]
 # **What to see.** The validation line can only rise. Whether the test line follows depends on how many validation films there are; here
 # there are 25. In our run it falls behind after a handful of tries: the later winners were lucky with the validation films. Whoever reports the first line reports luck. Whoever gives one method 400 tries and the other three
-# compares budgets. And whoever chooses on *test* draws that first line with the test films, and calls it a result.
+# compares budgets. If you choose on *test*, you draw that first line with the test films, and call it a result.
 #
 # This is no straw man. In the public code of Tip-Adapter, Tip-Adapter-F keeps the epoch with the best **test** accuracy and prints that;
 # the public code of MVFA keeps its best epoch by the test set as well. (Read at github.com/gaopengcuhk/Tip-Adapter, `main.py`, and
@@ -632,7 +632,7 @@ leaderboard_plot(board.table, board.caption)
 # **How to read it.** Three questions, in this order.
 #
 # 1. **Does it beat chance?** The dashed line is 0.5. Where the interval holds it, the method has shown nothing on these films. An AUC
-#    below it, as zero-shot's in the stored run, is no skill turned round: this expert has never seen a film, and the direction of its
+#    below it, as zero-shot's in the stored run, is not a skill turned round: this expert has never seen a film, and the direction of its
 #    prompts is an accident (notebook 01). CLIP-Adapter keeps four fifths of that accident.
 # 2. **Is it better than another?** Do *not* compare the drawn intervals: they share the luck of the test patients. The columns
 #    `ours_minus`, `ours_lo`, `ours_hi` are the paired difference, MedBridge minus the method, on the same resampled patients.

@@ -9,7 +9,7 @@
 # variants of an earlier form of MedBridge.
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (AUC with intervals), [03](03_focal_sampling.ipynb) (Focal
-#   Sampling) and [09](09_adaptation_tasks.ipynb); what queries, router and pooling are is told where they are used. Python, NumPy, a
+#   Sampling) and [09](09_adaptation_tasks.ipynb); queries, router and pooling are explained where they are used. Python, NumPy, a
 #   little pandas.
 # - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores (more the first time, when synthetic films
 #   are drawn). On a Colab T4 about one minute (an estimate). The full profile trains the whole study of today's form, five members per
@@ -164,7 +164,7 @@ print(f"without local views minus with them: {mine[0]:+.3f} [{mine[1]:+.3f}, {mi
 
 # %% [markdown]
 # In the default profile the interval is wide and mostly holds zero. That is *not* "local views do nothing". It is "38 films cannot tell".
-# An interval that holds zero and reaches from a large loss to a large gain is no result; one that holds zero and is narrow is one: *whatever
+# An interval that holds zero and reaches from a large loss to a large gain is not a result; one that holds zero and is narrow is one: *whatever
 # the part does, it is small*. Read the width before the star.
 #
 # What pairing buys is seen by doing without it. If the two sides were scored on different draws, the easy and the hard draws would
@@ -352,7 +352,7 @@ check("10.3", interaction)
 
 # %% [markdown]
 # The interaction of our own four corners, over the mean of the labels. The interval covers which *patients* were scored. It does not cover
-# what two other seeds would have learned, so one that leaves zero out is no proof yet:
+# what two other seeds would have learned, so one that leaves zero out does not prove it yet:
 
 # %% tags=["nbval-ignore-output"]
 order = [cells["off", 1], cells["on", 1], cells["off", 8], cells["on", 8]]

@@ -237,7 +237,7 @@ check("11.1", heat_inside)
 # ## 4. Do the maps fall on the finding?
 #
 # All test films that have boxes. `gain` is the score minus the chance level *of the same film*; its interval comes from a bootstrap
-# that draws patients. If it holds zero, nothing is shown for that label.
+# that draws patients. If it holds zero, we have shown nothing for that label.
 
 # %%
 table = localisation_table(model, films, progress=False).set_index("label")
@@ -387,7 +387,7 @@ print("Pneumonia: the trained adapter is above every random one in both scores")
 
 # %% [markdown]
 # Networks that know nothing "find" the enlarged heart. Windows overlap in the middle of the film, so heat piles up there, and that
-# is where the heart is. So the high scores of Cardiomegaly in section 4 are no evidence of anything that was learned. Pneumonia
+# is where the heart is. So the high scores of Cardiomegaly in section 4 are not evidence that anything was learned. Pneumonia
 # passes this check.
 #
 # How alike are maps, cell by cell? A rank correlation (Spearman) over a 32 x 32 grid, mean over films:
@@ -541,7 +541,7 @@ fig
 
 # %% [markdown]
 # The whole view wins most, the windows share the rest, and whether the window with the finding wins more than usual is what the
-# interval says. A view can matter without winning often: one number of the pool may decide. So this is no verdict on Focal
+# interval says. A view can matter without winning often: one number of the pool may decide. So this is not a verdict on Focal
 # Sampling. Whether views help is measured by leaving them out (notebook 10).
 
 # %% [markdown]
@@ -629,8 +629,8 @@ print(difference.verdict)
 
 # %% [markdown]
 # Read the line that was printed: in the stored run the interval holds zero, so no difference is shown in either direction. The two experts
-# were trained together with the router, so this is no proof that a mixture without a router would have learned as well; that is a question
-# for notebook 10. But a picture of router weights is no evidence that routing helps.
+# were trained together with the router, so this does not prove that a mixture without a router would have learned as well; that is a question
+# for notebook 10. But a picture of router weights is not evidence that routing helps.
 #
 # ### Exercise 11.3: take an expert out
 # ★★☆, 10 minutes. What would the mixture say without expert $k$? The other weights keep their proportions and are scaled to sum to

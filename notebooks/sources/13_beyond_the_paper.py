@@ -222,7 +222,7 @@ print("MedBridge minus MVFA-style adapters:", gain(whole["MedBridge"], whole["MV
 # **Why.** The cross-entropy looks at films one by one. It does not care whether two films with the same findings lie near each other;
 # retrieval (section 6) does. MedTrim aligns images and reports with triplets: an anchor, a positive that shares much with it, a negative
 # that shares less. *Theirs:* how much two studies share is scored from disease classes and from adjectives and directions found in the
-# reports. *Ours:* there are no reports, so the labels alone say it. With $s_{ij}$ the Jaccard index of the findings of films $i$ and $j$,
+# reports. *Ours:* there are no reports, so only the labels are left. With $s_{ij}$ the Jaccard index of the findings of films $i$ and $j$,
 #
 # $$s_{ij} = \frac{|\text{findings of both}|}{|\text{findings of either}|}, \qquad
 #   \ell = \operatorname{mean}_{s_{ap} > s_{an}} \max\big(0,\; m\,(s_{ap} - s_{an}) + \cos(v_a, v_n) - \cos(v_a, v_p)\big)$$
@@ -302,7 +302,7 @@ for name, row in (("without", retrieval(bridge, cached)), ("with triplets", retr
 
 # %% [markdown]
 # **What to see.** A triplet loss is made for neighbours, not for AUC. In the stored run it brings neither: the AUC falls, with an interval
-# below zero, and the neighbours share no more findings than without it. One weight and one training seed are no verdict on triplets. It
+# below zero, and the neighbours share no more findings than without it. One weight and one training seed do not decide about triplets. It
 # stays an option that is off.
 #
 # ## 5. Two more routers
@@ -311,7 +311,7 @@ for name, row in (("without", retrieval(bridge, cached)), ("with triplets", retr
 # disturb the router in training, so that other experts are tried. *Ours:* the experts are whole frozen models, and one softmax runs over
 # those that are kept:
 #
-# $$g = \operatorname{softmax}\big(\rho(q)\ \text{where kept, else} -\infty\big), \qquad \text{kept} = \{\text{shared}\} \cup \text{top-}k(\text{others})$$
+# $$g = \operatorname{softmax}\big(\mathrm{router}(q)\ \text{where kept, else} -\infty\big), \qquad \text{kept} = \{\text{shared}\} \cup \text{top-}k(\text{others})$$
 
 # %%
 def my_top_k(logits, k, shared):
