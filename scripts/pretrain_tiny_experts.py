@@ -7,7 +7,7 @@
 
 Contrastive learning of image and caption as in CLIP (open_clip's ``ClipLoss``), on the procedural general-domain images
 of ``procedural_images.py``. Beside it, in pre-training alone, linear heads on the patch maps predict what lies in each
-cell [ours]: MedBridge reads patch maps, which a loss on the pooled embedding alone leaves poor. The heads are thrown
+cell: MedBridge reads patch maps, which a loss on the pooled embedding alone leaves poor. The heads are thrown
 away; what is shipped is a plain open_clip model.
 """
 

@@ -1,4 +1,4 @@
-"""Procedural captioned images of general things: the pre-training diets of the tiny experts. [ours]
+"""Procedural captioned images of general things: the pre-training diets of the tiny experts.
 
 Two diets. ``scenes``: one to eight simple shapes (discs, rings, lines, blobs, ...) on plain, striped, cloudy or grainy
 backgrounds. ``textures``: materials (stripes, grids, clouds, cracks, ...), often a patch of one inside another,

@@ -1,4 +1,4 @@
-"""``medbridge predict``: probabilities of film files, as fast as the experts are, in the memory of a few films. [ours]"""
+"""``medbridge predict``: probabilities of film files, as fast as the experts are, in the memory of a few films."""
 
 import argparse
 import json

@@ -37,7 +37,7 @@ def load_benchmark(name: str, root: str | Path | None = None, **options: Any) ->
 
     ``options`` go to the loader, e.g. ``n_films=200`` (phantom) or ``split_seed=0`` (folder). Published data sets take
     files='present' (the films on this disk) or 'all' (every row), and where they have no validation split ``val_share``, the
-    share of the training patients drawn for it, and ``seed`` [ours]. BenchmarkError: unknown name, no root, a fault in the files.
+    share of the training patients drawn for it, and ``seed``. BenchmarkError: unknown name, no root, a fault in the files.
     """
     name = known_name(name)
     if root is None and "holds" in CARDS[name]:

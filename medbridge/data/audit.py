@@ -1,4 +1,4 @@
-"""What is really in a benchmark's folder: counts against the published ones, and the films themselves. [ours]"""
+"""What is really in a benchmark's folder: counts against the published ones, and the films themselves."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The one type that every benchmark becomes: a folder of films, and a table with one row per film. [ours]"""
+"""The one type that every benchmark becomes: a folder of films, and a table with one row per film."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Benchmark:
         return replace(self, labels=tuple(names.values()), table=self.table.drop(columns=gone).rename(columns=names), boxes=boxes)
 
     def subset(self, n: float, split: str | None = None, seed: int = 0) -> Benchmark:
-        """Draw whole patients, split by split: the label budgets of the paper (1 %, 10 %, 100 %) and quick trials.
+        """Draw whole patients, split by split: label budgets (1 %, 10 %, 100 %) and quick trials.
 
         An int ``n`` is that many patients of each split (all of them where it has fewer), a float in (0, 1] that fraction of its
         patients, at least one. ``split`` is thinned alone; None thins all. A smaller budget of one seed lies inside a larger.

@@ -1,7 +1,7 @@
 """CheXpert (Irvin et al., AAAI 2019), read as Stanford AIMI distributes it, full size or -small.
 
 train.csv holds labels by the CheXpert labeler, the others by radiologists. Papers test on the official valid set, so it is the
-test split here, unless the official test set (published later with CheXlocalize) is there too; 'val' is drawn from train [ours].
+test split here, unless the official test set (published later with CheXlocalize) is there too; 'val' is drawn from train.
 """
 
 import os

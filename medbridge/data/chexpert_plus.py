@@ -1,6 +1,6 @@
 """CheXpert Plus (Chambon et al., arXiv 2405.19538), read as Stanford AIMI distributes it; labels by CheXbert, as JSON lines.
 
-The official valid set is the test split here and 'val' is drawn from train by patient [ours].
+The official valid set is the test split here and 'val' is drawn from train by patient.
 """
 
 import json

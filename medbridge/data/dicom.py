@@ -1,4 +1,4 @@
-"""DICOM films: one file -> the values that its decoder gives, of every transfer syntax; what they mean: :mod:`.levels`. [ours]"""
+"""DICOM films: one file -> the values that its decoder gives, of every transfer syntax; what they mean: :mod:`.levels`."""
 
 import zlib
 from contextlib import suppress

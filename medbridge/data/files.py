@@ -1,4 +1,4 @@
-"""What every loader of a published data set shares: its files, which of its films are on this disk, and the last checks. [ours]
+"""What every loader of a published data set shares: its files, which of its films are on this disk, and the last checks.
 
 Data sets of this size are seldom whole. A loader goes on with the films that are present, says once what is missing, and keeps
 the list of it (:attr:`Benchmark.dropped`).

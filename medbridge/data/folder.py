@@ -1,4 +1,4 @@
-"""Bring your own films: a folder with labels.csv, images/ and, where there are boxes, boxes.csv. The layout is [ours].
+"""Bring your own films: a folder with labels.csv, images/ and, where there are boxes, boxes.csv. The layout is this project's.
 
 The header of labels.csv is image,patient_id,split, then one column per label (1 present, 0 absent, blank unknown); ``image`` is
 relative to images/. ``medbridge data prepare`` adds prepared.json: the benchmark's name and whether it is synthetic.

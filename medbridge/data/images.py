@@ -1,6 +1,6 @@
 """One film file -> one array: float32 (H, W) in [0, 1], white = dense.
 
-The intensity scale is [ours]: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1 (files say
+The intensity scale: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1 (files say
 how many bits they have, not how many they use); DICOM by its own VOI LUT or window, where that shows the film, else in the same
 way. Decoding never guesses pixels: ImageError. What each format can hide is told in data/README.md.
 """

@@ -1,4 +1,4 @@
-"""One vocabulary of findings: each benchmark's label is one dictionary away from every other's. [ours]
+"""One vocabulary of findings: each benchmark's label is one dictionary away from every other's.
 
 A loader keeps its owner's names ("Effusion", "Pleural Effusion"). Only the same finding is paired: "Lung Opacity" is wider than
 "Pneumonia", "Lung Lesion" wider than "Nodule", and neither is mapped to the other.

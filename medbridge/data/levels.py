@@ -1,4 +1,4 @@
-"""What a DICOM's stored values mean: bit layout, padding, modality and VOI, polarity; one place for all codecs. [ours]
+"""What a DICOM's stored values mean: bit layout, padding, modality and VOI, polarity; one place for all codecs.
 
 A film has few distinct values. All is decided for these; then the film is looked up in the table that comes out.
 """

@@ -1,6 +1,6 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017), as the NIH Clinical Center distributes it: 112,120 frontal films of 30,805 patients.
 
-Validation patients are drawn from the owner's train_val [ours].
+Validation patients are drawn from the owner's train_val.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

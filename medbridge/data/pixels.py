@@ -1,4 +1,4 @@
-"""From a decoder's pixels to a film in [0, 1]: size, luma, intensity scale; whether PNG and JPEG are whole. [ours]"""
+"""From a decoder's pixels to a film in [0, 1]: size, luma, intensity scale; whether PNG and JPEG are whole."""
 
 import zlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A resized copy of any benchmark, in the layout of ``folder.py``: read once, small on disk, fast from then on. [ours]
+"""A resized copy of any benchmark, in the layout of ``folder.py``: read once, small on disk, fast from then on.
 
 prepared.json is written first, so that a folder never mixes two sizes, and labels.csv last. A run that is stopped at any moment
 loses the films in flight, and the same call goes on with the rest. One run at a time for a folder.

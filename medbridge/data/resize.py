@@ -1,4 +1,4 @@
-"""Antialiased resizing along the rows of a film as one sparse matrix product. [ours]
+"""Antialiased resizing along the rows of a film as one sparse matrix product.
 
 PyTorch's ``F.interpolate`` reads a whole film for every view; here all windows that lie side by side share one product.
 """

@@ -1,7 +1,7 @@
 """RSNA Pneumonia Detection Challenge 2018 (Shih et al., Radiology: AI 2019), read as Kaggle distributes stage 2.
 
 The label Pneumonia is the column Target: opacities that suggest pneumonia, read from the film alone. The archive's test films
-have no labels, so all three splits are drawn here [ours]. ``patientId`` names an examination; the RSNA's mapping says who is who.
+have no labels, so all three splits are drawn here. ``patientId`` names an examination; the RSNA's mapping says who is who.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The table of a benchmark, one row per film (see :class:`medbridge.data.Benchmark`), and the rules that it obeys. [ours]"""
+"""The table of a benchmark, one row per film (see :class:`medbridge.data.Benchmark`), and the rules that it obeys."""
 
 import re
 import warnings

@@ -1,8 +1,9 @@
 """The adaptation tasks: what a model is trained on, and on which labels of which films it is scored.
 
-The paper adapts on one benchmark and tests on it (in-domain) or on others (cross-domain), with 1 %, 10 % and 100 % of the labels.
-[ours] A model is trained on the **train** split of its source over *all* of its labels, and everything is chosen on **val**. A
-target is a benchmark's **test** split over the labels that both share. A label budget thins train and val, by patient.
+[abstract] Three adaptation tasks, cross-domain and in-domain, with varying amounts of training data. [ours] 1 %, 10 % and 100 %
+of the labels, and binary as the third task. A model is trained on the **train** split of its source over *all* of its labels, and
+everything is chosen on **val**. A target is a benchmark's **test** split over the labels that both share. A label budget thins
+train and val, by patient.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def deal_folds(benchmark: Benchmark, folds: int, seed: int = 0) -> list[Benchmar
 
 def member_folds(train: Benchmark, val: Benchmark, members: int, seed: int = 0) -> np.ndarray:
     """The member that may not learn from each film of train and val, int ``(n,)``. One member: 0 in val, -1 in train. More: the
-    patients of both are dealt out at random, all films of a patient to the same member. [ours]"""
+    patients of both are dealt out at random, all films of a patient to the same member."""
     if members == 1:
         return np.repeat([-1, 0], [len(train), len(val)])
     patients = np.concatenate([part.table["patient_id"].to_numpy() for part in (train, val)])

@@ -1,4 +1,4 @@
-"""Which files below a folder are films. Endings are no proof: PACS exports have none, and a Mac leaves ``._film.png``. [ours]"""
+"""Which files below a folder are films. Endings are no proof: PACS exports have none, and a Mac leaves ``._film.png``."""
 
 import mimetypes
 import os
