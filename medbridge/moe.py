@@ -10,8 +10,7 @@ experts only; a balance term keeps every expert alive. Measured (earlier form, d
 learned ones +0.001 [-0.006, +0.008], weights per film alone +0.000 [-0.006, +0.007], both level. The balance was not measured.
 
 ``shared`` and ``noise`` are after Med-MoE (Jiang et al., Findings of EMNLP 2024, arXiv 2404.10237), whose layers keep a meta
-expert beside the top k and can disturb the router in training. Ours: whole VLMs, one softmax over all that are kept, Gaussian
-noise.
+expert beside the top k and can disturb the router in training. Ours: whole VLMs, one softmax over the kept, Gaussian noise.
 """
 
 import torch

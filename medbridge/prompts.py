@@ -1,12 +1,11 @@
 r"""Class prompts: a label becomes sentences, and sentences become two directions in an expert's text space.
 
-[ours] Classes are scored against the VLM's own text embeddings of class prompts. Each label has a positive and a negative side,
+[ours] Classes are scored against the VLM's own text embeddings of class prompts. Each label has two sides (not measured),
 
     t_c = normalise(t_c^+ - t_c^-),
 
 where t^+ and t^- are means over an ensemble of prompts (Radford et al., CLIP, 2021, section 3.1.4). The ensemble crosses
 templates with synonyms and adds plain descriptions: a general-domain expert may know "a thin bright line", not "pneumothorax".
-What the ensemble is worth was not measured.
 """
 
 import re

@@ -3,7 +3,7 @@ r"""Class scores: pooled tokens meet the class prompts in the expert's text spac
 [abstract] Experts are vision-language models, and reasoning is multi-label. [ours] The query tokens are projected to the text
 space, and each class is scored by scaled cosine similarity with a direction t_c, positive minus negative prompt:
 
-    z_c = normalise(W LN(sum_j a_cj token_j)),    score_c = exp(tau) z_c . (t_c + delta_c) + b_c.
+    z_c = normalise(W_t LN(sum_j a_cj token_j)),    score_c = exp(tau) z_c . (t_c + delta_c) + b_c.
 
 a_c is a learned softmax over the Q queries and the frozen token, so that labels may read different queries; delta_c (zero at the
 start) lets a class move away from prompts that the text encoder does not understand; b_c starts at the training prevalence's
