@@ -55,8 +55,8 @@
 # **How the notebooks work**
 #
 # - A cell that writes something from scratch ends in an assertion that it equals the package's own function. The package's
-#   code may differ: it works on padded batches and saves arithmetic. The assertion shows that the numbers are the same, and the
-#   link to the module, at the top of each notebook, shows the code that runs.
+#   code may differ: it works on padded batches and saves arithmetic. The assertion shows that the numbers are the same. The code that
+#   runs is in [medbridge/](../medbridge); the top of each notebook names its module.
 # - *Exercises* have stars for difficulty. Fill in the stub, run the cell, and `check(...)` tells you whether it is
 #   right or what to look at; `medbridge course progress` lists what you have
 #   solved. <!-- solutions -->The solution is folded below each exercise, and in the folder `solutions/`.<!-- /solutions -->

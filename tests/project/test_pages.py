@@ -66,6 +66,13 @@ def test_the_code_of_the_readme_runs(monkeypatch):
     assert all(0 <= float(line.partition(":")[2]) <= 1 for line in lines)
 
 
+def test_the_code_of_the_running_page_names_what_the_package_has():
+    page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    code, = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    compile(code, "docs/running.md", "exec")
+    exec(code.splitlines()[0], {})
+
+
 def test_the_readme_has_a_row_for_each_notebook_and_what_is_stamped():
     front = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\(notebooks/(\w+)\.ipynb\) \|", front) == [s.stem for s in sorted(build_notebooks.SOURCES.glob("*.py"))]
