@@ -482,7 +482,8 @@ def trained_numbers(name, expert):
     if name.startswith("Tip-Adapter") and expert.name != "tiny-resnet":
         return None  # its keys are features, and those of the other expert were not computed
     module = baseline.build(0, features["train"], **setting)
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    biases = len(LABELS) if baseline.biased else 0  # added to what a method was published with
+    return biases + sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 counts = pd.DataFrame({e.name: {name: trained_numbers(name, e) for name in list_methods() if name != "MedBridge"} for e in (expert, vit)}, dtype="Int64")
