@@ -77,9 +77,9 @@ for factor in FACTORS:
     print(f"{factor:<11}", ", ".join(v.name for v in plan(base, [factor])[1:]))
 
 # %% [markdown]
-# Seven of these factors are about parts that notebooks [04](04_query_encoder.ipynb) and [06](06_assembling_and_training.ipynb) build.
+# Eight of these factors are about parts that notebooks [04](04_query_encoder.ipynb) and [06](06_assembling_and_training.ipynb) build.
 # `maps`: whether the queries read compact maps or the towers' tokens as they are. `components`, `patches`, `bits` and `whiten`: the
-# shape of a compact map. `members`: how many networks are cross-fitted and averaged. `readout`: whether a linear read-out of the summaries
+# shape of a compact map. `depths`: how many blocks lie between the maps that are read. `members`: how many networks are cross-fitted and averaged. `readout`: whether a linear read-out of the summaries
 # is added.
 #
 # Two factors take care to be one thing. A smaller **crop** needs more windows to cover the film: then both the sharpness *and*
@@ -414,17 +414,24 @@ assert abs(few.mean() - (1 - 0.95**K)) < 0.03  # the formula holds
 #
 # Some factors change what a part *costs* in a way that needs no measurement. The queries read compact maps: of each depth $l$ at most
 # `patches` patches $P_l$ and `components` components $r_l$, each number in `bits` bits. With the $s$ numbers of the summary and of the
-# embedding, which stay in float16, a view takes in the cache
+# embedding, which stay in float16, the queries need of a view
 #
 # $$\text{bytes} = \frac{\text{bits}}{8} \sum_l P_l\, r_l + 2 s .$$
 
 # %%
+def needed_bytes(expert, depths, basis):
+    """What the queries read of a view. The cache keeps 128 components even where fewer are read: a study needs one fill."""
+    unread = 0 if basis is None else sum(
+        (basis.prefix + math.prod(basis.grids[d - 1])) * (basis.stored[d - 1] - basis.widths[d - 1]) for d in depths)
+    return view_bytes(expert, depths, basis) - unread * (0 if basis is None else basis.form.bits // 8)
+
+
 STORAGE = ["maps", "components", "patches", "bits"]
 kilobytes = {}
 for v in plan(live, STORAGE):
     reader = map_reader(v.settings.experts, v.settings.adapter, v.settings.sampler)  # which depths, in which bases
     bases = reader.bases or [None]
-    kilobytes[v.name] = sum(map(view_bytes, reader.experts, reader.depths, bases)) / 1000
+    kilobytes[v.name] = sum(map(needed_bytes, reader.experts, reader.depths, bases)) / 1000
 print(pd.Series(kilobytes, name="kB per view").round(1).to_string())
 
 expert = live.experts[0]
