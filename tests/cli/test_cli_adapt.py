@@ -1,6 +1,7 @@
 """``medbridge adapt`` as a user types it, on small real files; experts are small ones with random weights."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -16,7 +17,8 @@ def test_adapt_writes_adapter_metrics_and_report(adapted):
     assert set(metrics["test"]) == {"zero-shot", *PROBES, "MedBridge"}
     assert f"{metrics['test']['MedBridge']['macro']['auc']:.3f}" in adapted.printed
     page = (adapted.out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") >= 6 and "http" not in page.replace("http-equiv", "")
+    text, pictures = re.subn(r"data:image/png;base64,[\w+/=]+", "", page)  # in whose letters any word may stand by chance
+    assert pictures >= 6 and "http" not in text.replace("http-equiv", "")
     assert (adapted.out / "adapter.safetensors").exists() and (adapted.out / "adapter.json").exists()
 
 

@@ -39,7 +39,9 @@ def test_its_numbers_and_its_report_say_that_the_films_are_synthetic(run):
     assert set(metrics["test"]) == {"zero-shot", *PROBES, "MedBridge"}
     for method in metrics["test"].values():
         defined = [row for row in method["per_label"] if row["auc"] is not None]
-        assert defined and all(0 <= row["auc"] <= 1 and row["auc_lo"] <= row["auc_hi"] for row in defined)
+        assert defined and all(0 <= row["auc"] <= 1 for row in defined)
+        bounds = [(row["auc_lo"], row["auc_hi"]) for row in defined if row["auc_lo"] is not None]  # one patient gives none
+        assert bounds and all(lo <= hi for lo, hi in bounds)
     assert {row["column"] for row in metrics["subgroups"]} == {"sex", "age", "view", "hospital"}
     assert metrics["subgroups"][0]["group"] in page and "by subgroup" in page
 
