@@ -282,10 +282,9 @@ class MedBridge(nn.Module):
         ``rows``, film numbers for each member: a list of the members' own outputs for those films. ``member``: the output of that
         one alone. Both come without the read-out.
         """
-        if rows is not None:
-            taken = [batch.take(own) for own in rows]
-            return [m(films, self.summaries(films.summary)) for m, films in zip(self.members, taken, strict=True)]
         summary = self.summaries(batch.summary)
+        if rows is not None:
+            return [m(batch.take(own), [s[own] for s in summary]) for m, own in zip(self.members, rows, strict=True)]
         if member is not None:
             return self.members[member](batch, summary)
         outputs = [of_one(batch, summary) for of_one in self.members]

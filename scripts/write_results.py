@@ -17,6 +17,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from medbridge.studies.tables import with_interval
+from medbridge.support.text import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -48,8 +51,8 @@ commands need. MedBridge was one network of width 128 that read the towers' toke
 """
 
 
-def number(value: float, signed: bool = False) -> str:
-    return "" if pd.isna(value) else f"{value:+.3f}" if signed else f"{value:.3f}"
+def number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"
 
 
 def difference(row: pd.Series, prefix: str, value: str) -> str:
@@ -57,32 +60,27 @@ def difference(row: pd.Series, prefix: str, value: str) -> str:
     low, high = row[f"{prefix}lo"], row[f"{prefix}hi"]
     if pd.isna(low):
         return ""
-    zero = ", holds zero" if low <= 0 <= high else ""
-    return f"{number(row[value], True)} [{number(low, True)}, {number(high, True)}]{zero}"
-
-
-def markdown(header: list[str], rows: list[list[object]]) -> str:
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [header, ["---"] * len(header), *rows])
+    return with_interval(row[value], low, high, "+") + ", holds zero" * (low <= 0 <= high)
 
 
 def leaderboard(table: pd.DataFrame) -> str:
-    rows = [[r.method, f"{r.auc:.3f} [{r.lo:.3f}, {r.hi:.3f}]", number(r.seed_sd), difference(r, "ours_", "ours_minus"),
+    rows = [[r.method, with_interval(r.auc, r.lo, r.hi), number(r.seed_sd), difference(r, "ours_", "ours_minus"),
              f"{r.parameters:,}", f"{r.seconds:,.0f}"] for _, r in table.sort_values("auc", ascending=False).iterrows()]
-    return markdown(["method", "mean test AUC [95 % interval]", "sd over seeds", "MedBridge minus it, paired",
-                     "trained parameters", "seconds"], rows)
+    return markdown_table(["method", "mean test AUC [95 % interval]", "sd over seeds", "MedBridge minus it, paired",
+                           "trained parameters", "seconds"], rows)
 
 
 def labels(table: pd.DataFrame) -> str:
-    rows = [[r.label, r.method, f"{r.auc:.3f} [{r.lo:.3f}, {r.hi:.3f}]", difference(r, "ours_", "ours_minus")]
+    rows = [[r.label, r.method, with_interval(r.auc, r.lo, r.hi), difference(r, "ours_", "ours_minus")]
             for _, r in table.sort_values(["test", "label", "auc"], ascending=[True, True, False]).iterrows()]
-    return markdown(["label", "method", "AUC [95 % interval]", "MedBridge minus it, paired"], rows)
+    return markdown_table(["label", "method", "AUC [95 % interval]", "MedBridge minus it, paired"], rows)
 
 
 def ablation(table: pd.DataFrame) -> str:
     rows = [[r.factor, r.variant, number(r.val_auc), difference(r, "val_", "val_diff"), number(r.test_auc),
              difference(r, "test_", "test_diff")] for _, r in table.iterrows()]
-    return markdown(["factor", "variant", "validation AUC", "minus the default, paired", "test AUC", "minus the default, paired"],
-                    rows)
+    minus = "minus the default, paired"
+    return markdown_table(["factor", "variant", "validation AUC", minus, "test AUC", minus], rows)
 
 
 def section(path: Path, about: dict[str, str], level: str) -> str:

@@ -28,8 +28,7 @@ _MEMORY = "films.jsonl"
 
 @dataclass(frozen=True)
 class FilmFile:
-    """sha256 of the bytes, hexadecimal; height and width in pixels; print of the pixels (:mod:`medbridge.data.copies`), empty
-    where they cannot be decoded."""
+    """sha256 in hex; height and width in pixels; print (:mod:`medbridge.data.copies`), empty where nothing can be decoded."""
 
     digest: str
     height: int
@@ -74,9 +73,11 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _read(path: Path) -> FilmFile:
-    (height, width), trace = probe_film(path), b""
-    with suppress(ImageError):  # whoever needs its pixels is told
-        trace = film_print(read_film(path))
+    try:
+        film = read_film(path)
+        (height, width), trace = film.shape, film_print(film)
+    except ImageError:  # whoever needs its pixels is told; here its header will do
+        (height, width), trace = probe_film(path), b""
     with open(path, "rb") as file:
         return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width, trace)
 
