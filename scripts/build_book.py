@@ -3,8 +3,8 @@
     python scripts/build_book.py [--out build/book]
 
 Nothing is executed: pages show the stored outputs. Nothing is asked from outside while reading: MathJax lies beside the pages,
-badges become links, widgets become a note (their static picture stands in the notebook), and every picture has a description: the
-cell's ``alt`` metadata, else the title that its code gives it, else the heading above it.
+badges become links, widgets become a note (their static picture stands in the notebook), and every picture has a
+description, the alternative text that ``build_notebooks.py`` stored with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "DATA_CARD.md", "data/README.md", "data/tiny_experts/README.md",
          "data/fixtures/README.md", "docs/running.md", "docs/experts.md", "docs/results.md", "docs/earlier_results.md",
          "docs/notation.md", "docs/minutes.md", "docs/scale.md", "bench/README.md")
-TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 # live cells would come from another server; Jupyter Book writes their script into every page, twice
 THEBE = re.compile(r"<script[^>]*>[^<]*THEBE_JS_URL[^<]*</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>")
 # GitHub chooses by the reader's theme; the site has one of its own, so it shows the light one
@@ -60,25 +59,16 @@ CONFIG = {
 }
 
 
-def described(book: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
-    """The notebook with a description on each picture, and without what would need another server."""
-    heading = name
+def described(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with its pictures' descriptions where the book looks, and without what would need another server."""
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = BADGE.sub(r"[Open in Colab](\1)", cell.source)
-            found = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
-            heading = found[-1] if found else heading
-        elif cell.cell_type == "code":
-            titles = {kind: text for kind, _, text in TITLE.findall(cell.source)}
-            named = titles.get("suptitle") or max(titles.values(), key=len, default=f"figure of the section {heading}")
-            text = cell.metadata.get("alt") or named
-            text = re.sub(r"\{[^{}]*\}|\\n|[$*`]", " ", text)
-            cell.metadata["mystnb"] = {"image": {"alt": " ".join(text.split())}}
-            for output in cell.outputs:
-                data = output.get("data", {})
-                if data.pop("application/vnd.jupyter.widget-view+json", None) is not None:
-                    data.clear()
-                    data["text/plain"] = "Interactive: open the notebook in Jupyter or on Colab to move the controls."
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                cell.metadata["mystnb"] = {"image": {"alt": output.metadata["image/png"]["alt"]}}
+            if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None) is not None:
+                output.data = {"text/plain": "Interactive: open the notebook in Jupyter or on Colab to move the controls."}
     book.metadata.pop("widgets", None)
     return book
 
@@ -110,7 +100,7 @@ def write_source(folder: Path) -> None:
             shutil.copy2((ROOT / name).parent / picture, copied)
     (folder / "notebooks" / "solutions").mkdir(parents=True)
     for path in [*chapters, *solutions]:
-        page, book = path.relative_to(ROOT).as_posix(), described(nbformat.read(path, 4), path.stem)
+        page, book = path.relative_to(ROOT).as_posix(), described(nbformat.read(path, 4))
         for cell in book.cells:
             if cell.cell_type == "markdown":
                 cell.source = linked(cell.source, page, kept)

@@ -10,6 +10,7 @@ table of ``docs/minutes.md`` and the minutes in README.md are written.
 ``{{REPOSITORY}}``, ``{{COLAB}}`` and ``{{SETUP}}`` in a source are filled in here from one setting, ``repository`` under
 ``[tool.medbridge]`` in pyproject.toml; ``{{READING}}`` becomes the minutes of reading, counted from words, lines of code and the
 exercises' own minutes; ``{{NEXT}}`` becomes a link to the next notebook, and a link to one that is not written yet plain text.
+Every picture gets an alternative text: the cell's ``alt``, else the title that its code gives it, else the heading above it.
 After a change of it, or of prose alone, ``--stamp`` writes the new text and keeps the stored outputs; a notebook whose code has
 changed is named and left to a run.
 ``--check`` writes nothing and says which notebooks are not what their sources say.
@@ -34,6 +35,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "sources"
+TITLE = re.compile(r"""\b(title|suptitle|set_title)\(?\s*=?\s*f?(["'])(.+?)\2""")
 WORDS, LINES = 200, 15  # a minute: prose, and lines of code
 SETUP = '''# Set-up: on Colab this fetches the course and installs what is missing; anywhere else it does nothing.
 import sys
@@ -112,6 +114,22 @@ def render(source: Path) -> nbformat.NotebookNode:
     return book
 
 
+def describe(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with an alternative text on each stored picture, in its metadata, where IPython's ``Image(alt=...)`` puts it."""
+    heading = ""
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)[::-1]), heading)
+            continue
+        titles = {kind: text for kind, _, text in TITLE.findall(cell.source)}
+        named = titles.get("suptitle") or max(titles.values(), key=len, default=f"figure of the section {heading}")
+        alt = " ".join(re.sub(r"\{[^{}]*\}|\\n|[$*`]", " ", cell.metadata.get("alt") or named).split())
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": alt}
+    return book
+
+
 def same_cells(a: nbformat.NotebookNode, b: nbformat.NotebookNode) -> bool:
     """Whether two notebooks have the same cells, whatever their outputs."""
     def cells(book: nbformat.NotebookNode) -> list[tuple]:
@@ -130,8 +148,6 @@ def stamp(source: Path, renamed: bool = False) -> bool:
     if not path.exists():
         return False
     stored = nbformat.read(path, 4)
-    if same_cells(book, stored):
-        return True
     kept = [c for c in stored.cells if c.cell_type == "code"]
     code = [c for c in book.cells if c.cell_type == "code"]
     if len(kept) != len(code):
@@ -141,7 +157,7 @@ def stamp(source: Path, renamed: bool = False) -> bool:
             return False
         new.outputs, new.execution_count = old.outputs, old.execution_count
     book.metadata = stored.metadata
-    nbformat.write(book, path)
+    nbformat.write(describe(book), path)
     return True
 
 
@@ -160,7 +176,7 @@ def run(source: Path, write: bool = True) -> float:
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # times of the run: noise in every diff
     if write:
-        nbformat.write(book, path)
+        nbformat.write(describe(book), path)
     return _processor_seconds() - began
 
 
