@@ -115,7 +115,7 @@ def render(source: Path) -> nbformat.NotebookNode:
 
 
 def describe(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with an alternative text on each stored picture, in its metadata, where IPython's ``Image(alt=...)`` puts it."""
+    """The notebook with an alternative text on each stored picture, in the metadata as IPython's ``Image(alt=...)`` has it."""
     heading = ""
     for cell in book.cells:
         if cell.cell_type == "markdown":
