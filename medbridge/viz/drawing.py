@@ -72,11 +72,12 @@ def true_boxes(films: Benchmark, i: int, label: str | None = None) -> np.ndarray
     return rows[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32)
 
 
-def bars(ax: Axes, groups: Mapping[str, np.ndarray], names: Sequence[str], options: Mapping[str, Mapping] | None = None) -> list:
+def bars(ax: Axes, groups: Mapping[str, np.ndarray], names: Sequence[str], options: Mapping[str, Mapping] | None = None,
+         stacked: bool = False) -> list:
     """Bars over each of ``names``, one per group beside each other; ``options``: group -> what ``Axes.bar`` takes further."""
-    width, at = 0.8 / len(groups), np.arange(len(names))
+    width, at = 0.8 / (1 if stacked else len(groups)), np.arange(len(names))
     ax.set_xticks(at, names, rotation=25, ha="right")
-    return [ax.bar(at + (i - (len(groups) - 1) / 2) * width, values, width * 0.92, label=group,
+    return [ax.bar(at + (0 if stacked else i - (len(groups) - 1) / 2) * width, values, width * 0.92, label=group,
                    **{"color": COLOURS[i % 10], **(options or {}).get(group, {})})
             for i, (group, values) in enumerate(groups.items())]
 

@@ -25,12 +25,20 @@ _VIEW_SIDE = 256  # pixels; only for show
 
 def film_grid(
     films: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, boxes: Sequence[np.ndarray] = (),
-    names: Sequence[Sequence[str]] = (), title: str | None = None,
+    names: Sequence[Sequence[str]] = (), title: str | None = None, heats: Sequence[np.ndarray] = (), alpha: float = 0.55,
+    size: float = 2.6,
 ) -> Figure:
-    """Films ``(H, W)`` in [0, 1] side by side, each with its title and, where given, its boxes ``(N, 4)`` and their names."""
-    fig, axes = panels(len(films), columns, (2.6, 2.8), title)
+    """Films ``(H, W)`` in [0, 1] side by side, each with its title and, where given, its boxes ``(N, 4)`` and their names.
+
+    ``heats``: a map of any shape over each film, of one colour scale and not smoothed. ``size`` is of a film, in inches.
+    """
+    fig, axes = panels(len(films), columns, (size, size + 0.2), title)
+    ends = (min(np.min(heat) for heat in heats), max(np.max(heat) for heat in heats)) if len(heats) else (0, 1)
     for i, (film, text) in enumerate(zip(films, titles, strict=True)):
         show_film(axes[i], film, text)
+        if len(heats):
+            extent = (0, film.shape[1], film.shape[0], 0)
+            axes[i].imshow(heats[i], cmap="viridis", alpha=alpha, extent=extent, vmin=ends[0], vmax=ends[1])
         if len(boxes):
             draw_boxes(axes[i], boxes[i], names[i] if names else ())
     return fig
