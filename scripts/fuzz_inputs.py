@@ -48,6 +48,7 @@ TABLES = {  # benchmark -> its files that are mutated
     "mimic": [f"mimic-cxr-2.0.0-{part}.csv.gz" for part in ("metadata", "split", "chexpert")],
     "rsna": ["stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "pneumonia-challenge-dataset-mappings_2018.json"],
     "covidx": ["train.txt", "val.txt", "test.txt"],
+    "chestmnist": ["chestmnist_64.npz"],
     "folder": ["labels.csv", "boxes.csv", "prepared.json"],
 }
 
@@ -199,6 +200,9 @@ class Fuzzer:
         if path.suffix == ".gz":
             whole = rng.random() < 0.7  # else the packed bytes themselves are damaged
             changed = gzip.compress(mutate_text(gzip.decompress(data).decode(), rng)) if whole else mutate(data, rng, data)
+        elif path.suffix == ".npz":
+            changed = mutate(data, rng, data)
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # what was unpacked is not unpacked again
         elif path.suffix == ".json" and rng.random() < 0.5 and "chexbert" not in file:
             changed = json.dumps(mutate_json(json.loads(data), rng)).encode()
         else:

@@ -12,6 +12,7 @@ from medbridge.errors import BenchmarkError
 from medbridge.support.text import did_you_mean
 
 __all__ = ["SPLITS", "Benchmark", "assign_splits", "known_name", "label_names", "list_benchmarks", "load_benchmark", "validate"]
+_MODULES = {"phantom": "phantom.benchmark", "chestmnist": "medmnist", "pneumoniamnist": "medmnist"}
 
 
 def list_benchmarks() -> list[str]:
@@ -43,7 +44,7 @@ def load_benchmark(name: str, root: str | Path | None = None, **options: Any) ->
     if root is None and "holds" in CARDS[name]:
         raise BenchmarkError(f"benchmark {name!r} needs root=: the folder that holds {CARDS[name]['holds']}")
     own = name.partition("-")[0] if name.startswith("phantom") else name.replace("-", "_")
-    module = import_module("medbridge.data." + ("phantom.benchmark" if own == "phantom" else own))
+    module = import_module("medbridge.data." + _MODULES.get(own, own))
     load = getattr(module, f"load_{own}")
     if not name.startswith("phantom-"):
         return load(root, **options)

@@ -13,14 +13,14 @@ from medbridge.data.base import Benchmark
 from medbridge.data.copies import copy_groups, film_print
 from medbridge.data.covidx import ALSO_IN
 from medbridge.data.files import first_five
-from medbridge.data.images import read_film
+from medbridge.data.images import film_file, read_film
 from medbridge.data.table import SPLITS
 from medbridge.data.walk import FolderFiles, find_films
 from medbridge.errors import BenchmarkError, ImageError
 from medbridge.support.text import text_table
 from medbridge.support.threads import ahead
 
-LEAST_SIDE = 32  # pixels; a smaller picture is no film
+LEAST_SIDE = 28  # pixels; a smaller picture is no film (MedMNIST's have 28)
 
 @dataclass(frozen=True)
 class Audit:
@@ -110,7 +110,7 @@ def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers
     chosen = range(len(benchmark)) if whole else np.random.default_rng(seed).choice(len(benchmark), sample, replace=False)
     looked = benchmark.take(np.sort(chosen))
     name_of = dict(zip(looked.paths(), looked.image_ids(), strict=True))
-    present = [path for path in name_of if os.path.lexists(path)]  # a link to nothing is no film that can be read
+    present = [path for path in name_of if os.path.lexists(film_file(path))]  # a link to nothing is no film that can be read
     bar = tqdm(ahead(_look, present, workers or os.cpu_count() or 1), "checking films", len(present), unit="film",
                disable=not progress)
     here, seen = set(present), dict(zip(present, bar, strict=True))

@@ -3,8 +3,11 @@
 The intensity scale: 8 bits are divided by 255; beyond 8 bits the 0.5th to 99.5th percentile becomes 0 to 1 (files say
 how many bits they have, not how many they use); DICOM by its own VOI LUT or window, where that shows the film, else in the same
 way. Decoding never guesses pixels: ImageError. What each format can hide is told in data/README.md.
+
+``films.npy/17`` is film 17 of the array ``films.npy``, uint8 (n, H, W), which is mapped, not loaded: MedMNIST keeps films so.
 """
 
+import hashlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +27,7 @@ from medbridge.errors import ImageError
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP")  # Pillow's other plugins (EPS, PDF, ...) may start programs
 _ORIENTATION = 0x0112
 _STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-           "jpeg2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")}
+           "jpeg2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "array": b"\x93NUMPY"}
 _CHECKS = {"png": check_png, "jpeg2000": check_holes}  # of what Pillow's decoders do not see
 _LOW_GROUPS = (0x02, 0x08, 0x10, 0x18, 0x20, 0x28)  # of DICOM tags that a data set can begin with
 
@@ -40,8 +43,22 @@ def _named(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: damaged or truncated ({_reason(error)}); copy or export the file again") from error
 
 
+def film_file(path: Path) -> Path:
+    """The file that a film lies in: its own, or the array of many."""
+    return path.parent if path.name.isdecimal() and path.parent.suffix == ".npy" else path
+
+
+def film_digest(path: Path) -> str:
+    """SHA-256 in hex of what a film consists of: its file, or of an array its own size and pixels."""
+    if film_file(path) != path:
+        pixels = _mapped(path)
+        return hashlib.sha256(b"%d x %d " % pixels.shape + pixels.tobytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_film(path: str | Path, max_side: int | None = None) -> np.ndarray:
-    """Decode one film of PNG, JPEG, JPEG 2000, TIFF, BMP or DICOM to float32 (H, W) in [0, 1], white = dense.
+    """Decode one film of PNG, JPEG, JPEG 2000, TIFF, BMP, DICOM or an array to float32 (H, W) in [0, 1], white = dense.
 
     The file's content, not its extension, decides the format. Colour becomes luma, transparency is laid over black, EXIF
     orientation is applied. A film with a side beyond ``max_side`` is shrunk to it (antialiased, aspect kept). ImageError, with
@@ -52,7 +69,8 @@ def read_film(path: str | Path, max_side: int | None = None) -> np.ndarray:
     path = Path(path)
     kind = _sniff(path)
     with _named(path):
-        film = read_dicom(path) if kind == "dicom" else _read_tiff(path) if kind == "tiff" else _read_image(path, kind)
+        readers = {"dicom": read_dicom, "tiff": _read_tiff, "array": lambda path: _mapped(path).astype(np.float32) / 255}
+        film = readers[kind](path) if kind in readers else _read_image(path, kind)
     if max_side is not None and max(film.shape) > max_side:
         height, width = (max(1, round(side * max_side / max(film.shape))) for side in film.shape)
         small = Image.fromarray(film).resize((width, height), Image.Resampling.LANCZOS)
@@ -77,14 +95,14 @@ def _reason(error: Exception) -> str:
 def _sniff(path: Path) -> str:
     """'dicom', a key of _STARTS, or 'pillow': what it knows besides."""
     try:
-        info = path.stat()
+        info = film_file(path).stat()
         if stat.S_ISDIR(info.st_mode):
             raise ImageError(f"{path}: is a folder; give an image file")
         if not stat.S_ISREG(info.st_mode):  # opening a pipe or a device could wait for ever
             raise ImageError(f"{path}: is no regular file; give an image file")
         if info.st_size == 0:
             raise ImageError(f"{path}: the file is empty; copy or export it again")
-        with open(path, "rb") as file:
+        with open(film_file(path), "rb") as file:
             head = file.read(132)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the path and the image folder") from None
@@ -102,6 +120,8 @@ def _sniff(path: Path) -> str:
 def _header_size(path: Path, kind: str) -> tuple[int, int]:
     if kind == "dicom":
         return dicom_size(open_dicom(path, header_only=True), path)
+    if kind == "array":
+        return _mapped(path).shape
     if kind == "jpeg" and (header := jpeg_header(path.read_bytes(), path))[:2] not in COMMON_JPEG:
         return header[2:4]
     if kind == "tiff":
@@ -112,6 +132,19 @@ def _header_size(path: Path, kind: str) -> tuple[int, int]:
         with _open_pillow(path) as image:
             (width, height), turn = image.size, image.getexif().get(_ORIENTATION, 1)
     return (width, height) if turn in (5, 6, 7, 8) else (height, width)  # a quarter
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """One film ``(H, W)`` of an array, uint8, not yet read from the disk."""
+    file = film_file(path)
+    if file == path:
+        raise ImageError(f"{path}: an array of films; name one of them, such as {path}/0")
+    films = np.load(file, mmap_mode="r")
+    if films.dtype != np.uint8 or films.ndim != 3:
+        raise ImageError(f"{file}: an array {films.shape} of {films.dtype}; films are (n, H, W) of uint8")
+    if int(path.name) >= len(films):
+        raise ImageError(f"{path}: no such film; the array holds {len(films)}, the first is 0")
+    return films[int(path.name)]
 
 
 def _open_pillow(path: Path, data: bytes | None = None) -> Image.Image:

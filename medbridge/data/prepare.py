@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
 from medbridge.data.folder import BOX_COLUMNS, PREPARED
-from medbridge.data.images import probe_film, read_film
+from medbridge.data.images import film_file, probe_film, read_film
 from medbridge.data.table import REQUIRED_COLUMNS, check_whole_number
 from medbridge.errors import BenchmarkError, BenchmarkWarning, ImageError
 from medbridge.support.files import write_atomic
@@ -91,7 +91,7 @@ def _claim(out: Path, record: dict) -> None:
 def _is_newer(copy: Path, film: Path) -> bool:
     """Whether the copy is there, and was made after the film's file last changed: an old time of the content proves nothing."""
     try:
-        film_info = film.stat()
+        film_info = film_file(film).stat()
         return copy.stat().st_ctime_ns >= max(film_info.st_mtime_ns, film_info.st_ctime_ns)
     except OSError:
         return False

@@ -29,6 +29,10 @@ _SAME_FILMS = {
     frozenset({"chexpert", "chexpert-plus"}): "CheXpert Plus holds the films of CheXpert",
     frozenset({"rsna", "covidx"}): "COVIDx took films from the RSNA challenge and carries other names",
     frozenset({"nih", "covidx"}): "COVIDx took films from the RSNA challenge, whose films are those of NIH ChestX-ray14",
+    frozenset({"nih", "chestmnist"}): "ChestMNIST is NIH ChestX-ray14, made smaller and split in another way",
+    frozenset({"rsna", "chestmnist"}): "ChestMNIST is NIH ChestX-ray14, which RSNA's films were taken from",
+    frozenset({"covidx", "chestmnist"}): "COVIDx took films from the RSNA challenge, whose films ChestMNIST holds too",
+    frozenset({"kermany", "pneumoniamnist"}): "PneumoniaMNIST is the set of Kermany et al., cropped and made smaller",
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from medbridge.data.copies import film_print
-from medbridge.data.images import probe_film, read_film
+from medbridge.data.images import film_digest, film_file, probe_film, read_film
 from medbridge.errors import ImageError
 from medbridge.support.threads import ahead
 
@@ -66,7 +66,7 @@ def film_key(film: FilmFile, boxes: np.ndarray) -> bytes:
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
-        status = path.stat()
+        status = film_file(path).stat()
     except OSError:
         return (-1, -1, -1)  # probe_film says what is wrong
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -78,8 +78,7 @@ def _read(path: Path) -> FilmFile:
         (height, width), trace = film.shape, film_print(film)
     except ImageError:  # whoever needs its pixels is told; here its header will do
         (height, width), trace = probe_film(path), b""
-    with open(path, "rb") as file:
-        return FilmFile(hashlib.file_digest(file, "sha256").hexdigest(), height, width, trace)
+    return FilmFile(film_digest(path), height, width, trace)
 
 
 def _remembered(path: Path) -> dict[str, tuple[tuple[int, int, int], FilmFile]]:
