@@ -73,8 +73,8 @@ def _unpack(folder: Path, names: list[str]) -> None:
                 for name in names:
                     write_atomic(folder / name, partial(_copy, archive, name, bar))
     except Exception as error:  # zipfile raises anything at all on corrupt bytes
-        raise BenchmarkError(f"{path}: cannot be unpacked into {folder.name}/ ({str(error) or type(error).__name__}){room}; if it "
-                             f"is damaged, delete it and download it again") from error
+        raise BenchmarkError(f"{path}: cannot be unpacked into {folder.name}/ ({str(error) or type(error).__name__}){room}; if "
+                             f"it is damaged, delete it and download it again") from error
 
 
 def _copy(archive: zipfile.ZipFile, name: str, bar: tqdm, target: Path) -> None:
