@@ -276,15 +276,18 @@ class MedBridge(nn.Module):
         """Per expert frozen summaries ``(..., image_dim)`` -> float32, standardised where there are bases."""
         return [s.float() if self.bases is None else self.bases[k].standardise(s) for k, s in enumerate(summary)]
 
-    def forward(self, batch: Batch, member: int | None = None, rows: Sequence[Tensor] | None = None) -> Output | list[Output]:
+    def forward(
+        self, batch: Batch, member: int | None = None, rows: Tensor | Sequence[Tensor] | None = None
+    ) -> Output | list[Output]:
         """Frozen features of B films -> scores.
 
-        ``rows``, film numbers for each member: a list of the members' own outputs for those films. ``member``: the output of that
-        one alone. Both come without the read-out.
+        ``member``: the output of that one alone, for all films or for the numbers ``rows``. ``rows`` for each member: a list of
+        the members' own outputs for those films. Both come without the read-out.
         """
+        if member is None and rows is not None:
+            return [self(batch, m, own) for m, own in enumerate(rows)]
+        batch = batch if rows is None else batch.take(rows)
         summary = self.summaries(batch.summary)
-        if rows is not None:
-            return [m(batch.take(own), [s[own] for s in summary]) for m, own in zip(self.members, rows, strict=True)]
         if member is not None:
             return self.members[member](batch, summary)
         outputs = [of_one(batch, summary) for of_one in self.members]

@@ -13,7 +13,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -41,7 +41,7 @@ from medbridge.predict import outputs
 from medbridge.readout import align_folds
 from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
 from medbridge.support.processes import gather_rows, is_main, join, ranks
-from medbridge.support.threads import prefetch
+from medbridge.support.threads import SideBySide, prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
 EPOCHS, LEAST_STEPS = 10, 400
@@ -127,7 +127,8 @@ class Trainee(Protocol):
 
     def batch(self, epoch: int, rows: list[int]) -> Any: ...  # these training films as they look in this epoch, on the CPU
 
-    def loss(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Tensor: ...  # by its share in the step's
+    # one loss per learner, by the part's share in the step's; each may go backward while the next is computed
+    def losses(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Iterable[Tensor]: ...
 
     def scores(self) -> np.ndarray: ...  # probabilities (n, C) of the validation films
 
@@ -209,20 +210,20 @@ class Network:
         films = collate([draw_views(self[i], np.random.default_rng([config.seed, epoch, i]), config.local_views) for i in rows])
         return films, torch.from_numpy(self.fold[rows])
 
-    def loss(self, forward: Callable[[Batch], Any], part: Pass, device: torch.device) -> Tensor:
-        """Masked BCE of the mixture, and at smaller weights of each expert alone and of the balance."""
+    def losses(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Iterator[Tensor]:
+        """By member: masked BCE of the mixture, and at smaller weights of each expert alone and of the balance."""
         films, fold = part.batch
-        films, fold, members = films.to(device), fold.to(device), range(len(self.learners))
-        rows = [(fold[: part.count] != m).nonzero().flatten() for m in members]
+        films, fold = films.to(device), fold.to(device)
+        learns = [(fold[: part.count] != m).nonzero().flatten() for m in range(len(self.learners))]
         # a member that learns from none of them computes one that does not count: all processes must go through all of the model
-        outputs = forward(films, rows=[own if len(own) else own.new_zeros(1) for own in rows])
+        rows = [own if len(own) else own.new_zeros(1) for own in learns]
+        one_by_one = (forward(films, m, own) for m, own in enumerate(rows))
+        outputs = one_by_one if ranks()[1] == 1 else forward(films, rows=rows)  # gradients are exchanged once per forward
         targets, mask, fold = part.targets.to(device), part.mask.to(device), join(fold, part.count)
-        losses = []
-        for m, out, own in zip(members, outputs, rows, strict=True):
+        for m, (out, own) in enumerate(zip(outputs, learns, strict=True)):
             of_member = replace(part, count=len(own), targets=targets[fold != m], mask=mask[fold != m])
             loss = self.member_loss(out, of_member) if len(of_member.targets) else 0.0
-            losses.append(loss + (0.0 if len(own) else 0.0 * out.logits.sum()))
-        return torch.stack(losses).sum()
+            yield loss + (0.0 if len(own) else 0.0 * out.logits.sum())
 
     def member_loss(self, output: Output, part: Pass) -> Tensor:
         """The loss of one member, of the films that it learns from: ``part`` holds no others."""
@@ -299,6 +300,8 @@ class Loop:
         kind = _PRECISIONS[config.mixed_precision]
         self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind != torch.float32)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
+        alone = self.device.type == "cpu" and ranks()[1] == 1
+        self.sides = SideBySide(len(trainee.learners), torch.get_num_threads() if alone else 1)
         self.trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():
@@ -317,6 +320,10 @@ class Loop:
 
     def run(self) -> History:
         """Go on from the checkpoint, or begin; to the end."""
+        with self.sides:
+            return self._run()
+
+    def _run(self) -> History:
         config, history, finished = self.config, self.history, self._resume()
         bar = self.bar = tqdm(range(len(history.rows), self.epochs), self.trainee.title, unit="epoch", leave=None, miniters=0,
                               disable=not self.progress or finished)
@@ -381,12 +388,18 @@ class Loop:
 
     def _backward(self, part: Pass, epoch: int) -> float:
         """Forward and backward; the loss of the films of all processes, by its share in the step's."""
-        loss = self.trainee.loss(self._forward, part, self.device)
+        world, losses = ranks()[1], []
+        for of_learner in self.trainee.losses(self._forward, part, self.device):
+            losses.append(of_learner)
+            if world == 1:
+                self.sides.backward(self.scaler.scale(of_learner))
+        self.sides.wait()
+        loss = torch.stack(losses).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{self.trainee.title}: the loss is {loss.item()} in epoch {epoch}; lower the learning rate "
                                      f"{self.config.lr:g}")
-        # processes average their gradients, where the whole batch's is their sum
-        self.scaler.scale(loss * ranks()[1]).backward()
+        if world > 1:  # processes average their gradients, where the whole batch's is their sum
+            self.scaler.scale(loss * world).backward()
         return loss.item()
 
     def _forward(self, *inputs: Any, **options: Any) -> Any:

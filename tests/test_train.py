@@ -301,3 +301,18 @@ def test_the_read_out_is_fitted_to_what_it_will_be_fed(experts, squares, cache, 
     batch = collate([draw_views(films[i]) for i in range(len(films))])
     fed = pool_summary(model.summaries(batch.summary), batch.view_mask)
     np.testing.assert_allclose(train_module._pooled(model, films), fed.numpy(), atol=1e-3)  # rounding, in deviations
+
+
+def test_the_number_of_threads_does_not_change_members_that_are_trained_side_by_side(experts, squares, cache):
+    before, weights = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=3)
+            history = _fit(model, squares, cache, epochs=2)
+            weights.append([history.rows[-1]["loss"], *(p.detach().clone() for p in model.trainable().values())])
+    finally:
+        torch.set_num_threads(before)
+    for others in weights[1:]:
+        assert others[0] == weights[0][0]
+        assert all(torch.equal(a, b) for a, b in zip(weights[0][1:], others[1:], strict=True))

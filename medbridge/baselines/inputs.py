@@ -71,9 +71,9 @@ class _Module:
     def batch(self, epoch: int, rows: list[int]) -> list[Tensor]:
         return self.train.batch(rows)
 
-    def loss(self, forward: Callable[..., Tensor], part: Pass, device: torch.device) -> Tensor:
+    def losses(self, forward: Callable[..., Tensor], part: Pass, device: torch.device) -> list[Tensor]:
         logits = forward(*(x.to(device) for x in part.batch))
-        return LOSSES[self.config.loss](logits, part.targets.to(device), part.mask.to(device))
+        return [LOSSES[self.config.loss](logits, part.targets.to(device), part.mask.to(device))]
 
     def scores(self) -> np.ndarray:
         return score_module(self.module, self.val, self.config.batch_size)
