@@ -27,7 +27,6 @@ BEYOND = {
     "04": {"words": 2596, "sections": 12, "longest": 36, "median": 13, "wide": 90},
     "05": {"words": 1919, "sections": 8, "longest": 53, "median": 10.0, "wide": 68},
     "06": {"lines": 466, "words": 3074, "sections": 11, "longest": 48, "median": 10, "wide": 101},
-    "07": {"words": 2532, "sections": 11, "longest": 23, "median": 8.5, "wide": 81},
     "09": {"words": 1997, "sections": 7, "longest": 26, "wide": 72},
     "10": {"words": 2307, "sections": 9, "longest": 24, "wide": 85},
     "11": {"words": 2524, "sections": 10, "longest": 22, "wide": 77},
