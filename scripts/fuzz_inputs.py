@@ -4,10 +4,11 @@
     python scripts/fuzz_inputs.py --cases 300 --seed 1
 
 Films (PNG, JPEG, JPEG 2000, TIFF, BMP, DICOM), the tables of every loader (CSV, .csv.gz, JSON, text) and adapters are mutated:
-bits and bytes, lengths and sizes, lost and doubled parts, cells with paths that climb out. Each file goes to the reader that a
-user would give it to. Allowed is a result that keeps its promises (a film is float32 in [0, 1] of the size that was announced;
-every path of a table lies inside its folder) or a MedBridgeError. Anything else is printed with its seed: another
-exception, a crash of the interpreter, more than 20 seconds, more than 3 GB of memory.
+bits and bytes, lengths and sizes, lost and doubled parts, cells with paths that climb out. DICOM headers say anything about their
+bits, films end too early, tables come in the encodings and separators of other programs, folders hold odd names and links. Each
+file goes to the reader that a user would give it to. Allowed is a result that keeps its promises (a film is float32 in [0, 1] of
+the size that was announced; every path of a table lies inside its folder) or a MedBridgeError. Anything else is printed with its
+seed: another exception, a crash of the interpreter, more than 20 seconds, more than 3 GB of memory.
 
 Case i is made from (seed, i) alone, so `--only i` repeats it.
 """
@@ -170,16 +171,132 @@ class Fuzzer:
     def case(self, number: int) -> tuple[str, Callable[[], None]]:
         """(kind, what runs it) of one case; the files are written."""
         rng = np.random.default_rng([self.seed, number])
-        kind = rng.choice(["film", "table", "adapter"], p=[0.57, 0.4, 0.03])
-        return str(kind), {"film": self.film, "table": self.table, "adapter": self.load_adapter}[str(kind)](rng)
+        kinds = {"film": (self.film, 0.4), "bits": (self.bits, 0.1), "tail": (self.tail, 0.1), "table": (self.table, 0.27),
+                 "locale": (self.locale, 0.05), "folder": (self.folder, 0.05), "adapter": (self.load_adapter, 0.03)}
+        kind = str(rng.choice(list(kinds), p=[share for _, share in kinds.values()]))
+        return kind, kinds[kind][0](rng)
 
     def film(self, rng: np.random.Generator) -> Callable[[], None]:
-        from medbridge.data.images import probe_film, read_film
-
         suffix, data = self.films[int(rng.integers(len(self.films)))]
         other = self.films[int(rng.integers(len(self.films)))][1]
         path = self.scratch / f"film{suffix}"
         path.write_bytes(mutate(data, rng, other))
+        return self._read(path)
+
+    def bits(self, rng: np.random.Generator) -> Callable[[], None]:
+        """A DICOM file whose header says anything about the layout of its bits, its polarity, window and padding."""
+        import pydicom
+        from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+        allocated = int(rng.choice([8, 16]))
+        stored = int(rng.integers(1, allocated + 1)) if rng.random() < 0.7 else allocated
+        signed, pixels = int(rng.integers(2)), rng.integers(0, 2**allocated, (24, 31))
+        if rng.random() < 0.7:
+            pixels %= 2**stored
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, "1.2.840.10008.5.1.4.1.1.1"
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["fuzz"])
+        film = pydicom.Dataset()
+        film.file_meta, film.SamplesPerPixel, film.Rows, film.Columns = meta, 1, 24, 31
+        film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        film.BitsAllocated, film.BitsStored, film.PixelRepresentation = allocated, stored, signed
+        film.HighBit = stored - 1 if rng.random() < 0.6 else int(rng.integers(0, allocated + 2))
+        polarity = ["MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "X"]
+        film.PhotometricInterpretation = str(rng.choice(polarity, p=[0.4, 0.4, 0.1, 0.05, 0.05]))
+        if rng.random() < 0.5:
+            film.WindowCenter, film.WindowWidth = (float(rng.choice([0, 1, 2**stored / 2, -500, 1e9])) for _ in range(2))
+        if rng.random() < 0.4:
+            film.RescaleSlope = float(rng.choice([1, 0, -1, 0.5, 1e-9]))
+            film.RescaleIntercept = float(rng.choice([0, -1024, 1e9]))
+        if rng.random() < 0.3:
+            film.add_new("PixelPaddingValue", "SS" if signed else "US", int(rng.integers(0, 2**15)))
+        film.PixelData = pixels.astype(f"<u{allocated // 8}").tobytes()
+        path = self.scratch / "bits.dcm"
+        film.save_as(path, enforce_file_format=True)
+        return self._read(path)
+
+    def tail(self, rng: np.random.Generator) -> Callable[[], None]:
+        """A film that ends too early, which no reader may give out."""
+        from medbridge.data.images import read_film
+        from medbridge.errors import ImageError
+
+        suffix, data = self.films[int(rng.integers(len(self.films)))]
+        path = self.scratch / f"tail{suffix}"
+        kept = int(len(data) * rng.uniform(0.05, 0.95))
+        path.write_bytes(data[:kept])
+
+        def run() -> None:
+            try:
+                read_film(path)
+            except ImageError:
+                return
+            raise BrokenPromiseError(f"{kept} of {len(data)} bytes of a {suffix} were read as a film")
+
+        return run
+
+    def locale(self, rng: np.random.Generator) -> Callable[[], None]:
+        """A whole table as other programs and countries write it."""
+        from medbridge.data import load_benchmark
+
+        folder = self.scratch / "data" / "folder"
+        path = folder / "labels.csv"
+        original = path.read_bytes()
+        text = original.decode("utf-8-sig")
+        text = text.replace(",", str(rng.choice([",", ";", "\t", ", "])))
+        text = text.replace("\n", str(rng.choice(["\n", "\r\n", "\r", "\n\n"])))
+        text = text.replace("1", str(rng.choice(["1", "1.0", "1,0", "\uff11", "TRUE"]))) if rng.random() < 0.3 else text
+        encoding = str(rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "cp037"]))
+        path.write_bytes((text + str(rng.choice(["", "\x1a", "\0", "\u00e9"]))).encode(encoding, "replace"))
+
+        def run() -> None:
+            try:
+                load_benchmark("folder", folder).targets()
+            finally:
+                path.write_bytes(original)
+
+        return run
+
+    def folder(self, rng: np.random.Generator) -> Callable[[], None]:
+        """Films under odd names, links and other files: each film is found once, and nothing else is called one."""
+        from medbridge.data.walk import find_films
+
+        top = self.scratch / "odd"
+        shutil.rmtree(top, ignore_errors=True)
+        (top / "sub" / "deeper").mkdir(parents=True)
+        whole = [data for suffix, data in self.films if suffix != ".dcm"]
+        films = set()
+        for i in range(int(rng.integers(0, 8))):
+            place = top / str(rng.choice(["", "sub", "sub/deeper"]))
+            path = place / (f"{i}" + str(rng.choice(["", ".PNG", ".img", ".\u00e9", " .png", ".txt", "%20.jpg", ".001"])))
+            path.write_bytes(whole[int(rng.integers(len(whole)))])
+            films.add(path.name)
+        for i in range(int(rng.integers(0, 6))):
+            name = top / "sub" / f"other{i}"
+            match int(rng.integers(6)):
+                case 0:
+                    name.symlink_to(top / str(rng.choice(["missing", "sub", ".", "sub/deeper"])))
+                case 1:
+                    name.symlink_to(name)
+                case 2:
+                    name.with_suffix(".csv").write_text("image,label\n")
+                case 3:
+                    (name.parent / f"._{i}.png").write_bytes(b"\0\5\x16\7" + bytes(82))
+                case 4:
+                    name.write_bytes(rng.bytes(200))
+                case _:
+                    name.touch()
+
+        def run() -> None:
+            found = [p.name for p in find_films(top).films]
+            if len(found) != len(set(found)) or not set(found) <= films:
+                raise BrokenPromiseError(f"found {sorted(found)} of {sorted(films)}")
+            if missed := {name for name in films - set(found) if not name.endswith(".txt")}:
+                raise BrokenPromiseError(f"missed {sorted(missed)}")
+
+        return run
+
+    def _read(self, path: Path) -> Callable[[], None]:
+        from medbridge.data.images import probe_film, read_film
 
         def run() -> None:
             size = probe_film(path)
