@@ -31,7 +31,6 @@ BEYOND = {
     "10": {"words": 2307, "sections": 9, "longest": 24, "wide": 85},
     "11": {"words": 2524, "sections": 10, "longest": 22, "wide": 77},
     "12": {"longest": 25, "wide": 48},
-    "13": {"words": 2660, "sections": 9, "longest": 38, "wide": 85},
 }
 
 

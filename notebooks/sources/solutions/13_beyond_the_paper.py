@@ -3,7 +3,8 @@
 #
 # {{COLAB}}
 #
-# Solutions of the exercises in [13_beyond_the_paper.ipynb](../13_beyond_the_paper.ipynb), with comments. Try them yourself first.
+# Solutions of the exercises in [13_beyond_the_paper.ipynb](../13_beyond_the_paper.ipynb), with comments. Try
+# them yourself first.
 
 # %%
 # {{SETUP}}
@@ -15,7 +16,8 @@ from medbridge.course import check
 
 # %% [markdown]
 # ### Exercise 13.1: how much do two films share?
-# What is unknown of one film is left out for both. Absences do not count: nearly all findings are absent of nearly all films.
+# What is unknown of one film is left out for both. Absences do not count: nearly all findings are absent of
+# nearly all films.
 
 # %%
 def overlap(a, b):
@@ -41,8 +43,9 @@ def nearest(query, patient, vectors, patients, k):
 check("13.2", nearest)
 
 # %% [markdown]
-# Why the rule about patients? Here films look like their patient (anatomy), and only a little like their finding. Without the rule the
-# neighbour is nearly always the same patient, and since findings persist it seems to be good evidence:
+# Why the rule about patients? Here films look like their patient (anatomy), and only a little like their
+# finding. Without the rule the neighbour is nearly always the same patient, and since findings persist it
+# seems to be good evidence:
 
 # %%
 rng = np.random.default_rng(0)
