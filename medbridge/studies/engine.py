@@ -24,7 +24,7 @@ from medbridge.errors import ExpertError
 from medbridge.features.cache import CachedFilms, FeatureCache
 from medbridge.model import map_reader
 from medbridge.studies.cells import Cell, ResultStore
-from medbridge.support.processes import gather_all, ranks, share_of_rank
+from medbridge.support.processes import gather_each, ranks, share_of_rank
 from medbridge.train import History
 
 
@@ -51,7 +51,7 @@ def run_cells(cells: Sequence[Cell], store: ResultStore, cache: FeatureCache, ti
                 _run(cell, store, cache, kept)
             except ExpertError as error:
                 left_out[cell.method] = str(error)
-    return len(missing), count, gather_all(left_out)
+    return len(missing), count, {name: why for part in gather_each(left_out) for name, why in part.items()}
 
 
 def unseen(targets: Sequence[Target], source: Benchmark, cache: FeatureCache) -> list[Target]:

@@ -1,7 +1,6 @@
 """The state of a training run on disk: written whole or not at all, read without unpickling code."""
 
-import errno
-from functools import partial
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,8 @@ from medbridge.support.processes import gather_each, is_main, ranks
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text) in the main process."""
     if is_main():
-        write_atomic(path, partial(_save, state))
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    try:
-        torch.save(state, path)
-    except RuntimeError as error:  # what torch makes of a full disk
-        raise OSError(errno.ENOSPC, f"no space left, or the disk is gone ({error})") from error
+        torch.save(state, content := io.BytesIO())  # of a full disk torch itself says nothing that names it
+        write_atomic(path, content.getvalue())
 
 
 def load_checkpoint(path: Path, signature: str, device: torch.device) -> dict[str, Any] | None:
@@ -46,12 +39,10 @@ def random_states() -> list[dict[str, torch.Tensor]]:
     return gather_each(mine)
 
 
-def restore_random_state(states: list[dict[str, torch.Tensor]]) -> bool:
-    """Set this process's generators; ``False`` where the run had another number of processes."""
+def restore_random_state(states: list[dict[str, torch.Tensor]]) -> None:
+    """Set this process's generators, unless the run had another number of processes."""
     rank, world = ranks()
-    if len(states) != world:
-        return False
-    torch.set_rng_state(states[rank]["cpu"].cpu())
-    if "cuda" in states[rank] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states[rank]["cuda"].cpu())
-    return True
+    if len(states) == world:
+        torch.set_rng_state(states[rank]["cpu"].cpu())
+        if "cuda" in states[rank] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(states[rank]["cuda"].cpu())

@@ -90,11 +90,6 @@ def gather_each(mine: Result) -> list[Result]:
     return gather_object([mine]) if ranks()[1] > 1 else [mine]
 
 
-def gather_all(mine: dict) -> dict:
-    """The dictionaries of all processes in one; all of them must call it."""
-    return {key: value for part in gather_each(mine) for key, value in part.items()}
-
-
 def gather_rows(mine: np.ndarray) -> np.ndarray:
     """Rows of process r are those numbered r, r + W, r + 2 W ... -> all rows in order, in every process."""
     parts = gather_each(mine)

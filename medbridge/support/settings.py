@@ -61,15 +61,13 @@ def as_settings(cls: type, start: Any = None) -> Any:
     return Annotated[mirror, WrapValidator(build)]
 
 
-def check_settings(cls: type[T], given: Any, where: str = "") -> T:
-    """A mapping of its fields as an instance of ``cls``, Settings or a stdlib dataclass; ``where``: its key in messages.
-
-    ValueError: an unknown, missing or repeated key, a value of another type, or what ``cls`` itself refuses.
-    """
+def check_settings(cls: type[T], given: Any) -> T:
+    """A mapping of its fields as an instance of ``cls``, Settings or a stdlib dataclass. ValueError: an unknown, missing or
+    repeated key, a value of another type, or what ``cls`` itself refuses."""
     try:
         return TypeAdapter(cls if issubclass(cls, BaseModel) else as_settings(cls)).validate_python(given)
     except ValidationError as error:
-        raise ValueError(_sentence(error, where)) from None
+        raise ValueError(_sentence(error)) from None
 
 
 def read_text(kind: Any, text: str) -> Any:
@@ -77,7 +75,7 @@ def read_text(kind: Any, text: str) -> Any:
     try:
         return TypeAdapter(Annotated[kind, None], config=ConfigDict(allow_inf_nan=False)).validate_python(text)
     except ValidationError as error:
-        raise argparse.ArgumentTypeError(_sentence(error, "")) from None
+        raise argparse.ArgumentTypeError(_sentence(error)) from None
 
 
 def distinct(values: Sequence[T]) -> Sequence[T]:
@@ -88,10 +86,10 @@ def distinct(values: Sequence[T]) -> Sequence[T]:
     return values
 
 
-def _sentence(error: ValidationError, where: str) -> str:
+def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     parts = [part for part in first["loc"] if part != "[key]"]  # the key itself stands before it
-    place = (where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)).removeprefix(".")
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     reason = _REASONS.get(first["type"].split("_")[0], "{value}: {message}")
     reason = reason.format(value=reprlib.repr(first["input"]), message=first["msg"], **first.get("ctx", {}))
     return f"{place}: {reason}" if place else reason

@@ -47,32 +47,32 @@ def test_values_are_taken_as_they_are_written():
 
 
 @pytest.mark.parametrize(("cls", "given", "message"), [
-    (Choice, 3, "adapter: 3: write it as key: value, with size, rate, top, name, deep"),
-    (Choice, {"sise": 3}, "adapter: unknown key 'sise'; did you mean 'size'? known: size, rate, top, name, deep"),
-    (Choice, {1: 3}, "adapter: unknown key 1; known: size, rate, top, name, deep"),
-    (Choice, {"size": "3"}, "adapter.size: '3': write a whole number"),
-    (Choice, {"size": True}, "adapter.size: True: write a whole number"),
-    (Choice, {"size": 3.0}, "adapter.size: 3.0: write a whole number"),
-    (Choice, {"size": 0}, "adapter: size=0 must be at least 1"),
-    (Choice, {"top": "x"}, "adapter.top: 'x': write a whole number"),
-    (Choice, {"rate": True}, "adapter.rate: True: write a number"),
-    (Choice, {"rate": float("nan")}, "adapter.rate: nan: write a finite number"),
-    (Choice, {"rate": float("inf")}, "adapter.rate: inf: write a finite number"),
-    (Choice, {"name": 3}, "adapter.name: 3: write a text"),
-    (Choice, {"deep": 1}, "adapter.deep: 1: write true or false"),
-    (Needed, {}, "adapter: key 'name' is missing"),
-    (Needed, {"name": "x", "sizes": 3}, "adapter.sizes: 3: write a list with at least one entry"),
-    (File, {}, "adapter: key 'title' is missing"),
-    (File, {"title": "t", "shares": []}, "adapter.shares: []: write a list with at least one entry"),
-    (File, {"title": "t", "shares": [1, -1.5]}, "adapter.shares[1]: -1.5: write at least 0"),
-    (File, {"title": "t", "choice": {"size": 0}}, "adapter.choice: size=0 must be at least 1"),
-    (File, {"title": "t", "given": {"x": {"size": "y"}}}, "adapter.given.x.size: 'y': write a whole number"),
-    (File, {"title": "t", "given": {1: {}}}, "adapter.given[1]: 1: write a text"),
-    (File, {"title": "t", "zzz": {}}, "adapter: unknown key 'zzz'; known: title, choice, shares, given"),
+    (Choice, 3, "3: write it as key: value, with size, rate, top, name, deep"),
+    (Choice, {"sise": 3}, "unknown key 'sise'; did you mean 'size'? known: size, rate, top, name, deep"),
+    (Choice, {1: 3}, "unknown key 1; known: size, rate, top, name, deep"),
+    (Choice, {"size": "3"}, "size: '3': write a whole number"),
+    (Choice, {"size": True}, "size: True: write a whole number"),
+    (Choice, {"size": 3.0}, "size: 3.0: write a whole number"),
+    (Choice, {"size": 0}, "size=0 must be at least 1"),
+    (Choice, {"top": "x"}, "top: 'x': write a whole number"),
+    (Choice, {"rate": True}, "rate: True: write a number"),
+    (Choice, {"rate": float("nan")}, "rate: nan: write a finite number"),
+    (Choice, {"rate": float("inf")}, "rate: inf: write a finite number"),
+    (Choice, {"name": 3}, "name: 3: write a text"),
+    (Choice, {"deep": 1}, "deep: 1: write true or false"),
+    (Needed, {}, "key 'name' is missing"),
+    (Needed, {"name": "x", "sizes": 3}, "sizes: 3: write a list with at least one entry"),
+    (File, {}, "key 'title' is missing"),
+    (File, {"title": "t", "shares": []}, "shares: []: write a list with at least one entry"),
+    (File, {"title": "t", "shares": [1, -1.5]}, "shares[1]: -1.5: write at least 0"),
+    (File, {"title": "t", "choice": {"size": 0}}, "choice: size=0 must be at least 1"),
+    (File, {"title": "t", "given": {"x": {"size": "y"}}}, "given.x.size: 'y': write a whole number"),
+    (File, {"title": "t", "given": {1: {}}}, "given[1]: 1: write a text"),
+    (File, {"title": "t", "zzz": {}}, "unknown key 'zzz'; known: title, choice, shares, given"),
 ])
 def test_what_is_wrong_is_one_sentence(cls, given, message):
     with pytest.raises(ValueError) as caught:
-        check_settings(cls, given, "adapter")
+        check_settings(cls, given)
     assert str(caught.value) == message
 
 
