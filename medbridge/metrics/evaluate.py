@@ -5,13 +5,15 @@ with one class among its known films is NaN and left out of means; an AUC of 0.5
 Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher means more likely, mask ``(n, C)`` True where known.
 """
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic_core import to_json
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import EvaluationError
@@ -30,14 +32,14 @@ from medbridge.metrics.bootstrap import (
 class Evaluation:
     """Result of :func:`evaluate`."""
 
-    macro: dict[str, float]  # auc, lo, hi, ap (means over the labels that are defined) and n_defined
+    macro: dict[str, float]  # auc, lo, hi (95 %), ap (means over the labels that are defined) and n_defined
     per_label: pd.DataFrame  # label, n (known films), positives, auc, auc_lo, auc_hi, ap, resamples (that held both classes)
     settings: dict[str, Any]  # n (films), groups (patients), n_boot, seed, level
 
     def table(self) -> str:
         """The result as text, one line per label and one for the mean."""
         m, width = self.macro, max(len("macro"), *(len(str(label)) for label in self.per_label["label"]))
-        rows = [("label", "n", "positive", "AUC", f"{100 * self.settings['level']:g} % interval", "AP")]
+        rows = [("label", "n", "positive", "AUC", "95 % interval", "AP")]
         mean = ("macro", self.settings["n"], "", m["auc"], m["lo"], m["hi"], m["ap"])
         for label, n, positives, auc, lo, hi, ap, *_ in (*self.per_label.itertuples(index=False), mean):
             auc, ap = ("undefined" if math.isnan(value) else f"{value:.3f}" for value in (auc, ap))
@@ -75,28 +77,28 @@ def bootstrap_auc(
 ) -> np.ndarray:
     """AUC of each label in each resample of the patients: float64 ``(n_boot, C)``."""
     y, scores, mask = checked_arrays(y, scores, mask)
-    return bootstrap_aucs(y, [scores], mask, _plan(y, groups, None, n_boot, seed, 0.95)[1], n_boot, seed)[0]
+    return bootstrap_aucs(y, [scores], mask, group_codes(groups, len(y)), n_boot, seed)[0]
 
 
 def evaluate(
     y: np.ndarray, scores: np.ndarray, mask: np.ndarray | None = None, groups: Sequence[Any] | None = None,
-    labels: Sequence[str] | None = None, n_boot: int = 1000, seed: int = 0, level: float = 0.95,
+    labels: Sequence[str] | None = None, n_boot: int = 1000, seed: int = 0,
 ) -> Evaluation:
     """AUC and average precision of each label ``(n, C)``, or of one ``(n,)``, and their mean, with intervals.
 
     ``groups`` ``(n,)``: patient of each film (None: each its own). ``labels``: C names. ``n_boot``: resamples (0: no intervals),
-    drawn by ``seed``. EvaluationError: shapes that differ, NaN or infinite scores, targets beside 0, 1, NaN, bad level or n_boot.
+    drawn by ``seed``. EvaluationError: shapes that differ, NaN or infinite scores, targets beside 0, 1, NaN, bad n_boot.
     """
     y, scores, mask = checked_arrays(y, scores, mask)
-    names, codes, settings = _plan(y, groups, labels, n_boot, seed, level)
+    names, codes, settings = _plan(y, groups, labels, n_boot, seed)
     aucs, aps = (by_label(metric, y, scores, mask) for metric in (roc_auc_score, average_precision_score))
     draws = bootstrap_aucs(y, [scores], mask, codes, n_boot, seed)[0]
     label_draws, macro_draws = label_and_mean(draws, y, mask, codes)
-    lo, hi = percentiles(label_draws, level)
+    lo, hi = percentiles(label_draws)
     per_label = pd.DataFrame({
         "label": names, "n": mask.sum(axis=0), "positives": ((y == 1) & mask).sum(axis=0), "auc": aucs, "auc_lo": lo,
         "auc_hi": hi, "ap": aps, "resamples": np.sum(~np.isnan(draws), axis=0)})
-    [lo], [hi] = percentiles(macro_draws, level)
+    [lo], [hi] = percentiles(macro_draws)
     macro = {"auc": float(defined_mean(aucs)), "lo": float(lo), "hi": float(hi), "ap": float(defined_mean(aps)),
              "n_defined": int(np.sum(~np.isnan(aucs)))}
     return Evaluation(macro, per_label, settings)
@@ -105,7 +107,7 @@ def evaluate(
 def paired_difference(
     y: np.ndarray, scores_a: np.ndarray | Sequence[np.ndarray], scores_b: np.ndarray | Sequence[np.ndarray],
     mask: np.ndarray | None = None, groups: Sequence[Any] | None = None, n_boot: int = 2000, seed: int = 0,
-    level: float = 0.95, labels: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> PairedDifference:
     """Is A better than B on these films? Macro AUC of A minus B, both on the same resampled patients.
 
@@ -115,16 +117,16 @@ def paired_difference(
     runs_a, runs_b = _runs(scores_a, "scores_a"), _runs(scores_b, "scores_b")
     checked = [checked_arrays(y, scores, mask, name) for name, scores in (runs_a | runs_b).items()]
     (y, _, mask), arrays = checked[0], [scores for _, scores, _ in checked]
-    names, codes, settings = _plan(y, groups, labels, n_boot, seed, level, least=1)
+    names, codes, settings = _plan(y, groups, labels, n_boot, seed, least=1)
     points = np.stack([by_label(roc_auc_score, y, scores, mask) for scores in arrays])
     draws = bootstrap_aucs(y, arrays, mask, codes, n_boot, seed)
     # a label is undefined for all runs at once (the classes are those of y), so its NaN leaves both means
     diffs, diff_draws = (x[: len(runs_a)].mean(axis=0) - x[len(runs_a) :].mean(axis=0) for x in (points, draws))
     diff_draws, macro_draws = label_and_mean(diff_draws, y, mask, codes)
-    label_lo, label_hi = percentiles(diff_draws, level)
+    label_lo, label_hi = percentiles(diff_draws)
     per_label = pd.DataFrame({"label": names, "diff": diffs, "lo": label_lo, "hi": label_hi})
     diff = float(defined_mean(diffs))
-    lo, hi = (float(bound) for [bound] in percentiles(macro_draws, level))
+    lo, hi = (float(bound) for [bound] in percentiles(macro_draws))
     valid = macro_draws[~np.isnan(macro_draws)]
     tail = min(int(np.sum(valid <= 0)), int(np.sum(valid >= 0)))
     p_value = min(1.0, 2 * (1 + tail) / (1 + len(valid))) if len(valid) else math.nan
@@ -133,14 +135,13 @@ def paired_difference(
                f"macro AUC of A minus B: {diff:+.4f}; no interval, as the films of a class are all of one patient")
     if not math.isnan(diff) and not math.isnan(lo):
         sure = "A is better than B on these films" if lo > 0 else "B is better than A on these films"
-        verdict = (f"macro AUC of A minus B: {diff:+.4f}, {100 * level:g} % interval [{lo:+.4f}, {hi:+.4f}]: "
+        verdict = (f"macro AUC of A minus B: {diff:+.4f}, 95 % interval [{lo:+.4f}, {hi:+.4f}]: "
                    f"{'interval holds zero, no difference is shown' if lo <= 0 <= hi else sure}")
     return PairedDifference(diff, lo, hi, p_value, per_label, verdict, settings)
 
 
 def _plan(
-    y: np.ndarray, groups: Sequence[Any] | None, labels: Sequence[str] | None, n_boot: int, seed: int, level: float,
-    least: int = 0,
+    y: np.ndarray, groups: Sequence[Any] | None, labels: Sequence[str] | None, n_boot: int, seed: int, least: int = 0
 ) -> tuple[list[str], np.ndarray, dict[str, Any]]:
     """The labels' names, the patients' codes, and what a result says of how it was made."""
     n, count = y.shape
@@ -150,9 +151,7 @@ def _plan(
     codes = group_codes(groups, n)
     if n_boot < least:
         raise EvaluationError(f"n_boot={n_boot}; give at least {least}")
-    if not 0 < level < 1:
-        raise EvaluationError(f"level={level}; give a share between 0 and 1, such as 0.95")
-    return names, codes, {"n": n, "groups": int(codes.max()) + 1, "n_boot": n_boot, "seed": seed, "level": level}
+    return names, codes, {"n": n, "groups": int(codes.max()) + 1, "n_boot": n_boot, "seed": seed, "level": 0.95}
 
 
 def _runs(scores: np.ndarray | Sequence[np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -180,13 +179,5 @@ def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
 
 def json_safe(value: Any) -> Any:
     """Results, tables, dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
-    if is_dataclass(value):
-        value = value.__dict__
-    if isinstance(value, pd.DataFrame):
-        value = value.to_dict(orient="records")
-    if isinstance(value, dict):
-        return {str(k): json_safe(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(v) for v in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    text = to_json(value, inf_nan_mode="null", fallback=lambda v: v.to_dict("records") if isinstance(v, pd.DataFrame) else v.item())
+    return json.loads(text)

@@ -147,7 +147,6 @@ def test_several_training_runs_are_averaged_by_their_auc():
         ({"groups": ["a", "b", None, "a", "b"]}, "blanks"),
         ({"labels": ["one"]}, "names 1 labels"),
         ({"n_boot": -1}, "n_boot=-1"),
-        ({"level": 95}, "level=95"),
         ({"y": np.zeros((0, 2)), "scores": np.zeros((0, 2))}, "at least one"),
     ],
 )
