@@ -23,35 +23,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is written in escapes, not lost
                 stream.reconfigure(errors="backslashreplace")
-        status = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        for stream in (1, 2):  # or Python would try again at exit, and complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        return 141
-
-
-def _run(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="medbridge", description=f"MedBridge (arXiv 2505.21698). {NOTICE}")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    named = next((word for word in argv if not word.startswith("-")), None)
-    try:
-        for name, command in COMMANDS.items():
-            own = commands.add_parser(name, help=command["help"])
-            if name == named:  # the modules of the other commands are not even imported
-                add_command(own, command, import_module(f"medbridge.cli.{name}"))
-        args = parser.parse_args(argv)
+        args = _parse(sys.argv[1:] if argv is None else argv)
         with warnings.catch_warnings():  # a warning is one line, without file and line of this package
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-            return args.run(args) or 0
+            status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
     except (MedBridgeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        raise
+        for stream in (1, 2):  # or Python would try again at exit, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}; check that its disk is connected, has room and may be read and "
@@ -60,3 +45,15 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="medbridge", description=f"MedBridge (arXiv 2505.21698). {NOTICE}")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command["help"])
+        if name == named:  # the modules of the other commands are not even imported
+            add_command(own, command, import_module(f"medbridge.cli.{name}"))
+    return parser.parse_args(argv)

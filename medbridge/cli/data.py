@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from medbridge.cli.options import parse_options
-from medbridge.data import Benchmark, load_benchmark
+from medbridge.data import Benchmark
 from medbridge.data.audit import audit
 from medbridge.data.prepare import prepare
-from medbridge.errors import BenchmarkError
+from medbridge.data.tasks import BenchmarkRef
 from medbridge.support.files import try_folder, write_atomic
 
 TOLERANT = {"covidx": {"overlap": "drop-train"}}
@@ -19,10 +19,7 @@ TOLERANT = {"covidx": {"overlap": "drop-train"}}
 
 
 def _load(args: argparse.Namespace, defaults: Mapping[str, Any]) -> Benchmark:
-    try:
-        return load_benchmark(args.name, args.root, **{**defaults, **parse_options(args.option, args.name)})
-    except TypeError as error:  # an option that this loader does not have
-        raise BenchmarkError(f"benchmark {args.name!r}: {error}; --option takes the arguments of its loader") from None
+    return BenchmarkRef(args.name, args.root, {**defaults, **parse_options(args.option, args.name)}).load()
 
 
 def _check(args: argparse.Namespace) -> int:

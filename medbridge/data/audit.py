@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Template
 from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
@@ -21,6 +22,8 @@ from medbridge.support.text import text_table
 from medbridge.support.threads import ahead
 
 LEAST_SIDE = 28  # pixels; a smaller picture is no film (MedMNIST's have 28)
+_TEXT = Template(Path(__file__).with_name("audit.txt").read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True)
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -68,32 +71,17 @@ class Audit:
         }
 
     def text(self) -> str:
-        """The report as the terminal shows it."""
+        """The report as the terminal shows it; ``audit.txt`` says what stands in it."""
         sizes = [(part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
                  for part, here, published in self.sizes.itertuples(index=False)]
         labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
                    "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
-        which = f"{self.decoded:,} films, " + ("all there are" if self.seed is None else f"drawn with seed {self.seed}")
-        patients = [f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()]
-        groups = [" = ".join(group) for group in self.duplicates]
-        across = f", {self.duplicates_across_splits:,} of them across splits" if groups else ""
-        return "\n".join([
-            f"{self.benchmark}: {self.images:,} images of {self.patients:,} patients in {self.root}",
-            *["SYNTHETIC: no film shows a person"] * self.synthetic, "",
-            text_table([("split", "here", "published"), *sizes], ["left", "right", "right"]), "",
-            text_table([("label", "split", "positive", "negative", "unknown", "prevalence"), *labels],
-                       ["left", "left", *["right"] * 4]), "",
-            *[f"left out, {reason}: {len(names):,}: {first_five(names)}" for reason, names in self.left_out.items()],
-            *["left out: none of the listed images"] * (not self.left_out),
-            f"unreadable: {len(self.unreadable):,} of {which}", *(f"  {message}" for _, message in self.unreadable),
-            *[f"no patient to be seen: {len(self.blank):,}"] * bool(self.blank),
-            *(f"  {image}: {what}" for image, what in self.blank),
-            *[f"not on disk: {len(self.absent):,} of those films: {first_five(self.absent)}"] * bool(self.absent),
-            *[f"in no row of the table: {len(self.unlisted):,} films: {first_five(self.unlisted)}"] * bool(self.unlisted),
-            *[f"cannot be opened: {len(self.unopened):,}"] * bool(self.unopened), *(f"  {message}" for message in self.unopened),
-            f"patients in more than one split: {len(patients):,}" + (f": {first_five(patients)}" if patients else ""),
-            f"copies of one another: {len(groups):,} groups of those films{across}{': ' * bool(groups)}{first_five(groups)}", "",
-            f"FAULT: {'; '.join(self.faults)}" if self.faults else "no fault found"])
+        return _TEXT.render(
+            audit=self, first_five=first_five, groups=[" = ".join(group) for group in self.duplicates],
+            patients=[f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()],
+            sizes=text_table([("split", "here", "published"), *sizes], ["left", "right", "right"]),
+            labels=text_table([("label", "split", "positive", "negative", "unknown", "prevalence"), *labels],
+                              ["left", "left", *["right"] * 4]))
 
 
 def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers: int | None = None,
