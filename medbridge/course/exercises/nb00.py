@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 
 
 @exercise("0.1")

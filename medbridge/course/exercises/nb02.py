@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 from medbridge.metrics.evaluate import auc
 
 

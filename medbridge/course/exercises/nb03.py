@@ -4,12 +4,8 @@ import math
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 from medbridge.focal import grid_boxes, relative_boxes
-
-
-def _steps(height: int, width: int, overlap: float, side: float) -> list[float]:
-    return [max(0.0, (length - side) / (side * (1 - overlap))) for length in (height, width)]
 
 
 @exercise("3.1")
@@ -19,7 +15,8 @@ def number_of_windows(answer: Answer) -> None:
                                          (600, 1000, 0.5, 0.2), (1000, 600, 0.5, 0.2), (600, 1000, 1.0, 0.25),
                                          (512, 512, 1.0, 0.25)):  # fmt: skip
         want = len(grid_boxes(height, width, crop, overlap))
-        along, too_long = (_steps(height, width, overlap, crop * side) for side in sorted((height, width)))
+        along, too_long = ([max(0.0, (length - side) / (side * (1 - overlap))) for length in (height, width)]
+                           for side in sorted((crop * height, crop * width)))
         answer.judge((height, width, crop, overlap), want, f"windows of {height} x {width}, crop {crop}, overlap {overlap}",
                      long_side=math.prod(math.ceil(n) + 1 for n in too_long), added=sum(math.ceil(n) + 1 for n in along), rtol=0,
                      whole_view=want + 1, not_rounded=math.prod(n + 1 for n in along),

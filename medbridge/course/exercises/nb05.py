@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from medbridge.course.exercises.register import Answer, close, exercise
+from medbridge.course.exercises import Answer, close, exercise
 
 
 @exercise("5.1")

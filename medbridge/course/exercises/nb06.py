@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 from medbridge.losses import masked_bce
 from medbridge.train import cosine_schedule
 

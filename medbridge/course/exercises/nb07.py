@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, close, exercise
+from medbridge.course.exercises import Answer, close, exercise
 from medbridge.metrics.bootstrap import defined_mean
 from medbridge.metrics.evaluate import auc
 from medbridge.studies.tables import holm

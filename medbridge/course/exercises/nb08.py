@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from medbridge.baselines.tip_adapter import KeyValueCache, cache_values
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 
 
 @exercise("8.1")

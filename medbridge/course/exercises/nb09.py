@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, close, exercise
+from medbridge.course.exercises import Answer, close, exercise
 from medbridge.metrics.bootstrap import bootstrap_aucs
 from medbridge.metrics.evaluate import auc
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, exercise
+from medbridge.course.exercises import Answer, exercise
 
 
 @exercise("11.1")
@@ -17,12 +17,6 @@ def heat_inside(answer: Answer) -> None:
     answer.judge((np.zeros((2, 3)), left), np.nan, otherwise="no_heat")
 
 
-def _hits(heats: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Hit of map j on the boxes of film i: ``(n, n)``; several maxima share."""
-    top = heats == heats.max(axis=(1, 2), keepdims=True)
-    return np.einsum("irc,jrc->ij", masks.astype(float), top.astype(float)) / top.sum(axis=(1, 2))
-
-
 @exercise("11.2")
 def others_hits(answer: Answer) -> None:
     rng = np.random.default_rng(0)
@@ -30,7 +24,9 @@ def others_hits(answer: Answer) -> None:
     heats[2, 0, 0] = heats[2, 3, 4] = 2.0  # two maxima
     masks[:, 0, 0], masks[:, 3, 4] = True, False  # ... one of which is inside
     masks[2:, 0, 0] = False
-    hits = _hits(heats, masks)
+    top = heats == heats.max(axis=(1, 2), keepdims=True)
+    # of map j on the boxes of film i; several maxima share
+    hits = np.einsum("irc,jrc->ij", masks.astype(float), top.astype(float)) / top.sum(axis=(1, 2))
     first = np.stack([masks[:, *np.unravel_index(h.argmax(), h.shape)] for h in heats], axis=1)
     for patients in (np.array(list("abcdef")), np.array(list("aabbcd")), np.array(list("aaaaaa"))):
         other = patients[:, None] != patients[None, :]

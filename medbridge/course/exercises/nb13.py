@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medbridge.course.exercises.register import Answer, close, exercise
+from medbridge.course.exercises import Answer, close, exercise
 from medbridge.extras.change import balanced_accuracy, tell_change
 
 
