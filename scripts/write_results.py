@@ -18,7 +18,6 @@ import pandas as pd
 import yaml
 
 from medbridge.studies.tables import with_interval
-from medbridge.support.text import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -49,6 +48,11 @@ Everything below was measured before compact maps, cross-fitting and the linear 
 commands need. MedBridge was one network of width 128 that read the towers' tokens as they are.
 [What these tables taught](earlier_results.md) is why the method was changed.
 """
+
+
+def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def number(value: float) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Template
 from tqdm import tqdm
 
 from medbridge.data.base import Benchmark
@@ -18,11 +17,10 @@ from medbridge.data.images import film_file, read_film
 from medbridge.data.table import SPLITS
 from medbridge.data.walk import FolderFiles, find_films
 from medbridge.errors import BenchmarkError, ImageError
-from medbridge.support.text import text_table
+from medbridge.support.text import fill_template, text_table
 from medbridge.support.threads import ahead
 
 LEAST_SIDE = 28  # pixels; a smaller picture is no film (MedMNIST's have 28)
-_TEXT = Template(Path(__file__).with_name("audit.txt").read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True)
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,18 @@ class Audit:
         }
 
     def text(self) -> str:
-        """The report as the terminal shows it; ``audit.txt`` says what stands in it."""
+        """The report as the terminal shows it; ``audit.txt.jinja`` says what stands in it."""
         sizes = [(part, f"{here:,}", "-" if np.isnan(published) else f"{published:,.0f}")
                  for part, here, published in self.sizes.itertuples(index=False)]
         labels = [(row.label, row.split, f"{row.positive:,}", f"{row.negative:,}", f"{row.unknown:,}",
                    "-" if np.isnan(row.prevalence) else f"{100 * row.prevalence:.1f} %") for row in self.labels.itertuples()]
-        return _TEXT.render(
-            audit=self, first_five=first_five, groups=[" = ".join(group) for group in self.duplicates],
+        return fill_template(
+            __file__, "audit.txt.jinja", audit=self, first_five=first_five,
+            groups=[" = ".join(group) for group in self.duplicates],
             patients=[f"{patient} ({', '.join(splits)})" for patient, splits in self.patients_in_two_splits.items()],
             sizes=text_table([("split", "here", "published"), *sizes], ["left", "right", "right"]),
             labels=text_table([("label", "split", "positive", "negative", "unknown", "prevalence"), *labels],
-                              ["left", "left", *["right"] * 4]))
+                              ["left", "left", *["right"] * 4])).removesuffix("\n")
 
 
 def audit(benchmark: Benchmark, sample: int | None = 200, seed: int = 0, workers: int | None = None,

@@ -179,5 +179,5 @@ def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
 
 def json_safe(value: Any) -> Any:
     """Results, tables, dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
-    text = to_json(value, inf_nan_mode="null", fallback=lambda v: v.to_dict("records") if isinstance(v, pd.DataFrame) else v.item())
-    return json.loads(text)
+    return json.loads(to_json(
+        value, inf_nan_mode="null", fallback=lambda v: v.to_dict("records") if isinstance(v, pd.DataFrame) else v.item()))

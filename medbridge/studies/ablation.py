@@ -25,7 +25,7 @@ from medbridge.qencoder import KINDS
 from medbridge.studies.cells import MEDBRIDGE, PROBES, Cell, MethodSettings, ResultStore, describe_films
 from medbridge.studies.engine import run_cells, unseen
 from medbridge.studies.tables import difference, holm, measure, with_interval
-from medbridge.support.text import markdown_table
+from medbridge.support.text import fill_template
 from medbridge.train import EPOCHS
 
 DEFAULT = "default"
@@ -145,20 +145,8 @@ class Ablation:
     caption: str  # what was measured on what, in one sentence
 
     def markdown(self) -> str:
-        """The table as Markdown."""
-        def cells(auc: float, diff: float, lo: float, hi: float, p: float) -> tuple[str, str]:
-            return f"{auc:.3f}", with_interval(diff, lo, hi, "+") + " †" * (p < 0.05)
-
-        minus = "minus default [95 % interval]"
-        head = ("factor", "variant", "N", "validation AUC", minus, "test AUC", minus, "trained parameters", "seconds")
-        rows = [(r.factor, r.variant, f"{r.views:.3g}", *cells(r.val_auc, r.val_diff, r.val_lo, r.val_hi, r.val_holm),
-                 *cells(r.test_auc, r.test_diff, r.test_lo, r.test_hi, r.test_holm), f"{r.parameters:,}", f"{r.seconds:.0f}")
-                for r in self.table.itertuples()]
-        note = (f"Choose on validation; the test columns only report. {len(self.table) - 1} comparisons with the default: even "
-                "if nothing made any difference, one interval in twenty would leave zero out. †: p < 0.05 after Holm's "
-                "correction for all of them.")
-        left_out = [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
-        return "\n".join([f"{self.caption}\n", markdown_table(head, rows), f"\n{note}", *left_out]) + "\n"
+        """The table as Markdown, and how to read it."""
+        return fill_template(__file__, "ablation.md.jinja", result=self, with_interval=with_interval)
 
 
 def run_ablation(

@@ -20,7 +20,7 @@ from medbridge.studies.cells import MEDBRIDGE, Cell, MethodSettings, ResultStore
 from medbridge.studies.engine import run_cells, unseen
 from medbridge.studies.published import published_benchmarks, published_markdown
 from medbridge.studies.tables import mean_over, measure, over_folds, with_interval
-from medbridge.support.text import markdown_table
+from medbridge.support.text import fill_template
 from medbridge.train import EPOCHS
 
 
@@ -41,22 +41,11 @@ class Leaderboard:
 
     def markdown(self) -> str:
         """Both tables as Markdown, labels as columns; below them, as context, what is published on a test benchmark."""
-        def number(value: float) -> str:
-            return "" if np.isnan(value) else f"{value:.3f}"
-
-        head = ("method", "test AUC [95 % interval]", "sd of seeds", "MedBridge minus it", "trained parameters", "seconds",
-                "experts")
-        rows = [(r.method, with_interval(r.auc, r.lo, r.hi), number(r.seed_sd),
-                 with_interval(r.ours_minus, r.ours_lo, r.ours_hi, "+"), f"{r.parameters:,}", f"{r.seconds:.0f}", r.experts)
-                for r in self.table.itertuples()]
-        names = list(dict.fromkeys(self.labels["label"]))
-        wide = self.labels.pivot(index=["method", "test"], columns="label", values="auc")[names]
-        by_label = [[method, test, *map(number, row)]
-                    for method in self.table["method"] for test, row in wide.loc[method].iterrows()]
-        parts = [f"{self.caption}\n", markdown_table(head, rows), "", markdown_table(["method", "test", *names], by_label)]
-        parts += [f"\n{name} was not run: {why}." for name, why in self.left_out.items()]
+        wide = self.labels.pivot(index=["method", "test"], columns="label", values="auc")
+        wide = wide.loc[list(self.table["method"]), list(dict.fromkeys(self.labels["label"]))]
         tests = dict.fromkeys(test.lower() for test in self.labels["test"])
-        return "\n".join([*parts, *(f"\n{published_markdown(n)}" for n in tests if n in published_benchmarks())]) + "\n"
+        return fill_template(__file__, "leaderboard.md.jinja", board=self, wide=wide, with_interval=with_interval,
+                             published=[published_markdown(name) for name in tests if name in published_benchmarks()])
 
 
 def run_leaderboard(

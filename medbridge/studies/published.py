@@ -13,7 +13,7 @@ import yaml
 
 from medbridge.data.labels import canonical
 from medbridge.errors import BenchmarkError
-from medbridge.support.text import did_you_mean, markdown_table
+from medbridge.support.text import did_you_mean, fill_template
 
 HEADING = "Published, other protocols (context, not measured here)"
 
@@ -66,8 +66,4 @@ def published_table(benchmark: str | None = None, labels: bool = False) -> pd.Da
 
 def published_markdown(benchmark: str | None = None) -> str:
     """The section of a leaderboard: heading, one sentence, a table."""
-    table = published_table(benchmark).rename(columns={"auc": "AUC", "mean_of": "mean of"})
-    table["AUC"] = [f"{value:.3f}" if np.isfinite(value) else "-" for value in table["AUC"]]
-    note = ("Other splits, films, training sets and selection than above: not comparable line by line, and without intervals. "
-            "`mean of`: whether the source states the mean, or it was taken here over its labels.")
-    return f"## {HEADING}\n\n{note}\n\n{markdown_table(table.columns, table.to_numpy().tolist())}\n"
+    return fill_template(__file__, "published.md.jinja", heading=HEADING, table=published_table(benchmark))

@@ -1,8 +1,10 @@
-"""What the project prints: tables of text, tables of Markdown, and "did you mean"."""
+"""What the project prints: tables of text, templates, and "did you mean"."""
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from jinja2 import Template
 from tabulate import tabulate
 
 
@@ -12,10 +14,10 @@ def text_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
     return "\n".join(map(str.rstrip, text.splitlines()))
 
 
-def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A GitHub table; cells are written as they are."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def fill_template(module: str, name: str, **values: object) -> str:
+    """The Jinja template ``name`` beside the file of a module, with these values; a line of blocks alone is no line."""
+    text = Path(module).with_name(name).read_text(encoding="utf-8")
+    return Template(text, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).render(values)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

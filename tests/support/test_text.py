@@ -1,6 +1,6 @@
 """Printed tables, and the nearest known name."""
 
-from medbridge.support.text import did_you_mean, markdown_table, text_table
+from medbridge.support.text import did_you_mean, text_table
 
 
 def test_columns_stand_two_blanks_apart_and_lines_end_without_blanks():
@@ -10,7 +10,6 @@ def test_columns_stand_two_blanks_apart_and_lines_end_without_blanks():
 
 def test_numbers_stay_as_they_are_written():
     assert text_table([["0.500", "1e3"]]) == "0.500  1e3"
-    assert markdown_table(["a", "b"], [[0.5, "x"]]) == "| a | b |\n| --- | --- |\n| 0.5 | x |"
 
 
 def test_the_nearest_name_whatever_the_case():

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from medbridge.course.exercises import Answer, exercise
 from medbridge.course.exercises.nb07 import holm_adjusted
 from medbridge.course.exercises.nb09 import judge_interval
-from medbridge.course.exercises import Answer, exercise
 
 
 @exercise("10.1")
