@@ -59,7 +59,8 @@ class BenchmarkRef:
         except TypeError as error:
             if not self.options:
                 raise
-            raise BenchmarkError(f"benchmark {self.name!r}: {error}; an option is an argument of its loader") from error
+            raise BenchmarkError(f"benchmark {self.name!r}: options {dict(self.options)!r}: {error}; each is an argument of its "
+                                 f"loader") from error
 
 
 def _data_folder(name: str) -> Path:

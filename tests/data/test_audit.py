@@ -127,7 +127,7 @@ def test_overlap_that_the_loader_refuses_is_counted_by_check(covidx, capsys):
     (["covid", "{tmp}"], "did you mean 'covidx'"),
     (["covidx"], "needs root="),
     (["covidx", "{covidx}", "--option", "overlap"], "write NAME=VALUE"),
-    (["covidx", "{covidx}", "--option", "views=frontal"], "an option is an argument of its loader"),
+    (["covidx", "{covidx}", "--option", "views=frontal"], "each is an argument of its loader"),
     (["covidx", "{covidx}", "--sample", "0"], "sample=0"),
     (["covidx", "{covidx}", "--out", "{covidx}/train.txt"], "train.txt/.tried: File exists; check that its disk"),
 ])
