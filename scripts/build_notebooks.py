@@ -115,7 +115,10 @@ def render(source: Path) -> nbformat.NotebookNode:
 
 
 def describe(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with an alternative text on each stored picture, in the metadata as IPython's ``Image(alt=...)`` has it."""
+    """The notebook with an alternative text on each stored picture, in the metadata as IPython's ``Image(alt=...)`` has it.
+
+    Progress bars go: each of their steps is a line of its own in a stored notebook.
+    """
     heading = ""
     for cell in book.cells:
         if cell.cell_type == "markdown":
@@ -124,7 +127,8 @@ def describe(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
         titles = {kind: text for kind, _, text in TITLE.findall(cell.source)}
         named = titles.get("suptitle") or max(titles.values(), key=len, default=f"figure of the section {heading}")
         alt = " ".join(re.sub(r"\{[^{}]*\}|\\n|[$*`]", " ", cell.metadata.get("alt") or named).split())
-        for output in cell.get("outputs", []):
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" or not re.search(r"\d+%\||^\s*$", o.text)]
+        for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 output.metadata["image/png"] = {"alt": alt}
     return book

@@ -4,6 +4,7 @@ An exercise that was not begun is no failure, so that notebooks run from top to 
 """
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import torch
 
 from medbridge.course.exercises import CHECKS, AnswerError
 from medbridge.course.progress import record
+from medbridge.data import Benchmark, list_benchmarks
+from medbridge.data.tasks import BenchmarkRef
+from medbridge.errors import BenchmarkError
 
 
 def full_profile() -> bool:
@@ -25,6 +29,15 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
     """Seed torch and return a seeded numpy generator; NumPy's global generator is not used in the course."""
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
+
+
+def real_films() -> Benchmark | None:
+    """The first benchmark of real films that the folder ``MEDBRIDGE_DATA`` holds; None where it holds none."""
+    for name in list_benchmarks():
+        with suppress(BenchmarkError):
+            if not name.startswith("phantom"):
+                return BenchmarkRef.parse(name).load()
+    return None
 
 
 def check(exercise: str, answer: Any) -> None:

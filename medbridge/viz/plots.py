@@ -18,6 +18,7 @@ from medbridge.focal import extract_views
 from medbridge.metrics.calibration import brier, ece, reliability
 from medbridge.metrics.evaluate import Evaluation
 from medbridge.metrics.thresholds import operating_points
+from medbridge.viz.charts import bar_chart
 from medbridge.viz.drawing import COLOURS, bars, chart, draw_boxes, errors, panels, show_film
 
 _VIEW_SIDE = 256  # pixels; only for show
@@ -25,18 +26,18 @@ _VIEW_SIDE = 256  # pixels; only for show
 
 def film_grid(
     films: Sequence[np.ndarray], titles: Sequence[str], columns: int = 4, boxes: Sequence[np.ndarray] = (),
-    names: Sequence[Sequence[str]] = (), title: str | None = None, heats: Sequence[np.ndarray] = (), alpha: float = 0.55,
+    names: Sequence[Sequence[str]] = (), title: str | None = None, heats: Sequence[np.ndarray | None] = (), alpha: float = 0.55,
     size: float = 2.6,
 ) -> Figure:
     """Films ``(H, W)`` in [0, 1] side by side, each with its title and, where given, its boxes ``(N, 4)`` and their names.
 
-    ``heats``: a map of any shape over each film, of one colour scale and not smoothed. ``size`` is of a film, in inches.
+    ``heats``: over each film a map of any shape or None, of one colour scale and not smoothed. ``size`` is of a film, in inches.
     """
     fig, axes = panels(len(films), columns, (size, size + 0.2), title)
-    ends = (min(np.min(heat) for heat in heats), max(np.max(heat) for heat in heats)) if len(heats) else (0, 1)
+    ends = [f([f(heat) for heat in heats if heat is not None] or [0]) for f in (np.min, np.max)]
     for i, (film, text) in enumerate(zip(films, titles, strict=True)):
         show_film(axes[i], film, text)
-        if len(heats):
+        if len(heats) and heats[i] is not None:
             extent = (0, film.shape[1], film.shape[0], 0)
             axes[i].imshow(heats[i], cmap="viridis", alpha=alpha, extent=extent, vmin=ends[0], vmax=ends[1])
         if len(boxes):
@@ -198,11 +199,8 @@ def training_curves(rows: Sequence[Mapping[str, float]], best_epoch: int, title:
 
 def prevalence_bars(prevalence: Mapping[str, Sequence[float]], labels: Sequence[str], title: str | None = None) -> Figure:
     """Share of positive films of each label, one bar per group (hospital, split ...)."""
-    fig, ax = chart(max(5.0, 1.0 * len(labels)), 3.0)
-    bars(ax, {name: 100 * np.asarray(values) for name, values in prevalence.items()}, labels)
-    ax.set_ylabel("films with the finding (%)")
-    fig.legend(loc="outside upper center", ncols=len(prevalence), frameon=False, fontsize=9, title=title)
-    return fig
+    shares = 100 * pd.DataFrame(prevalence, list(labels))
+    return bar_chart(shares, title, width=max(5.0, 1.0 * len(labels)), ylabel="films with the finding (%)")
 
 
 def audit_panels(audit: Audit) -> Figure:

@@ -3,17 +3,17 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the third part of MedBridge: several frozen experts, and a *router* that decides how much each one
-# counts. You measure whether two experts fail on the same films, average them, write the router from scratch (weights for a
-# film, weights for a class, top-k, the balance term), watch a router collapse and see what prevents it, train a mixture, and
+# **What you will build:** the third part of MedBridge: several frozen experts, and a *router* that decides
+# how much each one counts. You measure whether two experts fail on the same films, average them, and write
+# the router from scratch. You watch a router collapse and see what prevents it. Then you train a mixture, and
 # add and drop an expert.
 #
 # - **Prerequisites:** notebook [04](04_query_encoder.ipynb); PyTorch tensors.
-# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, one afterwards. On a
-#   Colab T4 about one minute (an estimate).
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the
+#   first time, about one on a Colab T4 (an estimate).
 # - **Module:** `medbridge/moe.py` · **test:** `tests/test_moe.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Mixture of Experts". [Notebook 00](00_start_here.ipynb) explains the marks
-#   **[abstract]**, **[summary]** and **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Mixture of Experts".
+#   [Notebook 00](00_start_here.ipynb) explains the marks **[abstract]**, **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -22,36 +22,25 @@
 
 # %%
 # %matplotlib inline
-import copy
-
-import ipywidgets
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.figure import Figure
-from scipy.stats import norm
 from torch import nn
 
-from medbridge import FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, fit, load_benchmark, paired_difference
+from medbridge import FeatureCache, FocalSampler, MedBridge, TrainConfig, create_expert, fit, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.extras.mixture_edit import with_expert, without_expert
-from medbridge.features.batch import collate
-from medbridge.losses import masked_bce
 from medbridge.metrics.evaluate import auc
-from medbridge.moe import Router, balance_loss
 from medbridge.predict import predict
-from medbridge.viz import plots, widgets
+from medbridge.viz import charts, plots
 
 rng = seed_everything(0)
-BLUE, ORANGE, GREEN = sns.color_palette("colorblind")[:3]
 
 # %% [markdown]
 # ## 1. Why several experts? Because they fail on different films
 #
-# Two models are better than one only where they differ. Take two frozen experts with the same tower and different
-# pre-training pictures: `tiny-resnet` saw textures, `tiny-resnet-scenes` saw scenes of shapes. Each gets its own queries
-# (notebook 04) and is trained *alone*.
+# Two models beat one only where they differ. We take two frozen experts with the same tower and different
+# pre-training: `tiny-resnet` saw textures, `tiny-resnet-scenes` saw scenes of shapes. We give each its own
+# queries (notebook 04) and train it *alone*.
 
 # %% tags=["nbval-ignore-output"]
 names = ["tiny-resnet", "tiny-resnet-scenes"]
@@ -62,7 +51,7 @@ settings = TrainConfig(epochs=30 if full_profile() else 10)
 singles = [MedBridge([expert], benchmark.labels, sampler=sampler) for expert in experts]
 cache = FeatureCache(progress=False)
 
-
+# %% tags=["nbval-ignore-output"]
 def trained(model):
     """Train on the training films, choose the epoch on the validation films."""
     return fit(model, cache.of(model, benchmark.split("train"), training=True), cache.of(model, benchmark.split("val")), settings,
@@ -86,11 +75,11 @@ z = np.concatenate([p.expert_logits for p in alone], axis=1)  # (n, K, C): each 
 print(f"{test.name}: {len(test)} test films of {patients.nunique()} patients; logits {z.shape}: films, experts, findings")
 
 # %% [markdown]
-# When does an expert *fail*? A probability is neither right nor wrong. But take a **pair**: one film with the finding and one
-# without. An expert fails on it where the film without gets the higher score. The share of such pairs is $1 - \mathrm{AUC}$
-# (notebook 02). Let $e_1, e_2$ say (0 or 1) whether each expert fails on a pair. The correlation of $e_1$ and $e_2$ over all
-# pairs is the **error correlation**: 1 where they fail on the same pairs, 0 where their failures have nothing to do with each
-# other.
+# When does an expert *fail*? A probability is neither right nor wrong. But take a **pair**, one film with the
+# finding and one without. An expert fails on it where the film without gets the higher score. The share of
+# such pairs is $1 - \mathrm{AUC}$ (notebook 02). Let $e_1, e_2$ be 1 where each expert fails on a pair, else
+# 0. Their correlation over all pairs is the **error correlation**: 1 where the experts fail on the same
+# pairs, 0 where their failures are unrelated.
 
 # %%
 def failed_pairs(y, scores):
@@ -99,6 +88,7 @@ def failed_pairs(y, scores):
     return (difference < 0) + 0.5 * (difference == 0)
 
 
+# %%
 rows = []
 for c, label in enumerate(test.labels):
     first, second = (failed_pairs(y[:, c], z[:, k, c]) for k in range(2))
@@ -110,37 +100,28 @@ failures = pd.DataFrame(rows).set_index("finding")
 print("share of failed pairs = 1 - AUC, for both experts and every finding")
 
 # %% alt="stacked bars by label: the share of pairs of synthetic test films on which both experts fail, only the first or only the second, with the correlation of their scores above each bar" tags=["nbval-ignore-output"]
-fig = Figure(figsize=(8.5, 3.6), layout="constrained")
-ax = fig.subplots()
-below = np.zeros(len(failures))
-for part, colour, hatch in (("both", GREEN, ""), ("only the first", BLUE, "//"), ("only the second", ORANGE, "..")):
-    ax.bar(failures.index, failures[part], 0.7, bottom=below, color=colour, hatch=hatch, edgecolor="white",
-           label=f"{part} failed")
-    below += failures[part].to_numpy()
-for at, (top, r) in enumerate(zip(below, failures["correlation"], strict=True)):
-    ax.text(at, top + 0.01, f"r = {r:.2f}", ha="center", fontsize=8)
-ax.set(ylabel="share of pairs", ylim=(0, below.max() + 0.15),
-       title=f"Pairs of synthetic test films on which {names[0]} or {names[1]} fails")
-ax.tick_params(axis="x", rotation=20)
-ax.spines[["top", "right"]].set_visible(False)
-ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
-fig
+shares = failures[["both", "only the first", "only the second"]]
+charts.bar_chart(shares.set_axis([f"{label}\nr = {r:.2f}" for label, r in failures["correlation"].items()]), stacked=True, width=8.5,
+                 title=f"Pairs of synthetic test films on which {names[0]} (the first) or {names[1]} fails", ylabel="share of pairs")
 
 # %% [markdown]
-# **What to see.** Where hatched bars are large, one expert is right where the other fails: a mixture has something to gain.
-# Where the plain bar is nearly everything ("both failed"), no fixed weighting of these two can help.
+# **What to see.** Where hatched bars are large, one expert is right where the other fails, and a mixture has
+# something to gain. Where "both" is nearly everything, no fixed weighting of these two can help.
 #
 # ### What an average gains, in theory
 #
-# Let each expert's score be the truth plus noise: standard deviation 1 within each class, class means $d'$ apart. Then
-# $\mathrm{AUC} = \Phi(d'/\sqrt2)$. If the noises of two such experts correlate with $\rho$, the mean of the scores has noise
-# variance $(1 + \rho)/2$, so
+# Let each expert's score be the truth plus noise, with standard deviation 1 within each class and class means
+# $d'$ apart. Then $\mathrm{AUC} = \Phi(d'/\sqrt2)$. If the noises of two such experts correlate with $\rho$,
+# their mean score has noise variance $(1 + \rho)/2$, so
 #
 # $$\mathrm{AUC}_{\text{mean}} = \Phi\!\left(\frac{d'}{\sqrt 2}\sqrt{\frac{2}{1 + \rho}}\right).$$
 #
-# A simulation checks the formula; 1.0 on the right is the case of two copies of one expert.
+# A simulation checks the formula. At $\rho = 1$ the two are copies of one expert.
 
 # %%
+from scipy.stats import norm
+
+
 def auc_of_mean(single, rho):
     return norm.cdf(norm.ppf(single) * np.sqrt(2 / (1 + rho)))
 
@@ -153,26 +134,21 @@ for rho in (-0.3, 0.0, 0.5, 0.9):
     np.testing.assert_allclose(simulated, auc_of_mean(0.75, rho), atol=0.01)
     print(f"two experts of AUC 0.75 with rho = {rho:+.1f}: their mean has AUC {auc_of_mean(0.75, rho):.2f}")
 
-# %% tags=["nbval-ignore-output"]
-fig = Figure(figsize=(5.6, 3.2), layout="constrained")
-ax = fig.subplots()
+# %% alt="AUC of the mean of two equal experts against the correlation of their noise, for single AUCs of 0.85, 0.75 and 0.65; each curve falls to the single AUC at a correlation of 1" tags=["nbval-ignore-output"]
 r = np.linspace(-0.5, 1, 100)
-for single, style in ((0.85, "-"), (0.75, "--"), (0.65, ":")):
-    ax.plot(r, auc_of_mean(single, r), linestyle=style, color=BLUE, label=f"each alone {single:.2f}")
-ax.set(xlabel="correlation of the two experts' noise", ylabel="AUC of their mean",
-       title="What averaging two equal experts gains (theory)")
-ax.legend(frameon=False, fontsize=8)
-ax.spines[["top", "right"]].set_visible(False)
-fig
+charts.curves({"What averaging two equal experts gains (theory)": {f"each alone {single:.2f}": (r, auc_of_mean(single, r))
+                                                                   for single in (0.85, 0.75, 0.65)}},
+              size=(5.6, 3.2), xlabel="correlation of the two experts' noise", ylabel="AUC of their mean")
 
 # %% [markdown]
 # ### Exercise 5.1: the best weight
-# ★★☆, 15 minutes. Experts are not equally good. Expert 1 has noise of standard deviation $s_1$, expert 2 of $s_2$, the
-# correlation is $\rho$, and both scores have the same class means. Which weight $g$ of expert 1 (and $1 - g$ of expert 2)
+# ★★☆, 15 minutes. Expert 1 has noise of standard deviation $s_1$, expert 2 of $s_2$, the correlation is
+# $\rho$, and both scores have the same class means. Which weight $g$ of expert 1 (and $1 - g$ of expert 2)
 # makes the noise of the weighted mean least? Write `best_weight(s1, s2, rho)`; a weight lies in [0, 1].
 #
 # <details><summary>Hint</summary>
-# The variance is g² s1² + (1 - g)² s2² + 2 g (1 - g) rho s1 s2. Set its derivative to zero. What if the solution is above 1?
+# The variance is g² s1² + (1 - g)² s2² + 2 g (1 - g) rho s1 s2. Set its derivative to zero. What if the
+# solution is above 1?
 # </details>
 
 # %%
@@ -195,12 +171,15 @@ check("5.1", best_weight)
 # </details>
 
 # %% [markdown]
-# ## 2. Uniform average first
+# ### Uniform average first
 #
-# The simplest mixture gives each expert the same weight: $s_c = \frac1K \sum_k s_{kc}$. Nothing is learned, so nothing can go
-# wrong in learning. Every cleverer mixture has to beat it.
+# The simplest mixture gives each expert the same weight: $s_c = \frac1K \sum_k s_{kc}$. It learns nothing, so
+# nothing can go wrong in learning. Every cleverer mixture has to beat it.
 
 # %% tags=["nbval-ignore-output"]
+from medbridge import paired_difference
+
+
 def sigmoid(s):
     return 1 / (1 + np.exp(-s))
 
@@ -217,23 +196,25 @@ for name, p in zip(names, alone, strict=True):
     print(f"uniform average minus {name:<18} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %%
+from medbridge.moe import Router, balance_loss
+
 pooled = [torch.randn(len(z), 64), torch.randn(len(z), 64)]  # a uniform router does not look at them
 g = Router([64, 64], len(test.labels), "uniform")(pooled).numpy()
 np.testing.assert_allclose((g * z).sum(axis=1), z.mean(axis=1), atol=1e-6)
 print("Router(kind='uniform') is the average of the logits")
 
 # %% [markdown]
-# **How to read it.** The average of a strong and a weak expert may lie anywhere between them; it is better than both only
-# where they fail on different pairs.
 #
 # ### No shared space is needed
 #
-# The experts' tokens cannot be added or even stacked: widths and grids differ. **[abstract]** They do not have to: the experts need no shared space. **[ours]** What is mixed
-# is the *scores*, and a score is made within each expert's own space. Here is the proof for one expert: turn its whole text
-# space by a random rotation $O$ (prompts and projected queries alike). Every coordinate changes, and no score does, since
-# $(Oz) \cdot (Ot) = z \cdot t$.
+# We cannot add the experts' tokens, because widths and grids differ. **[abstract]** The experts need no
+# shared space. **[ours]** We mix their *scores*, and each expert makes its score in its own space. Here is
+# the proof for one expert: turn its whole text space by a random rotation $O$, prompts and projected queries
+# alike. Every coordinate changes, and no score does, since $(Oz) \cdot (Ot) = z \cdot t$.
 
 # %%
+import copy
+
 branch = singles[0].branches[0]
 turned = copy.deepcopy(branch.scores)
 rotation = torch.linalg.qr(torch.randn(turned.text.shape[1], turned.text.shape[1])).Q
@@ -248,16 +229,18 @@ with torch.inference_mode():
 print("another space, the same scores: the mixture cannot tell")
 
 # %% [markdown]
-# ## 3. The router
+# ## 2. The router
 #
-# A fixed weight treats all films alike. But one expert may be good at blurred films, or at one finding. **[abstract]** The
-# pooled queries $\bar q_1, \dots, \bar q_K$ of the film drive the router:
+# A fixed weight treats all films alike. But one expert may be good at one finding. **[abstract]** The pooled
+# queries $\bar q_1, \dots, \bar q_K$ of the film drive the router:
 #
-# $$g = \operatorname{softmax}_k\, \mathrm{router}([\bar q_1; \dots; \bar q_K]), \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
+# $$g = \operatorname{softmax}_k\, \mathrm{router}([\bar q_1; \dots; \bar q_K]),
+# \qquad s_c = \sum_k g_{kc}\, s_{kc}$$
 #
-# The router is a small network; its input is the queries side by side, so widths may differ. **[ours]** The equation, and a weight for each
-# expert *and class* (`kind="class"`); `kind="image"` gives one weight per expert for all classes. We measured all three kinds on synthetic films with
-# the earlier form: uniform weights instead of learned ones changed the AUC by +0.001 [-0.006, +0.008]
+# The router is a small network over the queries side by side, so widths may differ. **[ours]** The equation,
+# and a weight per expert *and class* (`kind="class"`); `kind="image"` gives one weight per expert for all
+# classes. We measured it on synthetic films, with an earlier form of the method: uniform weights instead of
+# learned ones changed the AUC by +0.001 [-0.006, +0.008]
 # ([docs/results.md](../docs/results.md#one-part-changed-at-a-time)). So the router has not shown its worth.
 
 # %%
@@ -271,6 +254,7 @@ def my_router(router, queries, classes):
     return (e / e.sum(dim=1, keepdim=True)).expand(-1, -1, classes)
 
 
+# %%
 torch.manual_seed(0)
 widths, B, C = [16, 24, 8], 5, 4  # three experts, each with queries of another width
 queries = [torch.randn(B, w) for w in widths]
@@ -287,9 +271,9 @@ for kind in ("class", "image"):
 # %% [markdown]
 # ### Start uniform
 #
-# **[ours]** The router's last layer starts at zero, so every weight starts at $1/K$. With random numbers in it, an expert would
-# begin with more weight on some films by accident, and would learn faster *because of that accident* (section 5 shows what
-# follows).
+# **[ours]** The router's last layer starts at zero, so every weight starts at $1/K$. With random numbers an
+# expert would begin with more weight by accident, and would learn faster *because of that accident* (section
+# 3).
 
 # %%
 start = Router(widths, C)
@@ -304,18 +288,26 @@ print("uniform at the start, and not stuck: the last layer has a gradient at onc
 # %% [markdown]
 # ### A weight for the film, or for the class?
 #
-# Two made-up experts (plain tensors, no films): expert 1 knows class 1 and is noise on class 2; expert 2 the other way round.
-# One weight per expert cannot express that.
+# Take two made-up experts, plain tensors and no films. Expert 1 knows class 1 and is noise on class 2; expert
+# 2 the other way round. One weight per expert cannot express that.
+
+# %%
+from medbridge.losses import masked_bce
+
+
+def two_experts(n=2000):
+    """Labels (n, 2), scores (n, 2, 2) of two made-up experts, and what the router sees of each, noise."""
+    made = torch.Generator().manual_seed(0)
+    targets = (torch.rand(n, 2, generator=made) < 0.5).float()
+    noise = torch.randn(n, 2, 2, generator=made)
+    knows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # (K, C)
+    return targets, 3 * knows * (2 * targets[:, None] - 1) + noise, [torch.randn(n, 4, generator=made) for _ in range(2)]
+
 
 # %%
 def train_router(kind, steps=200):
-    """Loss at the end of a router that is trained on made-up experts with fixed scores."""
-    made = torch.Generator().manual_seed(0)
-    targets = (torch.rand(2000, 2, generator=made) < 0.5).float()
-    noise = torch.randn(2000, 2, 2, generator=made)
-    knows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # (K, C)
-    scores = 3 * knows * (2 * targets[:, None] - 1) + noise
-    seen = [torch.randn(2000, 4, generator=made) for _ in range(2)]
+    """Loss at the end, and the mean weights (K, C)."""
+    targets, scores, seen = two_experts()
     torch.manual_seed(0)
     router = Router([4, 4], 2, kind)
     optimizer = torch.optim.AdamW(router.parameters(), lr=0.01)
@@ -327,6 +319,7 @@ def train_router(kind, steps=200):
     return float(loss.detach()), router(seen).mean(0).detach()
 
 
+# %%
 film_only, film_and_class = train_router("image"), train_router("class")
 assert film_and_class[0] < 0.7 * film_only[0]
 assert film_and_class[1][0, 0] > 0.8 and film_and_class[1][1, 1] > 0.8  # each class found its expert
@@ -336,8 +329,8 @@ print(f"loss with a weight for the film {film_only[0]:.2f}, with a weight for fi
 # %% [markdown]
 # ### Top-k
 #
-# With many experts one may keep the $k$ strongest and leave the others out of the softmax. In language models this saves running
-# the others. Here it does not: the router reads the queries of *all* experts. What it gives is a prediction of few experts.
+# With many experts one may keep the $k$ strongest and leave the others out of the softmax. In language models
+# this saves running the others. Here it does not, because the router reads the queries of *all* experts.
 
 # %%
 def my_top_k(scores, k):
@@ -346,6 +339,7 @@ def my_top_k(scores, k):
     return scores.masked_fill(scores < threshold, -torch.inf).softmax(dim=1)
 
 
+# %%
 for k in (1, 2, 3):
     router = Router(widths, C, top_k=k)
     for p in router.parameters():
@@ -360,17 +354,16 @@ for k in (1, 2, 3):
     print(f"top_k = {k}: the router gets {'a gradient' if learns else 'no gradient'}")
 
 # %% [markdown]
-# **Beware of $k = 1$.** After renormalising, the one weight that is left is always 1. It does not change when the scores
-# change a little, so the router gets no gradient and never learns: a new router with `top_k=1` keeps the same expert for
-# good. Train with all experts or with $k \ge 2$; the default keeps all.
+# **Beware of $k = 1$.** The one weight that is left is always 1, so the router gets no gradient and keeps the
+# same expert for good. Train with all experts (the default) or with $k \ge 2$.
 #
-# ## 4. The balance term
+# ## 3. Collapse, and what prevents it
 #
-# A router may fall into the habit of using one expert only. The **balance term** punishes unequal *mean* use. With the load
-# $\ell_k = \operatorname{mean}_{b,c}\, g_{bkc}$ it is the squared coefficient of variation (Shazeer et al., 2017, equation
-# 7):
+# A router may fall into the habit of using one expert only. The **balance term** punishes unequal *mean* use.
+# With the load $\ell_k = \operatorname{mean}_{b,c}\, g_{bkc}$ it is the squared coefficient of variation
+# (Shazeer et al., 2017):
 #
-# $$\mathcal{L}_{\text{balance}} = \frac{\operatorname{var}_k(\ell)}{\operatorname{mean}_k(\ell)^2}$$
+# $$L_{\text{balance}} = \frac{\operatorname{var}_k(\ell)}{\operatorname{mean}_k(\ell)^2}$$
 
 # %%
 def my_balance(weights):
@@ -390,23 +383,24 @@ print(f"balance term, each film has its own expert: {balance_loss(halves):.0f}; 
 # %% [markdown]
 # It asks for equal use *over the batch*; each film may be as one-sided as it likes.
 #
-# ## 5. Collapse, and what prevents it
+# Why would a router need it? The gradient that reaches expert $k$ through the mixture carries its weight as a
+# factor:
 #
-# The gradient that reaches expert $k$ through the mixture carries its weight as a factor:
+# $$\frac{\partial L}{\partial s_{kc}} = g_{kc}\, \frac{\partial L}{\partial s_c}$$
 #
-# $$\frac{\partial \mathcal{L}}{\partial s_{kc}} = g_{kc}\, \frac{\partial \mathcal{L}}{\partial s_c}$$
+# So an expert that is behind gets less weight, with less weight it learns less, and then it is further
+# behind: **collapse**. There are two remedies **[ours]**:
 #
-# So an expert that is behind gets less weight, with less weight it learns less, and then it is further behind: **collapse**.
-# Two remedies **[ours]**:
-#
-# - a loss on **each expert's own** scores, which does not pass through the weights ($\lambda_e$, `TrainConfig.expert_loss`);
+# - a loss on **each expert's own** scores, which bypasses the weights ($\lambda_e$,
+#   `TrainConfig.expert_loss`);
 # - the **balance term** ($\lambda_b$, `TrainConfig.balance`).
 #
-# $$\mathcal{L} = \mathrm{BCE}(s) + \lambda_e\, \frac1K \sum_k \mathrm{BCE}(s_k) + \lambda_b\, \mathcal{L}_{\text{balance}}$$
+# $$L = \mathrm{BCE}(s) + \lambda_e\, \frac1K \sum_k \mathrm{BCE}(s_k) + \lambda_b\, L_{\text{balance}}$$
 #
-# A demonstration with made-up tensors. Both experts hold the same amount of evidence about a label, with independent noise.
-# For expert 1 it is one plain number. For expert 2 it is hidden: it is whether two numbers have the *same sign*. Expert
-# 1 has been trained before; expert 2 is new. We train all four combinations, three seeds each.
+# We demonstrate it with made-up tensors. Both experts hold the same amount of evidence about a label, with
+# independent noise. For expert 1 it is one plain number. For expert 2 it is hidden: whether two numbers have
+# the *same sign*. Expert 1 has been trained before; expert 2 is new. We train all four combinations, three
+# seeds each.
 
 # %%
 def made_up(n, seed):
@@ -421,89 +415,89 @@ def made_up(n, seed):
     return [plain, hidden], targets
 
 
-def train_mixture(expert_loss, balance, seed, steps=150):
-    """Weight of expert 2 after each step; then AUC of expert 1, expert 2 and the mixture on new data."""
-    torch.manual_seed(seed)
-    readers = [nn.Sequential(nn.Linear(8, 16), nn.GELU()) for _ in range(2)]
-    heads = [nn.Linear(16, 1) for _ in range(2)]
-    router = Router([16, 16], 1)
-    x, targets = made_up(1024, seed + 100)
-    known = torch.ones_like(targets, dtype=torch.bool)
+# %%
+class Pair(nn.Module):
+    """Two readers with a head each, and a router: (n, 8) of each -> mixture (n, 1), own (n, 2, 1), weights (n, 2, 1)."""
 
-    def step(optimizer, loss):
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    def __init__(self):
+        super().__init__()
+        self.readers = nn.ModuleList(nn.Sequential(nn.Linear(8, 16), nn.GELU()) for _ in range(2))
+        self.heads = nn.ModuleList(nn.Linear(16, 1) for _ in range(2))
+        self.router = Router([16, 16], 1)
 
-    optimizer = torch.optim.AdamW([*readers[0].parameters(), *heads[0].parameters()], lr=3e-3)
-    for _ in range(200):  # the head start of expert 1
-        step(optimizer, masked_bce(heads[0](readers[0](x[0])), targets, known))
-
-    def forward(x):
-        q = [reader(v) for reader, v in zip(readers, x, strict=True)]
-        own, weights = torch.stack([head(v) for head, v in zip(heads, q, strict=True)], dim=1), router(q)
+    def forward(self, x):
+        q = [reader(v) for reader, v in zip(self.readers, x, strict=True)]
+        own, weights = torch.stack([head(v) for head, v in zip(self.heads, q, strict=True)], dim=1), self.router(q)
         return (weights * own).sum(1), own, weights
 
-    modules = nn.ModuleList([*readers, *heads, router])
-    optimizer, weight = torch.optim.AdamW(modules.parameters(), lr=3e-3), []
+
+def descend(parameters, loss, steps):
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     for _ in range(steps):
-        mixed, own, weights = forward(x)
-        loss = masked_bce(mixed, targets, known) + balance * balance_loss(weights)
-        loss = loss + expert_loss * torch.stack([masked_bce(s, targets, known) for s in own.unbind(1)]).mean()
-        step(optimizer, loss)
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+
+# %%
+def train_pair(expert_loss, balance, seed):
+    """Weight of expert 2 after each step; then AUC of expert 1, expert 2 and the mixture on new data."""
+    torch.manual_seed(seed)
+    pair, (x, targets), (new_x, new_targets), weight = Pair(), made_up(1024, seed + 100), made_up(4096, seed + 900), []
+    known = torch.ones_like(targets, dtype=torch.bool)
+
+    def loss():
+        mixed, own, weights = pair(x)
         weight.append(float(weights[:, 1].detach().mean()))
-    x, targets = made_up(4096, seed + 900)
+        each = torch.stack([masked_bce(s, targets, known) for s in own.unbind(1)]).mean()
+        return masked_bce(mixed, targets, known) + balance * balance_loss(weights) + expert_loss * each
+
+    first = [*pair.readers[0].parameters(), *pair.heads[0].parameters()]
+    descend(first, lambda: masked_bce(pair(x)[1][:, 0], targets, known), 200)  # the head start of expert 1
+    descend(pair.parameters(), loss, 150)
     with torch.inference_mode():
-        mixed, own, _ = forward(x)
-    return weight, [float(auc(targets.numpy(), s.numpy())[0]) for s in (own[:, 0], own[:, 1], mixed)]
+        mixed, own, _ = pair(new_x)
+    return weight, [float(auc(new_targets.numpy(), s.numpy())[0]) for s in (own[:, 0], own[:, 1], mixed)]
 
 
+# %%
 variants = {"mixture loss alone": (0, 0), "+ balance": (0, 0.5), "+ expert losses": (0.5, 0), "+ both": (0.5, 0.5)}
 paths, results = {}, {}
 for name, (expert_loss, balance) in variants.items():
-    runs = [train_mixture(expert_loss, balance, seed) for seed in range(3)]
-    paths[name] = np.mean([r[0] for r in runs], axis=0)
-    results[name] = [paths[name].min(), *np.mean([r[1] for r in runs], axis=0)]
-results = pd.DataFrame(results, index=["least weight of expert 2", "AUC expert 1", "AUC expert 2", "AUC mixture"]).T
-assert results.loc["mixture loss alone", "least weight of expert 2"] < 0.15  # the router turns away from the newcomer ...
+    runs = [train_pair(expert_loss, balance, seed) for seed in range(3)]
+    paths[name] = np.mean([path for path, _ in runs], axis=0)
+    results[name] = np.mean([aucs for _, aucs in runs], axis=0)
+results = pd.DataFrame(results, index=["AUC expert 1", "AUC expert 2", "AUC mixture"]).T
+
+# %%
+assert paths["mixture loss alone"].min() < 0.15  # the router turns away from the newcomer ...
 assert results.loc["mixture loss alone", "AUC expert 2"] < results.loc["+ both", "AUC expert 2"] - 0.1  # ... which hardly learns
-assert results.loc["+ both", "least weight of expert 2"] > 0.35
+assert paths["+ both"].min() > 0.35
 assert results.loc["+ both", "AUC mixture"] > results.loc["mixture loss alone", "AUC mixture"] + 0.01
 print("with both terms the newcomer keeps its weight, learns, and the mixture is better")
 
-# %% tags=["nbval-ignore-output"]
-fig = Figure(figsize=(9.5, 3.2), layout="constrained")
-left, right = fig.subplots(1, 2)
-for (name, path), style, colour in zip(paths.items(), ("-", "--", ":", "-."), sns.color_palette("colorblind"), strict=False):
-    left.plot(path, linestyle=style, color=colour, label=name)
-left.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
-left.set(xlabel="step", ylabel="mean weight of expert 2", ylim=(0, 0.6), title="made-up tensors, mean of three seeds")
-left.legend(frameon=False, fontsize=8, ncols=2)
-at = np.arange(len(results))
-for i, (column, hatch) in enumerate((("AUC expert 1", ""), ("AUC expert 2", "//"), ("AUC mixture", ".."))):
-    bars = right.bar(at + 0.27 * (i - 1), results[column], 0.25, hatch=hatch, edgecolor="white", label=column,
-                     color=sns.color_palette("colorblind")[i])
-    right.bar_label(bars, fmt="%.2f", fontsize=7)
-right.set_xticks(at, results.index, fontsize=8)
-right.set(ylim=(0.5, 1.12), ylabel="AUC on new data")
-right.legend(frameon=False, fontsize=8, ncols=3)
-for ax in (left, right):
-    ax.spines[["top", "right"]].set_visible(False)
-fig
+# %% alt="weight of the new expert over 150 steps: it falls towards zero with the mixture loss alone, and stays near one half with the balance term" tags=["nbval-ignore-output"]
+charts.curves({"made-up tensors, mean of three seeds": {name: (range(150), path) for name, path in paths.items()}}, size=(6, 3),
+              level={"": 0.5}, xlabel="step", ylabel="mean weight of expert 2", ylim=(0, 0.6))
+
+# %% alt="bars of the AUC on new data of expert 1, expert 2 and their mixture, for the four combinations of losses; expert 2 is far behind unless the expert losses are added" tags=["nbval-ignore-output"]
+charts.bar_chart(results, "made-up tensors, mean of three seeds", width=7, ylabel="AUC on new data", ylim=(0.5, 1.12))
 
 # %% [markdown]
-# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it stays far behind. The
-# balance term holds its *weight* up, the expert losses make it *learn*, whatever its weight is. The package's defaults are
-# $\lambda_e = 0.5$ and a small $\lambda_b = 0.01$: a large balance term would forbid the router to prefer the better expert. This
-# demonstration is built so that collapse happens; whether it would in a mixture whose experts all start new is not tested here.
+# **What to see.** With the mixture loss alone the router drops the newcomer within some 30 steps, and it
+# stays far behind. The balance term holds its *weight* up; the expert losses make it *learn*. The defaults
+# are $\lambda_e = 0.5$ and a small $\lambda_b = 0.01$, since a large balance term would forbid the router to
+# prefer the better expert. We built this demonstration so that collapse happens. We did not measure whether
+# it would in a mixture whose experts all start new.
 #
 # ### Exercise 5.2: the gradient that reaches an expert
-# ★★★, 20 minutes. Write `expert_gradient(expert_logits, weights, targets)`: the gradient of the mixture's BCE, averaged over
-# all films and classes, by each expert's logits. `expert_logits` and `weights` are `(B, K, C)`, `targets` is `(B, C)`; the
-# weights count as constants. No autograd: write the formula.
+# ★★★, 20 minutes. Write `expert_gradient(expert_logits, weights, targets)`: the gradient of the mixture's
+# BCE, averaged over all films and classes, with respect to each expert's logits. `expert_logits` and
+# `weights` are `(B, K, C)`, `targets` is `(B, C)`; the weights count as constants. No autograd: write the
+# formula.
 #
 # <details><summary>Hint</summary>
-# The derivative of the BCE of one number by its logit is p - y. And the loss is a mean: over how many numbers?
+# The derivative of one BCE with respect to its logit is p - y. And the loss is a mean: over how many numbers?
 # </details>
 
 # %%
@@ -526,10 +520,10 @@ check("5.2", expert_gradient)
 # </details>
 
 # %% [markdown]
-# ## 6. The trained mixture against its single experts
+# ## 4. The trained mixture against its single experts
 #
-# Now the real thing: both experts, their queries and the router, trained together from the start, with the settings of the
-# single ones.
+# Now we train both experts' queries and the router together from the start, with the settings of the single
+# ones.
 
 # %% alt="training curves of the mixture on PhantomCXR (synthetic): training loss and mean validation AUC by epoch, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
 mixture = MedBridge(experts, benchmark.labels, sampler=sampler)
@@ -547,27 +541,22 @@ print(f"the router has {router_numbers:,} of {sum(p.numel() for p in mixture.tra
 rivals = {**{f"{name} alone": p.probabilities for name, p in zip(names, alone, strict=True)},
           "uniform average of the two alone": uniform,
           "its own experts, equal weights": sigmoid(found.expert_logits.mean(axis=1))}
-fig = Figure(figsize=(7.5, 2.6), layout="constrained")
-ax = fig.subplots()
-ax.axvline(0, color="0.5", linewidth=0.9)
+rows = {}
 print("mean test AUC: mixture minus ...")
-for at, (name, rival) in enumerate(rivals.items()):
+for name, rival in rivals.items():
     d, verdict = compare(found.probabilities, rival)
+    rows[name] = d.diff, d.lo, d.hi
     print(f"{name:<33} {d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
-    ax.plot([d.lo, d.hi], [at, at], color=BLUE, linewidth=1.5)
-    ax.plot(d.diff, at, "o", color=BLUE)
-ax.set_yticks(range(len(rivals)), rivals)
-ax.invert_yaxis()
-ax.set(xlabel="mean test AUC, trained mixture minus this (95 % paired interval)",
-       title=f"{len(test)} synthetic test films, one training seed")
-ax.spines[["top", "right"]].set_visible(False)
-fig
+charts.points({"": pd.DataFrame(rows, index=["diff", "lo", "hi"]).T}, level={"": 0},
+              title=f"{len(test)} synthetic test films, one training seed",
+              xlabel="mean test AUC, trained mixture minus this (95 % paired interval)")
 
 # %% [markdown]
-# **How to read it.** The printed sentences are the result. Where an interval holds zero, these films do not show that the mixture
-# differs, in either direction. With 265 training films and ten epochs (the default takes up to 24 for so few), that is what to
-# expect: the second expert adds little, and the router has little to learn from. Against the *weaker* expert a mixture is an insurance: you
-# need not know beforehand which one it is. `medbridge ablate` compares them with more films and seeds (notebook 10).
+# **How to read it.** The printed sentences are the result. Where an interval holds zero, these films do not
+# show that the mixture differs. With 265 training films and ten epochs that is what to expect: the second
+# expert adds little, and the router has little to learn from. Against the *weaker* expert a mixture is an
+# insurance, because you need not know beforehand which one it is. Notebook 10 compares them with more films
+# and seeds.
 #
 # ### What did the router learn?
 
@@ -580,12 +569,13 @@ within = found.weights[:, 0].std(axis=0).mean()
 print(f"weight of {names[0]}: differs by {between:.2f} between findings, and by {within:.2f} between films (standard deviations)")
 
 # %% [markdown]
-# **What to see.** If the first number is much larger than the second, the router has learned which expert to trust for which
-# *finding*, and hardly looks at the film. A weight does not measure quality by itself: an expert with small logits may get a
-# large weight only to make it heard.
+# **What to see.** If the first number is much larger than the second, the router has learned which expert to
+# trust for which *finding*, and hardly looks at the film. A weight does not measure quality: an expert with
+# small logits may get a large weight only to be heard.
 #
-# **Be the router** (needs a running kernel): one weight for all films. Where is the best place, and is it the same for each
-# finding? (These are *validation* films: whoever chooses a weight on test films has tuned on the test.)
+# **Be the router** (needs a running kernel): one weight for all films. Where is the best place, and is it the
+# same for each finding? (These are *validation* films, because a weight chosen on test films is tuned on the
+# test.)
 
 # %% tags=["nbval-ignore-output"]
 val = benchmark.split("val")
@@ -594,38 +584,41 @@ val_z = np.concatenate([scored(single, val).expert_logits for single in singles]
 grid = np.linspace(0, 1, 41)
 curves = np.stack([auc(val_y, w * val_z[:, 0] + (1 - w) * val_z[:, 1]) for w in grid])  # (weights, findings)
 
-
+# %%
 def be_the_router(weight=0.5, finding="mean"):
-    curve = curves.mean(axis=1) if finding == "mean" else curves[:, val.labels.index(finding)]
-    fig = Figure(figsize=(6.5, 3), layout="constrained")
-    ax = fig.subplots()
-    ax.plot(grid, curve, color=BLUE)
-    at = int(np.abs(grid - weight).argmin())
-    ax.plot(grid[at], curve[at], "D", color=ORANGE, markersize=8)
-    ax.annotate(f"{curve[at]:.2f}", (grid[at], curve[at]), xytext=(8, 6), textcoords="offset points")
-    ax.set(xlabel=f"weight of {names[0]} (the rest goes to {names[1]})", ylabel="AUC",
-           title=f"{finding}: {len(val)} synthetic validation films", ylim=(curve.min() - 0.05, curve.max() + 0.05))
-    ax.spines[["top", "right"]].set_visible(False)
+    curve, at = curves.mean(axis=1) if finding == "mean" else curves[:, val.labels.index(finding)], int(np.abs(grid - weight).argmin())
+    fig = charts.curves({f"{finding}: {len(val)} synthetic validation films": {"": (grid, curve)}}, size=(6.5, 3), ylabel="AUC",
+                        xlabel=f"weight of {names[0]} (the rest goes to {names[1]})", ylim=(curve.min() - 0.05, curve.max() + 0.05))
+    fig.axes[0].plot(grid[at], curve[at], "D", color="tab:orange", markersize=8)
+    fig.axes[0].annotate(f"{curve[at]:.2f}", (grid[at], curve[at]), xytext=(8, 6), textcoords="offset points")
     return fig
 
+
+# %% tags=["nbval-ignore-output"]
+import ipywidgets
+
+from medbridge.viz import widgets
 
 widgets.explore(be_the_router, weight=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.025, description="weight"),
                 finding=ipywidgets.Dropdown(options=["mean", *val.labels], description="finding"))
 
 # %% [markdown]
-# The same for readers without a kernel, for the mean:
+# Without a kernel, the mean:
 
 # %% alt="mean validation AUC of the mixture as the weight of one expert goes from 0 to 1, synthetic validation films; a diamond marks the weight that is set" tags=["nbval-ignore-output"]
 be_the_router()
 
 # %% [markdown]
-# ## 7. Add an expert, drop an expert
+# ## 5. Add an expert, drop an expert
 #
-# Since experts share no space, one can be added later without touching the others. `with_expert` makes a new model: the old
-# branches keep every weight, the newcomer gets about $1/K$ from the router, and its branch is untrained. Only its maps need a
-# basis before they can be read (notebook 04), fitted to training films; no label is looked at.
+# Since experts share no space, we can add one later without touching the others. `with_expert` makes a new
+# model. The old branches keep every weight, and the newcomer gets about $1/K$ from the router. Its branch is
+# untrained, and only its maps need a basis (notebook 04).
 
 # %%
+from medbridge.extras.mixture_edit import with_expert, without_expert
+from medbridge.features.batch import collate
+
 newcomer = with_expert(mixture, "tiny-vit")
 cache.fit_bases(benchmark.split("train"), list(newcomer.experts), newcomer.bases, sampler)  # the old experts have theirs already
 few = cache.of(newcomer, test.take(np.arange(16)))
@@ -633,6 +626,8 @@ batch = collate([few[i] for i in range(len(few))])
 two = cache.of(mixture, test.take(np.arange(16)))
 with torch.inference_mode():
     three_of_them, two_of_them = newcomer(batch), mixture(collate([two[i] for i in range(len(two))]))
+
+# %%
 torch.testing.assert_close(three_of_them.expert_logits[:, :2], two_of_them.expert_logits)  # the old ones say what they said
 ratios = [out.weights[:, 0] / out.weights[:, 1] for out in (three_of_them, two_of_them)]
 torch.testing.assert_close(*ratios, rtol=1e-3, atol=1e-3)  # in the old proportions
@@ -643,8 +638,9 @@ for (name, p), old in zip(again.trainable().items(), mixture.trainable().values(
 print("added: old scores and old proportions as before; dropped again: the first mixture, bit by bit")
 
 # %% [markdown]
-# What is an untrained newcomer worth? It has learned nothing, and it gets a third of the weight. Its scores are a random reading of its
-# maps. So we start it three times, from different seeds. (The full profile trains the mixture of three before it looks, once.)
+# What is an untrained newcomer worth? It gets a third of the weight, and its scores are a random reading of
+# its maps. So we start it three times, from different seeds. (The full profile trains the mixture of three
+# first.)
 
 # %% tags=["nbval-ignore-output"]
 starts = [newcomer] if full_profile() else [newcomer, *(with_expert(mixture, "tiny-vit", seed=seed) for seed in (1, 2))]
@@ -657,11 +653,11 @@ for seed, three in enumerate(starts):
           f"{d.diff:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]  {verdict}")
 
 # %% [markdown]
-# **How to read it.** The interval speaks of other films, and knows nothing of other seeds. In the stored output one start of three is
-# better beyond its interval, and the other two are not. That is luck of the start: no single line says what a newcomer is worth.
+# **How to read it.** The interval speaks of other films, not of other seeds. In the stored output one start
+# of three is better beyond its interval, and the other two are not. That is luck of the start.
 #
-# Dropping is not always so clean. Drop an expert that the router was *trained* with, and the router's hidden layer misses what
-# it had read from that expert's queries.
+# Dropping is not always so clean. Without an expert that it was *trained* with, the router's hidden layer
+# misses what it read from that expert's queries.
 
 # %%
 smaller = without_expert(mixture, names[1])
@@ -674,9 +670,10 @@ print("one expert left: it gets all the weight, and says what it said in the mix
 
 # %% [markdown]
 # ### Exercise 5.3: drop an expert at inference
-# ★☆☆, 10 minutes. There is a simpler way when an expert is missing for a moment (its machine is down): compute the router as
-# always and share the missing expert's weight among the others in their proportions. Write `drop(weights, k)`: `(B, K, C)` ->
-# `(B, K - 1, C)`. With `top_k=1` the missing expert may have had *all* the weight; then the others share equally.
+# ★☆☆, 10 minutes. When an expert is missing for a moment, there is a simpler way: compute the router as
+# always, and share the missing expert's weight among the others in their proportions. Write
+# `drop(weights, k)`: `(B, K, C)` -> `(B, K - 1, C)`. With `top_k=1` the missing expert may have had *all* the
+# weight; then the others share equally.
 #
 # <details><summary>Hint</summary>
 # Leave expert k out, then divide by the sum of what is left. Where that sum is zero, use 1 / (K - 1).
@@ -705,11 +702,13 @@ check("5.3", drop)
 # %% [markdown]
 # ## Summary
 #
-# - A mixture gains where its experts fail on different films. Measure it: pairs that only one of them gets wrong.
-# - Experts need no shared space, because scores are mixed, not tokens. The uniform average is the first thing to beat.
-# - The router is a small network over the pooled queries; weights for film and class; it starts uniform.
-# - An expert's gradient is scaled by its weight, so a router can starve it. A loss on each expert's own scores and a balance
-#   term prevent that.
+# - A mixture gains where its experts fail on different films. Measure it: pairs that only one of them gets
+#   wrong.
+# - Experts need no shared space, because scores are mixed, not tokens. The uniform average is the first thing
+#   to beat.
+# - The router is a small network over the pooled queries. It starts uniform.
+# - An expert's gradient is scaled by its weight, so a router can starve it. A loss on each expert's own
+#   scores and a balance term prevent that.
 # - With `top_k=1` the router gets no gradient.
 # - A paired interval tells whether the mixture beats its experts. Where it holds zero, nothing is shown.
 #

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
-from medbridge.course import check, full_profile
+from medbridge.course import check, full_profile, real_films
 from medbridge.course.exercises import CHECKS, AnswerError
+
+FIXTURES = Path(__file__).resolve().parents[2] / "data" / "fixtures"
 
 
 @pytest.fixture
@@ -37,3 +41,12 @@ def test_profile(monkeypatch):
     monkeypatch.setenv("MEDBRIDGE_PROFILE", "ful")
     with pytest.raises(ValueError, match="'ful' is unknown"):
         full_profile()
+
+
+def test_real_films_are_those_of_the_folder_that_is_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("MEDBRIDGE_DATA", raising=False)
+    assert real_films() is None
+    monkeypatch.setenv("MEDBRIDGE_DATA", str(tmp_path))
+    assert real_films() is None
+    (tmp_path / "nih").symlink_to(FIXTURES / "nih")
+    assert real_films().read(0).ndim == 2

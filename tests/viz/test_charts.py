@@ -35,4 +35,7 @@ def test_points_have_their_intervals_and_the_first_stands_on_top():
 
 def test_maps_over_films_share_one_scale():
     grid = plots.film_grid([np.zeros((4, 6))] * 2, ["a", "b"], 2, heats=[np.eye(2), 5 * np.eye(2)])
-    assert [ax.images[1].get_clim() for ax in grid.axes] == [(0, 5)] * 2 and [*grid.axes[0].images[1].get_extent()] == [0, 6, 4, 0]
+    assert [ax.images[1].get_clim() for ax in grid.axes] == [(0, 5)] * 2
+    assert [*grid.axes[0].images[1].get_extent()] == [0, 6, 4, 0]
+    plain, covered = plots.film_grid([np.zeros((4, 6))] * 2, ["a", "b"], 2, heats=[None, np.eye(2)]).axes
+    assert len(plain.images) == 1 and len(covered.images) == 2
