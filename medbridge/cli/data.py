@@ -1,15 +1,18 @@
-"""``medbridge data``: look at a benchmark's folder (``check``), and make a small, fast copy of it (``prepare``)."""
+"""``medbridge data``: get films (``get``), look at a benchmark's folder (``check``), make a small, fast copy (``prepare``)."""
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from medbridge.cli.options import parse_options
 from medbridge.data import Benchmark
 from medbridge.data.audit import audit
+from medbridge.data.get import get
 from medbridge.data.prepare import prepare
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.support.files import try_folder, write_atomic
@@ -44,3 +47,9 @@ def _prepare(args: argparse.Namespace) -> None:
     if result.unreadable:
         print(f"{len(result.unreadable):,} films cannot be read and are not in the copy ({result.out / 'unreadable.csv'}):",
               *(f"  {reason}" for _, reason in result.unreadable[:5]), sep="\n", file=sys.stderr)
+
+
+def _get(args: argparse.Namespace) -> None:
+    out = get(args.name, args.out or Path(os.environ.get("MEDBRIDGE_DATA") or ".") / args.name.lower(), args.size, args.part)
+    loader = "folder" if args.name.lower() == "kermany" else args.name.lower()
+    print(f"{out}: {args.name} is here; look at it with: medbridge data check {loader} {out}")

@@ -50,7 +50,8 @@ def _load(name: str, root: str | Path, size: int | None) -> Benchmark:
     folder = next((f for f in wanted if f.with_suffix(".npz").is_file() or _missing(f) == []), None)
     if folder is None:
         files = " or ".join(f"{f.name}.npz" for f in wanted)
-        raise BenchmarkError(f"{source.root}: holds no {files}; put it there, from https://zenodo.org/records/10519652")
+        raise BenchmarkError(f"{source.root}: holds no {files}; get it with `medbridge data get {name} --out {source.root}"
+                             f"{'' if size is None else f' --size {size}'}`, or put it there")
     if missing := _missing(folder):
         _unpack(folder, missing)
     source.where = folder

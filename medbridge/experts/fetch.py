@@ -3,10 +3,8 @@
 What was interrupted goes on where it stopped. A file gets its name when it agrees with the hub's own checksum.
 """
 
-import hashlib
 import json
 import os
-import shutil
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,7 +19,7 @@ from medbridge.experts.clip import BIOMEDBERT
 from medbridge.experts.hf_vision import INDEX, WHOLE, empty_tower, tensor_files
 from medbridge.experts.registry import SENTENCE_ENCODERS, ExpertName
 from medbridge.experts.weights import SMALL, explained, hub_folder, weights_folder
-from medbridge.support.files import write_atomic
+from medbridge.support.download import download
 
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -50,7 +48,6 @@ def fetch_expert(name: str, folder: str | Path | None = None) -> dict[Path, str]
     else:
         fetch.expert(expert)
     fetch.text(expert)
-    shutil.rmtree(root / ".fetch", ignore_errors=True)
     return fetch.files
 
 
@@ -135,7 +132,6 @@ class _Fetch:
         """Download one file, compare its checksum, give it its name; ``False`` where the repository lacks it."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
-        from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
         final = self.root / (name or f"{hub_folder(repository)}/{file}")
@@ -147,23 +143,13 @@ class _Fetch:
                 card = get_hf_file_metadata(hf_hub_url(repository, file, endpoint=self.endpoint), endpoint=self.endpoint)
             except EntryNotFoundError:
                 return False
-            checksum = str(card.etag)  # sha256 of a large file, git's own sha1 of a small one
-            # an interrupted download goes on here, as long as the hub's file is the same
-            part = self.root / ".fetch" / hub_folder(repository) / f"{file}.{checksum}"
-            part.parent.mkdir(parents=True, exist_ok=True)
-            headers = build_hf_headers()  # the client's own download keeps nothing when its process ends (as of its version 2)
-            if urlparse(card.location).netloc != urlparse(self.endpoint or "https://huggingface.co").netloc:
-                headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
-            with part.open("ab") as data:
-                http_get(card.location, data, resume_size=data.tell(), headers=headers, expected_size=card.size,
-                         displayed_filename=file)
-        with part.open("rb") as data:
-            kind = "sha256" if len(checksum) == 64 else lambda: hashlib.sha1(b"blob %d\0" % part.stat().st_size)
-            actual = hashlib.file_digest(data, kind).hexdigest()
-        if actual != checksum:
-            part.unlink()
-            raise ExpertError(f"{repository}/{file}: the download's checksum is {actual}, the hub's {checksum}; fetch it again")
-        write_atomic(final, part.rename)
+        checksum, headers = str(card.etag), build_hf_headers()  # sha256 of a large file, git's own sha1 of a small one
+        if urlparse(card.location).netloc != urlparse(self.endpoint or "https://huggingface.co").netloc:
+            headers.pop("authorization", None)  # a token is for the hub, not for the store behind it
+        try:
+            download(card.location, final, checksum, card.size, headers, f"https://huggingface.co/{repository}/resolve/main/{file}")
+        except OSError as error:
+            raise ExpertError(f"{repository}: {file} could not be fetched: {error}") from error
         self.files[final] = checksum
         return True
 
