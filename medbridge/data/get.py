@@ -17,7 +17,7 @@ import yaml
 from tqdm import tqdm
 
 from medbridge.data.files import draw_val
-from medbridge.data.medmnist import SIZES
+from medbridge.data.medmnist import SIZES, missing_arrays
 from medbridge.errors import BenchmarkError
 from medbridge.support.download import download
 from medbridge.support.files import try_folder, write_atomic
@@ -80,9 +80,10 @@ def _chosen(name: str, size: int | None, parts: Sequence[int]) -> dict[str, dict
 
 
 def _is_done(out: Path, file: str, entry: dict[str, Any]) -> bool:
-    """A file is there, or the folder of its films, and the archive is not: it and its mark are deleted last."""
-    unpacked = (out / entry.get("into", file.partition(".")[0])).is_dir() and not _mark(out / file).exists()
-    return "into" not in entry if (out / file).is_file() else unpacked
+    """A file or what MedMNIST's loader unpacks from it; or the films of an archive, which is deleted last, with its mark."""
+    if "into" in entry:
+        return (out / entry["into"]).is_dir() and not (out / file).exists() and not _mark(out / file).exists()
+    return (out / file).is_file() or not missing_arrays(out / file.partition(".")[0])
 
 
 def _mark(archive: Path) -> Path:

@@ -47,19 +47,20 @@ def _load(name: str, root: str | Path, size: int | None) -> Benchmark:
     if size is not None:
         check_choice("size", str(size), SIZES)
     wanted = [source.root / f"{name}{end}" for side, end in SIZES.items() if size is None or str(size) == side]
-    folder = next((f for f in wanted if f.with_suffix(".npz").is_file() or _missing(f) == []), None)
+    folder = next((f for f in wanted if f.with_suffix(".npz").is_file() or missing_arrays(f) == []), None)
     if folder is None:
         files = " or ".join(f"{f.name}.npz" for f in wanted)
         raise BenchmarkError(f"{source.root}: holds no {files}; get it with `medbridge data get {name} --out {source.root}"
                              f"{'' if size is None else f' --size {size}'}`, or put it there")
-    if missing := _missing(folder):
+    if missing := missing_arrays(folder):
         _unpack(folder, missing)
     source.where = folder
     table = pd.concat([_read(source, folder, split) for split in SPLITS], ignore_index=True)
     return source.benchmark(table, files="all")  # none can be missing
 
 
-def _missing(folder: Path) -> list[str]:
+def missing_arrays(folder: Path) -> list[str]:
+    """Which of the six arrays are not (yet) in the folder that they are unpacked into."""
     return [name for name in _ARRAYS if not (folder / name).is_file()]
 
 

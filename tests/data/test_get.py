@@ -77,6 +77,8 @@ def test_medmnist_in_one_command(web, monkeypatch, tmp_path, capsys):
     assert cli.main(["data", "get", "chestmnist", "--size", "64"]) == 0 and len(web.ranges) == 2  # it is there
     (tmp_path / "chestmnist" / "chestmnist_64.npz").unlink()  # unpacked by the loader: there all the same
     assert cli.main(["data", "get", "chestmnist", "--size", "64"]) == 0 and len(web.ranges) == 2
+    (tmp_path / "chestmnist" / "chestmnist_64" / "val_labels.npy").unlink()  # a part of it is not
+    assert cli.main(["data", "get", "chestmnist", "--size", "64"]) == 0 and len(web.ranges) == 3
 
 
 def _nih():
