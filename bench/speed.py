@@ -31,8 +31,9 @@ from medbridge.cli.predict import predict_files
 from medbridge.data import Benchmark
 from medbridge.data.images import read_film
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms, FeatureCache, FilmFeatures
+from medbridge.features.cache import FeatureCache
 from medbridge.features.encode import encode_views, map_part
+from medbridge.features.films import CachedFilms, FilmFeatures
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views, relative_boxes
 from medbridge.train import Loop, Network, TrainConfig
@@ -146,8 +147,8 @@ def one_run_of_memory(n: int, folder: str) -> None:
     boxes = FIVE.inference_boxes(1024, 1024)
     parts = [map_part(d) for d in depths]
     located = store.find(keys, ["summary", "embed", *parts])
-    cached = CachedFilms(Benchmark("noise", folder, labels, table, synthetic=True), keys, [located], [parts], [depths],
-                         [boxes] * n, [(1024, 1024)] * n, [5] * n)
+    cached = CachedFilms(benchmark=Benchmark("noise", folder, labels, table, synthetic=True), keys=keys, located=[located],
+                         parts=[parts], depths=[depths], boxes=[boxes] * n, sizes=[(1024, 1024)] * n, fixed=[5] * n)
     config = TrainConfig(batch_size=16, epochs=1)
     Loop(Network(model, cached, cached, config), config, save_steps=10**9)._epoch(0)
     size = sum(p.stat().st_size for p in store.shards())

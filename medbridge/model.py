@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from medbridge.crossview import CrossView
 from medbridge.experts import Expert, create_expert
 from medbridge.features.batch import Batch
-from medbridge.features.cache import Reader
 from medbridge.features.compact import MapBasis, MapFormat, as_numbers
+from medbridge.features.films import Reader
 from medbridge.focal import FocalSampler
 from medbridge.moe import Router
 from medbridge.prompts import ClassPrompts, class_prompts, encode_prompts
@@ -193,7 +193,7 @@ def map_reader(experts: Sequence[Expert], config: AdapterConfig, sampler: FocalS
     depths = [query_depths(e.depth, config.query_layers, config.query_kind, config.layer_step) for e in experts]
     form = config.map_format
     bases = None if form is None else [MapBasis(e, d, form) for e, d in zip(experts, depths, strict=True)]
-    return Reader(experts, depths, sampler, bases)
+    return Reader(experts, depths, sampler, bases, range(config.members))
 
 
 class MedBridge(nn.Module):

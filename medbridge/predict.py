@@ -9,8 +9,9 @@ import torch
 from tqdm.auto import tqdm
 
 from medbridge.features.batch import collate, draw_views, encode_films
-from medbridge.features.cache import CachedFilms, FilmFeatures
+from medbridge.features.cache import CachedFilms
 from medbridge.features.encode import film_views
+from medbridge.features.films import FilmFeatures
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
 from medbridge.support.processes import gather_rows, ranks

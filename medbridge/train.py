@@ -31,8 +31,9 @@ from medbridge.data.copies import pack_prints
 from medbridge.data.tasks import member_folds
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
-from medbridge.features.cache import CachedFilms, FilmFeatures, expert_folder
+from medbridge.features.cache import CachedFilms, expert_folder
 from medbridge.features.encode import map_part
+from medbridge.features.films import FilmFeatures, Kept
 from medbridge.losses import LOSSES
 from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge, Output
@@ -186,6 +187,7 @@ class Network:
 
     def __init__(self, model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig) -> None:
         self.module, self.learners, self.parts, self.config = model, model.members, (train, val), config
+        train.kept = val.kept = Kept()  # where films are streamed
         self.targets, self.mask = (
             np.concatenate(both) for both in zip(train.benchmark.targets(), val.benchmark.targets(), strict=True))
         self.fold = member_folds(train.benchmark, val.benchmark, len(model.members), config.seed)

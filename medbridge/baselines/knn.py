@@ -48,7 +48,7 @@ class KNN(Baseline):
     counts = (20, 5, 50, 10, 100)
 
     def _features(self, films: CachedFilms) -> list[Tensor]:
-        return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.located))]
+        return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.depths))]
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Keep the training films; choose k by the mean AUC on val."""

@@ -22,7 +22,7 @@ class LinearProbe(Baseline):
     options = (("strengths", (1e-2, 1e-3, 1e-1, 1e-4, 1.0)),)
 
     def _features(self, films: CachedFilms) -> np.ndarray:
-        return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.located))], axis=1)
+        return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.depths))], axis=1)
 
     def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
         """Choose C by the mean AUC on val; fit on both."""

@@ -4,9 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from medbridge.cli.options import NOTICE, build_experts, settings_of, source_ref
+from medbridge.cli.options import NOTICE, build_experts, feature_cache, settings_of, source_ref
 from medbridge.data.tasks import label_budget
-from medbridge.features.cache import FeatureCache
 from medbridge.studies.ablation import run_ablation
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.files import write_atomic
@@ -18,7 +17,7 @@ def run(args: argparse.Namespace) -> None:
     benchmark = label_budget(source_ref(args).load(), args.label_fraction, 0)
     base = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     out = Path(args.out or f"runs/ablate-{args.benchmark}")
-    result = run_ablation(benchmark, base, out, FeatureCache(args.cache, args.workers), args.only, range(args.seeds))
+    result = run_ablation(benchmark, base, out, feature_cache(args), args.only, range(args.seeds))
     if is_main():
         from medbridge.viz.studies import cost_plot, forest_plot  # as in `experiment`: only where something is drawn
 

@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medbridge.cli.options import NOTICE, benchmark_ref, build_experts, settings_of, source_ref
+from medbridge.cli.options import NOTICE, benchmark_ref, build_experts, feature_cache, settings_of, source_ref
 from medbridge.data import Benchmark
 from medbridge.data.tasks import label_budget
-from medbridge.features.cache import FeatureCache
 from medbridge.studies.adapt import adapt, comparison_table
 from medbridge.studies.cells import MethodSettings
 from medbridge.support.processes import is_main
@@ -23,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     methods = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings)
     budget = f"-{args.label_fraction:g}" if args.label_fraction != 1 else ""
     out = args.out or f"runs/{benchmark.name.split()[0].lower()}{budget}"
-    adapt_and_report(benchmark, methods, Path(out), FeatureCache(args.cache, args.workers), others, args.tensorboard)
+    adapt_and_report(benchmark, methods, Path(out), feature_cache(args), others, args.tensorboard)
 
 
 def adapt_and_report(benchmark: Benchmark, settings: MethodSettings, out: Path, *options: Any) -> None:

@@ -4,10 +4,9 @@ import argparse
 import json
 from dataclasses import asdict
 
-from medbridge.cli.options import load_model, named_refs
+from medbridge.cli.options import feature_cache, load_model, named_refs
 from medbridge.data.copies import are_copies
 from medbridge.data.tasks import make_target, without_copies
-from medbridge.features.cache import FeatureCache
 from medbridge.metrics.evaluate import evaluate, json_safe
 from medbridge.predict import predict
 from medbridge.support.processes import is_main
@@ -18,7 +17,7 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.adapter, args.weights, args.precision)
     # all of them are loaded and checked before the first film is scored
     targets = [make_target(model.labels, ref.load(), args.adapter, split=args.split) for ref in refs]
-    cache, results = FeatureCache(args.cache, args.workers), []
+    cache, results = feature_cache(args), []
     copies = [are_copies(cache.prints(target.test), model.trained_films) for target in targets]
     targets = [without_copies(target, known, args.adapter, args.split == "test")  # who scores training films means to
                for target, known in zip(targets, copies, strict=True)]

@@ -14,7 +14,7 @@ from medbridge.support.processes import is_main
 def run(args: argparse.Namespace) -> None:
     experiment = read_experiment(args.file)
     out = Path(args.out or f"runs/{Path(args.file).stem}")
-    results = run_experiment(experiment, out, FeatureCache(args.cache, args.workers))
+    results = run_experiment(experiment, out, FeatureCache(args.cache, args.workers, features=experiment.features))
     if not is_main():
         return
     from medbridge.viz.studies import write_figures  # matplotlib wants a writable folder: only where something is drawn

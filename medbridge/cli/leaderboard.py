@@ -5,8 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from medbridge.baselines import method_class
-from medbridge.cli.options import benchmark_ref, build_experts, settings_of, source_ref
-from medbridge.features.cache import FeatureCache
+from medbridge.cli.options import benchmark_ref, build_experts, feature_cache, settings_of, source_ref
 from medbridge.studies.cells import MethodSettings
 from medbridge.studies.leaderboard import run_leaderboard
 from medbridge.support.files import write_atomic
@@ -20,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}{f'-{args.folds}-folds' if args.folds else ''}")
     methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
-    board = run_leaderboard(source.load(), methods, out, FeatureCache(args.cache, args.workers), names, range(args.seeds), tests,
+    board = run_leaderboard(source.load(), methods, out, feature_cache(args), names, range(args.seeds), tests,
                             fraction=args.label_fraction, folds=args.folds)
     if is_main():
         from medbridge.viz.studies import leaderboard_plot  # as in `experiment`: only where something is drawn

@@ -20,6 +20,7 @@ from medbridge.data import list_benchmarks
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import BenchmarkError, ExpertError, MedBridgeError
 from medbridge.experts import PRECISIONS, Expert, create_expert
+from medbridge.features.cache import FEATURES, FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.model import CROSS_FITTED, AdapterConfig, MedBridge
 from medbridge.studies.ablation import FACTORS
@@ -31,7 +32,7 @@ NOTICE = "For research and education, not for clinical use."
 COMMANDS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
 _SHARED = COMMANDS.pop("shared")
 _VALUES = {"benchmarks": list_benchmarks(), "factors": FACTORS, "methods": list_methods(), "precisions": PRECISIONS,
-           "published": published_benchmarks(), "tries": [str(TRIES)]}
+           "features": FEATURES, "published": published_benchmarks(), "tries": [str(TRIES)]}
 _TYPES = {"path": Path, "int": partial(read_text, int), "float": partial(read_text, float),
           "count": partial(read_text, Annotated[int, Field(ge=1)])}
 
@@ -117,6 +118,11 @@ def source_ref(args: argparse.Namespace) -> BenchmarkRef:
     """What is trained on: ``--train``, or ``--benchmark`` and ``--root``. MedBridgeError where it is not named once."""
     train = getattr(args, "train", None)
     return named_refs(args, [train] if train else [], "name the source once: --train NAME[=ROOT]")[0]
+
+
+def feature_cache(args: argparse.Namespace) -> FeatureCache:
+    """Where frozen features come from: ``--cache``, ``--workers`` and ``--features``."""
+    return FeatureCache(args.cache, args.workers, features=args.features)
 
 
 def build_experts(

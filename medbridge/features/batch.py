@@ -1,22 +1,23 @@
 """Films with different numbers of views become one padded batch.
 
 Training draws its views here: the whole film, and as many local views as inference uses, at random from the film's pool of
-sliding and random windows. [summary] Random or sliding regions. [ours] Random ones in training, sliding ones at inference, both
-drawn from one cached pool; drawing them anew in each epoch, without a pool, was not measured.
+sliding and random windows; where films are streamed, anew in each epoch. [summary] Random or sliding regions. [ours] Random
+ones in training, sliding ones at inference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medbridge.features.cache import FilmFeatures, Reader
 from medbridge.features.encode import encode_views
+from medbridge.features.films import FilmFeatures, Reader
 from medbridge.support.processes import ranks
 
 
@@ -56,18 +57,10 @@ class Batch:
                      change(self.boxes), change(self.view_mask), change(self.targets), change(self.mask))
 
 
-def draw_views(film: FilmFeatures, rng: np.random.Generator | None = None, most: int | None = None) -> FilmFeatures:
-    """The views that one pass sees: the whole film, and with ``rng`` as many random local views as there are windows, at most
-    ``most``. Without ``rng``, or where all views would be drawn: the whole film and the sliding windows.
-    """
-    pool, count = len(film.boxes), film.fixed - 1 if most is None else min(most, film.fixed - 1)
-    if rng is None or count == pool - 1:
-        drawn = torch.arange(film.fixed)
-    else:
-        local = 1 + np.sort(rng.permutation(pool - 1)[:count])
-        drawn = torch.from_numpy(np.concatenate([[0], local]))
-    return FilmFeatures(
-        [[m[drawn] for m in maps] for maps in film.maps], [s[drawn] for s in film.summary], film.boxes[drawn], film.fixed)
+def draw_views(film: Any, rng: np.random.Generator | None = None, most: int | None = None) -> Any:
+    """The views that one pass sees of ``films[i]``: the whole film, and with ``rng`` as many random local views as there are
+    windows, at most ``most``; without ``rng`` the whole film and the sliding windows."""
+    return film.draw(rng, most)
 
 
 def _stack(parts: list[Tensor], views: int) -> Tensor:
@@ -77,10 +70,13 @@ def _stack(parts: list[Tensor], views: int) -> Tensor:
     return out
 
 
-def collate(
-    films: Sequence[FilmFeatures], targets: np.ndarray | None = None, mask: np.ndarray | None = None
-) -> Batch:
-    """Pad B films of the same experts to the same number of views; ``targets`` and ``mask`` are ``(B, C)``."""
+def collate(films: Sequence[Any], targets: np.ndarray | None = None, mask: np.ndarray | None = None) -> Any:
+    """Pad B films of the same experts to the same number of views; ``targets`` and ``mask`` are ``(B, C)``.
+
+    Where films are streamed, they are decoded now, and become a :class:`Batch` when they are moved to a device, by ``to``.
+    """
+    if (streamed := next((f for f in films if not isinstance(f, FilmFeatures)), None)) is not None:
+        return streamed.decode(films, partial(collate, targets=targets, mask=mask))
     counts = torch.tensor([len(f.boxes) for f in films])
     views = int(counts.max())
     return Batch(

@@ -15,35 +15,39 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
 from medbridge.errors import CacheError, ExpertError
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
-from medbridge.features.encode import Filler, encode_views, film_views, map_part, view_bytes, view_groups
+from medbridge.features.encode import Filler, encode_views, film_groups, film_views, map_part, view_bytes
 from medbridge.features.film_keys import FilmFile, film_files, film_key
-from medbridge.features.shards import FeatureIndex, FeatureStore
-from medbridge.focal import FocalSampler, relative_boxes
+from medbridge.features.films import CachedFilms, FrozenFilms, Reader
+from medbridge.features.shards import KEY_BYTES, FeatureIndex, FeatureStore
+from medbridge.features.stream import StreamedFilms
+from medbridge.focal import FocalSampler
 from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import barrier, ranks
-from medbridge.support.threads import ahead, decode_threads, prefetch
+from medbridge.support.threads import decode_threads
 
 FEATURE_VERSION = 2
 """Counts the ways in which films were read, cut and encoded: one more when the same film would give other features."""
 
 BASIS_FILMS, BASIS_TOKENS = 256, 100
 """Films that a basis is fitted to, and most tokens of each of their three views."""
+
+FEATURES = ("cache", "stream")
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -74,91 +78,10 @@ def cache_limit() -> int | None:
         raise ValueError(f"MEDBRIDGE_CACHE_LIMIT={text!r} is no size; write it like 200GB") from None
 
 
-@dataclass
-class FilmFeatures:
-    """What K frozen experts say about the V views of one film.
-
-    Attributes:
-        maps: per expert: maps of its depths, shallow to deep, each ``(V, P, d)``, float16, or int8 in a basis.
-        summary: per expert: ``(V, image_dim)`` float16.
-        boxes: float32 ``(V, 4)`` in units of the whole view; view 0 is the whole film.
-        fixed: how many leading views are the whole film and the sliding windows; the others are random windows.
-    """
-
-    maps: list[list[Tensor]]
-    summary: list[Tensor]
-    boxes: Tensor
-    fixed: int
-
-
 def expert_folder(expert: Expert) -> str:
     """Name of the folder of an expert's features: name, and digest of all that makes them but films, boxes and depth."""
     made = (FEATURE_VERSION, expert.fingerprint(), *expert.view_kind, expert.precision, expert.mean.tolist(), expert.std.tolist())
     return f"{expert.name.replace('/', '-').replace(':', '-')}-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}"
-
-
-@dataclass
-class CachedFilms(Dataset):
-    """The frozen features of a benchmark's films, read film by film.
-
-    Attributes:
-        benchmark: the films, in this order.
-        keys: per film: its address, 20 bytes.
-        located: per expert: where its features are.
-        parts: per expert: the names of the maps that are read.
-        depths: per expert: their depths.
-        boxes: per film: float32 ``(V, 4)`` in pixels.
-        sizes: per film: ``(height, width)`` in pixels.
-        fixed: per film: number of leading views that inference uses.
-        bases: per expert: the basis of its maps; None: maps as they are.
-        prints: per film: what copies of it are known by (:mod:`medbridge.data.copies`).
-    """
-
-    benchmark: Benchmark
-    keys: list[bytes]
-    located: list[FeatureIndex]
-    parts: list[list[str]]
-    depths: list[list[int]]
-    boxes: list[np.ndarray]
-    sizes: list[tuple[int, int]]
-    fixed: list[int]
-    bases: Sequence[MapBasis] | None = None
-    prints: Sequence[bytes] = ()
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __getitem__(self, i: int) -> FilmFeatures:
-        views = len(self.boxes[i])  # more may be stored
-        maps = [[at.read(part, i, views) for part in parts] for at, parts in zip(self.located, self.parts, strict=True)]
-        summary = [at.read("summary", i, views) for at in self.located]
-        return FilmFeatures(maps, summary, torch.from_numpy(relative_boxes(self.boxes[i], *self.sizes[i])), self.fixed[i])
-
-    @property
-    def files(self) -> list[list[Path]]:
-        """Per expert: the shard of each film's summary."""
-        return [[at.file("summary", i) for i in range(len(self))] for at in self.located]
-
-    def pooled(self, key: str, expert: int, views: str = "whole") -> np.ndarray:
-        """One vector per film, without reading the maps: what the baselines are fitted to. ``key``: 'summary' or 'embed'.
-
-        float32 ``(n, d)`` of the 'whole' film (view 0), or ``(n, 3 d)`` of 'all': view 0, mean and maximum of the fixed views.
-        """
-        rows = []
-        for i, fixed in enumerate(self.fixed):
-            x = self.located[expert].read(key, i, 1 if views == "whole" else fixed).float()
-            rows.append(x[0] if views == "whole" else torch.cat([x[0], x.mean(0), x.max(0).values]))
-        return torch.stack(rows).numpy()
-
-
-@dataclass(frozen=True)
-class Reader:
-    """What a model reads, and all that is asked of one here: which experts, of each which depths, of which views."""
-
-    experts: Iterable[Expert]
-    depths: Sequence[Sequence[int]]
-    sampler: FocalSampler
-    bases: Sequence[MapBasis] | None
 
 
 @dataclass(frozen=True)
@@ -170,14 +93,23 @@ class FeatureCache:
         workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
         limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
         progress: show progress bars.
+        features: 'cache'; or 'stream': the towers run whenever a pass asks for a film, and no feature is written
+            (:mod:`medbridge.features.stream`).
+        fresh: whether streamed training draws new random windows in every epoch; else from the pool that the cache would hold.
     """
 
     folder: str | Path | None = None
     workers: int | None = None
     limit: int | None = None
     progress: bool = True
+    features: str = "cache"
+    fresh: bool = True
 
-    def of(self, model: Reader, benchmark: Benchmark, training: bool = False) -> CachedFilms:
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise ValueError(f"features={self.features!r} is unknown; use one of {', '.join(FEATURES)}")
+
+    def of(self, model: Reader, benchmark: Benchmark, training: bool = False) -> FrozenFilms:
         """The features that a model reads: :meth:`films` with its experts, depths, sampler and bases.
 
         Bases that were never fitted are fitted to training films first; CacheError where these films are not for training.
@@ -188,7 +120,7 @@ class FeatureCache:
                              ".of(model, train, training=True)")
         if unfitted:
             self.fit_bases(benchmark.unlabelled or benchmark, list(model.experts), model.bases, model.sampler)
-        return self.films(benchmark, list(model.experts), model.depths, model.sampler, training, bases=model.bases)
+        return self._films(Reader(model.experts, model.depths, model.sampler, model.bases, model.members), benchmark, training)
 
     def files(self, benchmark: Benchmark) -> list[FilmFile]:
         """What each film's file holds. All processes must call it. ImageError: a file that is no film, by its header."""
@@ -243,7 +175,7 @@ class FeatureCache:
     def films(
         self, benchmark: Benchmark, experts: Sequence[Expert], depths: Sequence[Sequence[int]], sampler: FocalSampler,
         training: bool = False, bases: Sequence[MapBasis] | None = None,
-    ) -> CachedFilms:
+    ) -> FrozenFilms:
         """Frozen features of every film; what is already on disk is not computed again.
 
         Under ``accelerate launch`` each process computes its share of the films; all of them must call it. Beside a GPU, experts
@@ -254,60 +186,83 @@ class FeatureCache:
         cannot be read; the message names it, films that were finished are kept. CacheError: what is missing would not fit;
         nothing was computed.
         """
-        root, threads = features_folder(self.folder), decode_threads(self.workers)
-        depths = [sorted(set(d)) for d in depths]
-        files, (rank, world) = self.files(benchmark), ranks()
+        return self._films(Reader(experts, depths, sampler, bases), benchmark, training)
+
+    def _films(self, reader: Reader, benchmark: Benchmark, training: bool) -> FrozenFilms:
+        experts, sampler, files = list(reader.experts), reader.sampler, self.files(benchmark)
+        depths, names = [sorted(set(d)) for d in reader.depths], benchmark.image_ids()
+        bases = list(reader.bases) if reader.bases is not None else [None] * len(experts)
+        reader = replace(reader, experts=experts, depths=depths)
         boxes = [
             sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
-            for f, name in zip(files, benchmark.image_ids(), strict=True)]
-        sizes = [(f.height, f.width) for f in files]
-        fixed = [len(sampler.inference_boxes(h, w)) for h, w in sizes]
-        keys = [film_key(f, box) for f, box in zip(files, boxes, strict=True)]
-        stores = [FeatureStore(root / expert_folder(e)) for e in experts]
-        of_maps = list(bases) if bases is not None else [None] * len(experts)
-        parts = [[map_part(depth, basis) for depth in d] for d, basis in zip(depths, of_maps, strict=True)]
+            for f, name in zip(files, names, strict=True)]
+        films: dict[str, Any] = {
+            "benchmark": benchmark, "keys": [film_key(f, box) for f, box in zip(files, boxes, strict=True)],
+            "parts": [[map_part(depth, basis) for depth in d] for d, basis in zip(depths, bases, strict=True)],
+            "depths": depths, "boxes": boxes, "sizes": [(f.height, f.width) for f in files],
+            "fixed": [len(sampler.inference_boxes(f.height, f.width)) for f in files], "bases": reader.bases,
+            "prints": [f.print for f in files]}
+        if self.features == "stream":
+            return self._streamed(films, reader, training)
+        stores = [FeatureStore(features_folder(self.folder) / expert_folder(e)) for e in experts]
 
-        def locate(keys: list[bytes]) -> tuple[list[FeatureIndex], list[np.ndarray]]:
-            found = [store.find(keys, ["summary", "embed", *names]) for store, names in zip(stores, parts, strict=True)]
-            return found, [~np.array([at.has("summary"), *map(at.has, names)]) for at, names in zip(found, parts, strict=True)]
+        def locate(keys: list[bytes]) -> tuple[list[FeatureIndex], list[np.ndarray], np.ndarray]:
+            """Where films are; bool ``(1 + depths, n)`` by expert, what of them is missing; bool ``(n,)``, if anything is."""
+            found = [store.find(keys, ["summary", "embed", *part]) for store, part in zip(stores, films["parts"], strict=True)]
+            gaps = [~np.array([at.has("summary"), *map(at.has, part)]) for at, part in zip(found, films["parts"], strict=True)]
+            return found, gaps, np.concatenate(gaps).any(axis=0)
 
-        located, gaps = locate(keys)
-        todo = np.concatenate(gaps).any(axis=0)
+        located, gaps, todo = locate(films["keys"])
         if todo.any() and not training:  # a training film's views begin with those of inference
-            wide = [film_key(f, sampler.training_boxes(f.height, f.width, name))
-                    for f, name in zip(files, benchmark.image_ids(), strict=True)]
-            there = ~np.concatenate(locate(wide)[1]).any(axis=0)
-            keys = [w if lacks and has else key for key, w, lacks, has in zip(keys, wide, todo, there, strict=True)]
-            located, gaps = locate(keys)
-            todo = np.concatenate(gaps).any(axis=0)
+            wide = [film_key(f, sampler.training_boxes(f.height, f.width, name)) for f, name in zip(files, names, strict=True)]
+            films["keys"] = [w if lacks and has else key
+                             for key, w, lacks, has in zip(films["keys"], wide, todo, ~locate(wide)[2], strict=True)]
+            located, gaps, todo = locate(films["keys"])
+        self._fill(reader, films, stores, gaps, todo, bases)
+        if ranks()[1] > 1 or todo.any():
+            located, _, _ = locate(films["keys"])
+        return CachedFilms(**films, located=located)
+
+    def _streamed(self, films: dict[str, Any], reader: Reader, training: bool) -> StreamedFilms:
+        _to_gpu(reader.experts)
+        if self.fresh and training:  # no pool is drawn from: another training than that of the same films from the cache
+            films["boxes"] = [boxes[:fixed] for boxes, fixed in zip(films["boxes"], films["fixed"], strict=True)]
+            films["keys"] = [hashlib.sha256(key + b"fresh").digest()[:KEY_BYTES] for key in films["keys"]]
+        threads = decode_threads(self.workers)
+        return StreamedFilms(**films, reader=reader, fresh=self.fresh, threads=threads, progress=self.progress)
+
+    def _fill(
+        self, reader: Reader, films: dict[str, Any], stores: Sequence[FeatureStore], gaps: list[np.ndarray], todo: np.ndarray,
+        bases: Sequence[MapBasis | None],
+    ) -> None:
+        """Compute what is missing: ``todo``, of which films; ``gaps``, what of them."""
+        (rank, world), experts, benchmark = ranks(), reader.experts, films["benchmark"]
         if todo.any():
-            _check_room(root, benchmark.name, experts, depths, boxes, gaps, self.limit, of_maps)
-            if torch.cuda.is_available():
-                for expert in experts:
-                    expert.to("cuda")
+            _check_room(features_folder(self.folder), benchmark.name, experts, reader.depths, films["boxes"], gaps, self.limit,
+                        bases)
+            _to_gpu(experts)
         barrier()  # all have looked, and found room, before one of them writes
-        if todo.any():
-            # dealt out by number, not by what is missing: another run may write to this folder meanwhile
-            rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
-            kinds = sorted({e.view_kind for e in experts})
-            films = ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
-            groups = view_groups(films)
-            bar = tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
-                       miniters=0, disable=not self.progress or rank > 0)
-            with ExitStack() as stack:
-                stack.enter_context(bar)
-                for expert in experts:
-                    _show_blocks(bar, expert, stack)
-                fillers = [stack.enter_context(Filler(e, d, store, keys, gap, basis))
-                           for e, d, store, gap, basis in zip(experts, depths, stores, gaps, of_maps, strict=True)]
-                for group in prefetch(groups) if threads else groups:
-                    for filler in fillers:
-                        filler.add(group)
-                    bar.update(len(group))
+        # dealt out by number, not by what is missing: another run may write to this folder meanwhile
+        rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
+                                           miniters=0, disable=not self.progress or rank > 0 or not todo.any()))
+            for expert in experts:
+                _show_blocks(bar, expert, stack)
+            fillers = [stack.enter_context(Filler(e, d, store, films["keys"], gap, basis))
+                       for e, d, store, gap, basis in zip(experts, reader.depths, stores, gaps, bases, strict=True)]
+            for group in film_groups(benchmark, films["boxes"], sorted({e.view_kind for e in experts}), rows,
+                                     decode_threads(self.workers)):
+                for filler in fillers:
+                    filler.add(group)
+                bar.update(len(group))
         barrier()
-        if world > 1 or todo.any():
-            located, _ = locate(keys)
-        return CachedFilms(benchmark, keys, located, parts, depths, boxes, sizes, fixed, bases, [f.print for f in files])
+
+
+def _to_gpu(experts: Iterable[Expert]) -> None:
+    if torch.cuda.is_available():
+        for expert in experts:
+            expert.to("cuda")
 
 
 def _show_blocks(bar: tqdm, expert: Expert, stack: ExitStack) -> None:

@@ -6,16 +6,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medbridge.data import Benchmark
 from medbridge.experts import Expert, FrozenMaps
 from medbridge.features.compact import MapBasis
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
+from medbridge.support.threads import ahead, prefetch
 
 _FP16_MAX = torch.finfo(torch.float16).max
 Views = tuple[Any, dict[tuple[int, str], Tensor]]
@@ -54,6 +57,14 @@ def view_groups(films: Iterable[Views], least: int = 64) -> Iterator[list[Views]
             group, count = [], 0
     if group:
         yield group
+
+
+def film_groups(
+    benchmark: Benchmark, boxes: Sequence[np.ndarray], kinds: Iterable[tuple[int, str]], rows: Iterable[int], threads: int,
+) -> Iterator[list[Views]]:
+    """:func:`view_groups` of these films of a benchmark, decoded ahead by ``threads``; ``boxes``: of every film."""
+    groups = view_groups(ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads))
+    return prefetch(groups) if threads else groups
 
 
 def encode_views(

@@ -176,7 +176,7 @@ def run_ablation(
             if variant.factor == DEFAULT:
                 raise
             left_out[f"{variant.factor} {variant.name}"] = str(error)
-    store = ResultStore(out, Cell(MEDBRIDGE, benchmark, list(targets.values()), base))
+    store = ResultStore(out, Cell(MEDBRIDGE, benchmark, list(targets.values()), base), cache.features)
     # seed by seed: a run that is stopped early has whole seeds
     in_order = [cell for seed in seeds for runs in cells.values() for cell in runs if cell.seed == seed]
     run_cells(in_order, store, cache, "ablation")

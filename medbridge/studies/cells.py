@@ -69,11 +69,12 @@ class ResultStore:
     """Finished cells of a folder.
 
     ``study``: a cell with the settings, films and targets of the whole study; None: cells of any settings share the folder.
+    ``features``: of the :class:`medbridge.features.cache.FeatureCache`: streamed films are drawn otherwise in training.
     BenchmarkError: the folder holds a study with others.
     """
 
-    def __init__(self, out: str | Path, study: Cell | None = None) -> None:
-        self.out, self._digests = Path(out), {}
+    def __init__(self, out: str | Path, study: Cell | None = None, features: str = "cache") -> None:
+        self.out, self.features, self._digests = Path(out), features, {}
         try_folder(out)
         if study is None:
             return
@@ -141,7 +142,9 @@ class ResultStore:
             address["films"] = self._once(cell.source, lambda b: _films(b, b.table[b.table["split"].isin(("train", "val"))]))
         if kind.seeded:
             address["train"] = asdict(replace(s.config, seed=cell.seed))
-        return address | ({"adapter": asdict(s.adapter)} if kind.name == MEDBRIDGE else {})
+        if kind.name == MEDBRIDGE:
+            address |= {"adapter": asdict(s.adapter)} | ({} if self.features == "cache" else {"features": self.features})
+        return address
 
     def _scores_path(self, cell: Cell, target: Target) -> Path:
         films = self._once(target.test, lambda test: _digest([str(test.root), test.image_ids()]))

@@ -79,12 +79,12 @@ def run_experiment(
     built = tuple(experts or (create_expert(name, precision=experiment.precision) for name in experiment.experts))
     loaded = {name: ref.load() for name, ref in experiment.benchmarks.items()}
     notes = ["the baselines see the whole film only, MedBridge all of its views (views: whole)"] * (experiment.views == "whole")
-    cache = cache or FeatureCache()
+    cache = cache or FeatureCache(features=experiment.features)
     places = list(_places(experiment, loaded, built, cache))
     cells = [cell for place in places for cell in place.cells]
     for cell in {cell.method: cell for cell in cells}.values():  # a baseline that has no use for these experts says so now
         cell.create()
-    store = ResultStore(out)
+    store = ResultStore(out, features=cache.features)
     trained, count, left_out = run_cells(cells, store, cache, experiment.name)
     if left_out:
         raise ExpertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))

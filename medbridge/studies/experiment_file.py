@@ -14,6 +14,7 @@ from medbridge.baselines import method_class
 from medbridge.data.tasks import BenchmarkRef
 from medbridge.errors import MedBridgeError
 from medbridge.experts import PRECISIONS
+from medbridge.features.cache import FEATURES
 from medbridge.focal import FocalSampler
 from medbridge.model import CROSS_FITTED, AdapterConfig
 from medbridge.support.settings import Listed, Settings, as_settings, check_settings, distinct
@@ -97,6 +98,7 @@ class Experiment(Settings):
     train: Annotated[as_settings(TrainConfig), BeforeValidator(_without_seed)] = TrainConfig()
     sampler: as_settings(FocalSampler) = FocalSampler()
     precision: Literal[PRECISIONS] = "float32"
+    features: Literal[FEATURES] = "cache"
 
     @model_validator(mode="after")
     def _find_benchmarks(self) -> Self:

@@ -73,7 +73,7 @@ def run_leaderboard(
     sources = [label_budget(part, fraction) for part in (deal_folds(benchmark, folds) if folds else [benchmark])]
     dealt = [unseen(make_targets(source, tests or [source]), source, cache) for source in sources]
     targets = [(i, target) for i, part in enumerate(dealt) for target in part]
-    store = ResultStore(out, Cell(MEDBRIDGE, sources[0], dealt[0], settings))
+    store = ResultStore(out, Cell(MEDBRIDGE, sources[0], dealt[0], settings), cache.features)
     cells = {kind.name: [[Cell(kind.name, source, part, settings, seed, fraction) for seed in seeds]
                          for source, part in zip(sources, dealt, strict=True)] for kind in kinds}
     every = [cell for parts in cells.values() for runs in parts for cell in runs]

@@ -4,7 +4,7 @@ import torch
 
 from medbridge.features import batch as module
 from medbridge.features.batch import collate, draw_views, passes
-from medbridge.features.cache import FilmFeatures
+from medbridge.features.films import FilmFeatures
 
 
 def _film(views, fixed, shift=0.0):
