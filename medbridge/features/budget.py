@@ -1,11 +1,18 @@
-"""What a run will cost before it starts: bytes in the cache exactly, time and GPU memory as estimates that say so."""
+"""What a run will cost before it starts, from the cache and streamed, side by side: bytes exactly; time as it is measured here,
+and for GPUs that are not here as an estimate that says so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
+from medbridge.features.cost import machine
 from medbridge.features.encode import view_bytes
+from medbridge.features.films import Kept
+from medbridge.focal import FocalSampler
+from medbridge.support.text import text_table
 
 GPUS: dict[str, tuple[float, float]] = {"Colab T4": (65e12, 16e9), "Colab L4": (121e12, 24e9), "A100": (312e12, 40e9),
                                         "H100": (990e12, 80e9)}
@@ -15,7 +22,35 @@ UTILISATION = 0.3
 """Share of the data sheet's rate that is assumed to be reached; a guess, to be replaced by ``medbridge experts profile``."""
 
 READING = 1e9
-"""Bytes a second at which an epoch is assumed to read the cache: a guess for a local disk; a mounted Drive is slower."""
+"""Bytes a second that a local disk is assumed to read and write beside such a GPU: a guess; a mounted Drive is slower."""
+
+EPOCHS = 10
+"""Epochs for which the two ways are compared: the usual length of a training."""
+
+LOCAL_VIEWS = 4
+"""Local views of a film that an epoch draws: the default of :class:`medbridge.train.TrainConfig`."""
+
+LARGE = FocalSampler(overlap=0.0)
+"""Views for a hundred thousand films: four windows side by side, and in training four random ones more to draw from. So the whole
+of NIH ChestX-ray14 takes 44 GB for CLIP ViT-B/16, BiomedCLIP and SigLIP, where the default of FocalSampler takes 72 GB."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one machine reaches.
+
+    Attributes:
+        views: that all towers together encode in a second.
+        films: that are decoded and cut in a second.
+        write, read: bytes a second of the disk that would hold the cache.
+        room: bytes that are free there.
+    """
+
+    views: float
+    films: float = float("inf")
+    write: float = READING
+    read: float = READING
+    room: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -24,22 +59,43 @@ class RunCost:
 
     Attributes:
         films, views: their numbers.
-        cache: bytes of features on disk; exact but for about a thousandth of headers.
-        epoch: bytes of them that an epoch of training reads.
-        flops: of all forward passes of the frozen towers.
+        drawn: views of a film that an epoch of training draws.
+        scored: views that judge an epoch, of all the films that do.
+        view: bytes of one view's features.
+        flops: of one view's forward passes through the frozen towers.
         memory: bytes of the towers' weights and of the activations of a batch of 64 views, roughly.
     """
 
     films: int
     views: int
-    cache: int
-    epoch: int
+    drawn: int
+    scored: int
+    view: int
     flops: float
     memory: float
 
-    def seconds(self, rate: float, utilisation: float = UTILISATION) -> float:
-        """Seconds of filling the cache at ``rate`` FLOP a second, of which a share is reached."""
-        return self.flops / (rate * utilisation)
+    @property
+    def cache(self) -> int:
+        """Bytes of features on disk; exact but for about a thousandth of headers."""
+        return self.films * self.views * self.view
+
+    @property
+    def epoch(self) -> int:
+        """Bytes of them that an epoch of training reads."""
+        return (self.films * self.drawn + self.scored) * self.view
+
+    def fill(self, rates: Rates) -> float:
+        """Seconds of filling the cache: of the slowest of towers, decoding and disk, which work beside each other."""
+        return max(self.films * self.views / rates.views, self.films / rates.films, self.cache / rates.write)
+
+    def cached(self, rates: Rates) -> float:
+        """Seconds of reading an epoch from the cache; the adapter's own work is the same in both ways, and not counted."""
+        return self.epoch / rates.read
+
+    def streamed(self, rates: Rates) -> float:
+        """Seconds of making an epoch: what it draws, and what judges it as far as that is not held in memory."""
+        again = max(0, self.scored - Kept.left // self.view)
+        return max((self.films * self.drawn + again) / rates.views, (self.films + again / self.drawn) / rates.films)
 
 
 def tower_flops(expert: Expert) -> float:
@@ -50,8 +106,8 @@ def tower_flops(expert: Expert) -> float:
 
 
 def cost_of_run(
-    experts: Sequence[Expert], depths: Sequence[Sequence[int]], films: int, views: int, drawn: int | None = None,
-    bases: Sequence[MapBasis] | None = None,
+    experts: Iterable[Expert], depths: Sequence[Sequence[int]], films: int, views: int, drawn: int | None = None,
+    bases: Sequence[MapBasis] | None = None, scored: int = 0,
 ) -> RunCost:
     """What ``films`` films with ``views`` views each cost.
 
@@ -59,33 +115,51 @@ def cost_of_run(
         experts: K experts. depths: per expert: depths that are kept (``model.depths``).
         films, views: numbers; for training films the pool's, ``len(sampler.training_boxes(...))``.
         bases: of compact maps (``model.bases``); None: maps as they are.
-        drawn: views that an epoch draws of each film, ``len(sampler.inference_boxes(...))``; default all.
+        drawn: views that an epoch draws of each film; default all.
+        scored: views that judge an epoch: of validation films, or where members are cross-fitted, of all films.
 
     Raises:
         ValueError: a number below one, or more drawn than there are.
     """
-    drawn = views if drawn is None else drawn
+    experts, drawn = list(experts), views if drawn is None else drawn
     if films < 1 or views < 1 or not 1 <= drawn <= views:
         raise ValueError(f"films={films} and views={views} must be at least 1, drawn={drawn} from 1 to views")
     of_maps = bases if bases is not None else [None] * len(experts)
-    total, view = films * views, sum(view_bytes(e, d, b) for e, d, b in zip(experts, depths, of_maps, strict=True))
+    view = sum(view_bytes(e, d, b) for e, d, b in zip(experts, depths, of_maps, strict=True))
     weights = sum(t.nbytes for e in experts for t in e.vision_state().values())
     # a block's activations at their widest: about ten times its tokens in float32
     active = max(64 * (e.prefix + e.grids[-1][0] * e.grids[-1][1]) * max(e.widths) * 4 * 10 for e in experts)
-    return RunCost(films, views, total * view, films * drawn * view, total * sum(map(tower_flops, experts)), weights + active)
+    return RunCost(films, views, drawn, scored, view, sum(map(tower_flops, experts)), weights + active)
 
 
-def run_cost_table(cost: RunCost) -> str:
-    """Expected time and memory by GPU, one line each; estimates, and called so."""
-    lines = [f"{cost.films:,} films x {cost.views} views: {cost.cache / 1e9:.3f} GB of cache; the rest is estimated",
-             "GPU       filling the cache   memory needed / there"]
+def describe_rates(rates: Rates) -> str:
+    """What was measured, in words."""
+    return (f"towers {rates.views:.3g} views/s, decoding {rates.films:.3g} films/s, disk writes {rates.write / 1e6:.0f} and "
+            f"reads {rates.read / 1e6:.0f} MB/s, {rates.room / 1e9:.0f} GB free")
+
+
+def run_cost_table(cost: RunCost, rates: Rates | None = None) -> str:
+    """Disk, time and memory, cached and streamed: as ``rates`` were measured, then by GPU, as estimates, and called so."""
+    lines = [f"{cost.films:,} films x {cost.views} views of {cost.view / 1e3:.1f} kB: {cost.cache / 1e9:.3f} GB of cache. An "
+             f"epoch draws {cost.drawn} views of each and scores {cost.scored:,} more; the adapter's own work is not counted."]
+    if rates is not None:
+        fill, cached, streamed = cost.fill(rates), cost.cached(rates), cost.streamed(rates)
+        times = [(fill, cached, fill + EPOCHS * cached), (0, streamed, EPOCHS * streamed)]
+        rows = [["", "disk", "to fill", "an epoch", f"{EPOCHS} epochs"]]
+        rows += [[way, f"{size / 1e9:.3f} GB", *map(duration, row)]
+                 for way, size, row in zip(("cached", "streamed"), (cost.cache, 0), times, strict=True)]
+        lines += [f"measured on {machine(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}: {describe_rates(rates)}",
+                  text_table(rows, ["left"] + ["right"] * 4)]
+    rows = [["GPU", "to fill", "an epoch cached", "streamed", "memory needed"]]
     for name, (rate, memory) in GPUS.items():
-        seconds, fits = cost.seconds(rate), "" if cost.memory < memory else "   does not fit"
-        lines.append(f"{name:<9} {_time(seconds):>17}   {cost.memory / 1e9:13.2f} / {memory / 1e9:.0f} GB{fits}")
-    lines.append(f"an epoch  {_time(cost.epoch / READING):>17}   to read {cost.epoch / 1e9:.3f} GB at {READING / 1e9:g} GB/s; "
-                 "the adapter's own work, on top, is not estimated")
-    return "\n".join(lines)
+        guess = Rates(rate * UTILISATION / cost.flops)
+        rows.append([name, *map(duration, (cost.fill(guess), cost.cached(guess), cost.streamed(guess))),
+                     f"{cost.memory / 1e9:.2f} of {memory / 1e9:.0f} GB" + " does not fit" * (cost.memory >= memory)])
+    lines.append(f"estimated for GPUs at {UTILISATION:.0%} of their data sheets, a disk of {READING / 1e9:g} GB/s, and "
+                 "processors that keep up:")
+    return "\n".join([*lines, text_table(rows, ["left"] + ["right"] * 4)])
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours or seconds, in words."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"

@@ -13,9 +13,10 @@ is missing is added. An interrupted fill loses what was not yet in a shard: half
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,18 @@ from tqdm.auto import tqdm
 from medbridge.data import Benchmark
 from medbridge.errors import CacheError, ExpertError
 from medbridge.experts import Expert
+from medbridge.features.budget import LOCAL_VIEWS, cost_of_run
 from medbridge.features.compact import MapBasis
+from medbridge.features.cost import expert_cost
 from medbridge.features.encode import Filler, encode_views, film_groups, film_views, map_part, view_bytes
 from medbridge.features.film_keys import FilmFile, film_files, film_key
 from medbridge.features.films import CachedFilms, FrozenFilms, Reader
+from medbridge.features.rates import choose, measure_rates
 from medbridge.features.shards import KEY_BYTES, FeatureIndex, FeatureStore
 from medbridge.features.stream import StreamedFilms
 from medbridge.focal import FocalSampler
 from medbridge.support.files import try_folder, write_atomic
-from medbridge.support.processes import barrier, ranks
+from medbridge.support.processes import barrier, gather_each, is_main, ranks
 from medbridge.support.threads import decode_threads
 
 FEATURE_VERSION = 2
@@ -47,7 +51,7 @@ FEATURE_VERSION = 2
 BASIS_FILMS, BASIS_TOKENS = 256, 100
 """Films that a basis is fitted to, and most tokens of each of their three views."""
 
-FEATURES = ("cache", "stream")
+FEATURES = ("cache", "stream", "auto")
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -93,8 +97,9 @@ class FeatureCache:
         workers: threads that decode ahead; default 1 on a CPU, up to 8 beside a GPU; 0 decodes in the caller's.
         limit: most bytes that all features in ``folder`` may take, default :func:`cache_limit`.
         progress: show progress bars.
-        features: 'cache'; or 'stream': the towers run whenever a pass asks for a film, and no feature is written
-            (:mod:`medbridge.features.stream`).
+        features: 'cache'; 'stream': the towers run whenever a pass asks for a film, and no feature is written
+            (:mod:`medbridge.features.stream`); or 'auto': what would take less time here, by measuring for some seconds. What was
+            chosen is noted in the folder, so that the same call goes on in the same way.
         fresh: whether streamed training draws new random windows in every epoch; else from the pool that the cache would hold.
     """
 
@@ -104,6 +109,7 @@ class FeatureCache:
     progress: bool = True
     features: str = "cache"
     fresh: bool = True
+    _chosen: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
@@ -191,8 +197,8 @@ class FeatureCache:
     def _films(self, reader: Reader, benchmark: Benchmark, training: bool) -> FrozenFilms:
         experts, sampler, files = list(reader.experts), reader.sampler, self.files(benchmark)
         depths, names = [sorted(set(d)) for d in reader.depths], benchmark.image_ids()
-        bases = list(reader.bases) if reader.bases is not None else [None] * len(experts)
-        reader = replace(reader, experts=experts, depths=depths)
+        given, bases = reader.bases, [None] * len(experts) if reader.bases is None else list(reader.bases)
+        reader = replace(reader, experts=experts, depths=depths, bases=bases)
         boxes = [
             sampler.training_boxes(f.height, f.width, name) if training else sampler.inference_boxes(f.height, f.width)
             for f, name in zip(files, names, strict=True)]
@@ -200,7 +206,7 @@ class FeatureCache:
             "benchmark": benchmark, "keys": [film_key(f, box) for f, box in zip(files, boxes, strict=True)],
             "parts": [[map_part(depth, basis) for depth in d] for d, basis in zip(depths, bases, strict=True)],
             "depths": depths, "boxes": boxes, "sizes": [(f.height, f.width) for f in files],
-            "fixed": [len(sampler.inference_boxes(f.height, f.width)) for f in files], "bases": reader.bases,
+            "fixed": [len(sampler.inference_boxes(f.height, f.width)) for f in files], "bases": given,
             "prints": [f.print for f in files]}
         if self.features == "stream":
             return self._streamed(films, reader, training)
@@ -218,10 +224,48 @@ class FeatureCache:
             films["keys"] = [w if lacks and has else key
                              for key, w, lacks, has in zip(films["keys"], wide, todo, ~locate(wide)[2], strict=True)]
             located, gaps, todo = locate(films["keys"])
-        self._fill(reader, films, stores, gaps, todo, bases)
+        if self.features == "auto" and self._choose(reader, films, gaps, training) == "stream":
+            return self._streamed(films, reader, training)
+        if todo.any():
+            self._check_room(reader, films, gaps)
+        barrier()  # all have looked, and found room, before one of them writes
+        if todo.any():
+            self._fill(reader, films, stores, gaps, todo)
+        barrier()
         if ranks()[1] > 1 or todo.any():
             located, _, _ = locate(films["keys"])
         return CachedFilms(**films, located=located)
+
+    def _choose(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray], training: bool) -> str:
+        """'cache' or 'stream', as was chosen for the training films, or by measuring; all processes do as the first."""
+        used, root = tuple(expert_folder(e) for e in reader.experts), features_folder(self.folder)
+        if used in self._chosen and not training:
+            return self._chosen[used]
+        made = hashlib.sha256(repr((used, films["parts"], films["keys"])).encode()).hexdigest()
+        path, line = root / "auto" / f"{made[:24]}.txt", "cache: all of them are there"
+        if is_main() and np.concatenate(gaps).any():
+            line = path.read_text(encoding="utf-8") if path.exists() else self._measure(reader, films, gaps)
+            with suppress(OSError):  # nothing can be written there: the next run measures again
+                write_atomic(path, line)
+            print(f"features of {films['benchmark'].name} from {line} (noted in {path})", file=sys.stderr)
+        self._chosen[used] = gather_each(line)[0].partition(":")[0]
+        return self._chosen[used]
+
+    def _measure(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> str:
+        _to_gpu(reader.experts)
+        boxes, fixed, kinds = films["boxes"], films["fixed"], sorted({e.view_kind for e in reader.experts})
+        pool, windows = round(np.mean([len(b) for b in boxes])), round(np.mean(fixed))
+        scored = len(boxes) * windows * (len(reader.members) > 1)  # cross-fitted members score all films after every epoch
+        cost = cost_of_run(reader.experts, reader.depths, len(boxes), pool, min(windows, 1 + LOCAL_VIEWS), reader.bases, scored)
+        towers = [expert_cost(e, d, views=64 if e.mean.device.type == "cuda" else 4, repeats=1)
+                  for e, d in zip(reader.experts, reader.depths, strict=True)]
+        rates = measure_rates(towers, features_folder(self.folder), decode_threads(self.workers), len(boxes),
+                              lambda i: film_views(partial(films["benchmark"].read, i), boxes[i][: fixed[i]], kinds))
+        try:
+            self._check_room(reader, films, gaps)
+        except (CacheError, OSError):
+            return choose(cost, rates, fits=False)
+        return choose(cost, rates)
 
     def _streamed(self, films: dict[str, Any], reader: Reader, training: bool) -> StreamedFilms:
         _to_gpu(reader.experts)
@@ -233,30 +277,40 @@ class FeatureCache:
 
     def _fill(
         self, reader: Reader, films: dict[str, Any], stores: Sequence[FeatureStore], gaps: list[np.ndarray], todo: np.ndarray,
-        bases: Sequence[MapBasis | None],
     ) -> None:
         """Compute what is missing: ``todo``, of which films; ``gaps``, what of them."""
         (rank, world), experts, benchmark = ranks(), reader.experts, films["benchmark"]
-        if todo.any():
-            _check_room(features_folder(self.folder), benchmark.name, experts, reader.depths, films["boxes"], gaps, self.limit,
-                        bases)
-            _to_gpu(experts)
-        barrier()  # all have looked, and found room, before one of them writes
+        _to_gpu(experts)
         # dealt out by number, not by what is missing: another run may write to this folder meanwhile
         rows = [i for i in np.flatnonzero(todo).tolist() if i % world == rank]
         with ExitStack() as stack:
             bar = stack.enter_context(tqdm(total=len(rows), desc=f"frozen features of {benchmark.name}", unit="film",
-                                           miniters=0, disable=not self.progress or rank > 0 or not todo.any()))
+                                           miniters=0, disable=not self.progress or rank > 0))
             for expert in experts:
                 _show_blocks(bar, expert, stack)
             fillers = [stack.enter_context(Filler(e, d, store, films["keys"], gap, basis))
-                       for e, d, store, gap, basis in zip(experts, reader.depths, stores, gaps, bases, strict=True)]
+                       for e, d, store, gap, basis in zip(experts, reader.depths, stores, gaps, reader.bases, strict=True)]
             for group in film_groups(benchmark, films["boxes"], sorted({e.view_kind for e in experts}), rows,
                                      decode_threads(self.workers)):
                 for filler in fillers:
                     filler.add(group)
                 bar.update(len(group))
-        barrier()
+
+    def _check_room(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> None:
+        views, root, name = np.array([len(b) for b in films["boxes"]]), features_folder(self.folder), films["benchmark"].name
+        new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d, b)
+                  for e, d, g, b in zip(reader.experts, reader.depths, gaps, reader.bases, strict=True))
+        try_folder(root)
+        limit = cache_limit() if self.limit is None else self.limit
+        held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0
+        fix = "use fewer views, query layers or experts, name another folder, or see `medbridge cache clean`"
+        if limit is not None and held + new > limit:
+            raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.2f} GB beside {held / 1e9:.2f} GB that are "
+                             f"there, beyond the limit of {limit / 1e9:.2f} GB (MEDBRIDGE_CACHE_LIMIT); raise it, or {fix}")
+        free = shutil.disk_usage(root).free
+        if new > 0.98 * free:
+            raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB "
+                             f"left; {fix}")
 
 
 def _to_gpu(experts: Iterable[Expert]) -> None:
@@ -283,23 +337,3 @@ def _sample_tokens(expert: Expert, basis: MapBasis, views: Tensor) -> tuple[dict
         pooled = basis.pool(out.maps[d].float(), d)
         tokens[d] = pooled[:, :: -(-pooled.shape[1] // BASIS_TOKENS)].flatten(0, 1)
     return tokens, out.summary.float()
-
-
-def _check_room(
-    root: Path, name: str, experts: Sequence[Expert], depths: list[list[int]], boxes: list[np.ndarray],
-    gaps: list[np.ndarray], limit: int | None, bases: Sequence[MapBasis | None],
-) -> None:
-    views = np.array([len(b) for b in boxes])
-    new = sum(int(views[g.any(axis=0)].sum()) * view_bytes(e, d, b)
-              for e, d, g, b in zip(experts, depths, gaps, bases, strict=True))
-    try_folder(root)
-    limit = cache_limit() if limit is None else limit
-    held = sum(p.stat().st_size for p in root.glob("*/*.safetensors")) if limit is not None else 0
-    fix = "use fewer views, query layers or experts, name another folder, or see `medbridge cache clean`"
-    if limit is not None and held + new > limit:
-        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.2f} GB beside {held / 1e9:.2f} GB that are there, "
-                         f"beyond the limit of {limit / 1e9:.2f} GB (MEDBRIDGE_CACHE_LIMIT); raise it, or {fix}")
-    free = shutil.disk_usage(root).free
-    if new > 0.98 * free:
-        raise CacheError(f"{root}: the features of {name!r} take {new / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
-                         f"{fix}")
