@@ -33,7 +33,8 @@ from medbridge import MedBridge, create_expert, load_benchmark
 from medbridge.baselines import create_method
 from medbridge.data import Benchmark
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms, FeatureCache
+from medbridge.features.cache import FeatureCache
+from medbridge.features.films import FrozenFilms
 from medbridge.train import Loop, TrainConfig, fit
 
 RIVALS = {"coop": "CoOp", "lora": "LoRA"}
@@ -89,7 +90,7 @@ def race(args: argparse.Namespace, key: str, expert: Expert, place: Path) -> Row
     parts, runs = [benchmark.split(s) for s in ("train", "val")], []
     FeatureCache(place / "warm-up", progress=False).films(parts[1].take(range(8)), [expert], [[]], FIVE)
 
-    def features(depths: list[list[int]], folder: str) -> list[CachedFilms]:
+    def features(depths: list[list[int]], folder: str) -> list[FrozenFilms]:
         return [FeatureCache(place / folder, progress=False).films(p, [expert], depths, FIVE) for p in parts]
 
     def prompts_and_maps() -> None:
@@ -97,7 +98,7 @@ def race(args: argparse.Namespace, key: str, expert: Expert, place: Path) -> Row
             depths = MedBridge([expert], benchmark.labels).depths
         features(depths, "maps")
 
-    pooled: list[CachedFilms] = []
+    pooled: list[FrozenFilms] = []
     spent = {"coop": timed(lambda: pooled.extend(features([[]], "pooled"))), "lora": (0.0, 0.0),
              "medbridge": timed(prompts_and_maps)}
     for seed in range(args.seeds):
@@ -137,7 +138,7 @@ def _medbridge(expert: Expert, benchmark: Benchmark, config: TrainConfig, folder
     return curve
 
 
-def _rival(name: str, expert: Expert, films: list[CachedFilms], config: TrainConfig, curve: Curve, limit: float) -> Curve:
+def _rival(name: str, expert: Expert, films: list[FrozenFilms], config: TrainConfig, curve: Curve, limit: float) -> Curve:
     with _watched(curve, limit):
         method = create_method(name, [expert], films[0].benchmark.labels, views="all", config=config, tries=1, progress=False)
         method.fit(*films)

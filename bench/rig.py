@@ -142,11 +142,15 @@ def row_line(r: Row, when: str = "") -> str:
 
 
 def replace_rows(written: str, rows: list[Row], threads: int, load: str) -> str:
-    """The table as it was written, with these rows as they are now and the day, threads and load of their measurement."""
+    """The table as it was written, with these rows as they are now and the day, threads and load of their measurement; new ones
+    come last."""
     when = f" ({time.strftime('%d %B %Y')}, alone, {threads} thread(s), load average {load})"
+    lines = written.splitlines()
     for r in rows:
-        written = re.sub(rf"^\| {r.key} \|.*$", lambda _, r=r: row_line(r, when), written, flags=re.MULTILINE)
-    return written
+        at = [i for i, line in enumerate(lines) if re.match(r"\| [a-z](-\S+)? \|", line)]
+        own = next((i for i in at if lines[i].startswith(f"| {r.key} |")), None)
+        lines[at[-1] + 1 if own is None else own : at[-1] + 1 if own is None else own + 1] = [row_line(r, when)]
+    return "\n".join(lines) + "\n"
 
 
 def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str) -> str:
@@ -160,8 +164,8 @@ def table(rows: list[Row], extra: list[str], args: argparse.Namespace, load: str
         f"the tower; load average of the machine {load}.", "",
         "What is compared runs in turns; a ratio is the median over the turns of the ratio within a turn. Processor time "
         "counts all threads of the process: it does not see what is hidden behind other cores, and suffers little from other "
-        "programs. The films are synthetic noise, except in (d), which trains on PhantomCXR (synthetic). The tower in (a), (b) "
-        "and (f) is ViT-S/14 with random weights.", "",
+        "programs. The films are synthetic noise, except in (d), (h) and (i), which train on PhantomCXR (synthetic). The tower "
+        "in (a), (b), (f) and (g) is ViT-S/14 with random weights, in (h) and (i) tiny-vit.", "",
         "| | what | target | met | ratio, wall | ratio, processor | behind it |", "|---|---|---|---|---|---|---|"]
     lines += map(row_line, rows)
     if extra:

@@ -9,9 +9,8 @@ import torch
 from tqdm.auto import tqdm
 
 from medbridge.features.batch import collate, draw_views, encode_films
-from medbridge.features.cache import CachedFilms
 from medbridge.features.encode import film_views
-from medbridge.features.films import FilmFeatures
+from medbridge.features.films import FilmFeatures, FrozenFilms
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge, Output
 from medbridge.support.processes import gather_rows, ranks
@@ -37,7 +36,7 @@ class Prediction:
         return Prediction(self.probabilities[:, at], self.expert_logits[:, :, at], self.weights[:, :, at])
 
 
-def predict(model: MedBridge, films: CachedFilms, batch_size: int = 32, progress: bool = True) -> Prediction:
+def predict(model: MedBridge, films: FrozenFilms, batch_size: int = 32, progress: bool = True) -> Prediction:
     """Score every film with its sliding windows, ``batch_size`` films at a time.
 
     Under ``accelerate launch`` each process scores its share, and all get all scores; all of them must call it.

@@ -31,9 +31,9 @@ from medbridge.data.copies import pack_prints
 from medbridge.data.tasks import member_folds
 from medbridge.errors import BenchmarkError
 from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
-from medbridge.features.cache import CachedFilms, expert_folder
+from medbridge.features.cache import expert_folder
 from medbridge.features.encode import map_part
-from medbridge.features.films import FilmFeatures, Kept
+from medbridge.features.films import FilmFeatures, FrozenFilms, Kept
 from medbridge.losses import LOSSES
 from medbridge.metrics.evaluate import auc_and_loss
 from medbridge.model import MedBridge, Output
@@ -137,7 +137,7 @@ class Trainee(Protocol):
 
 
 def fit(
-    model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig | None = None, run_dir: str | Path | None = None,
+    model: MedBridge, train: FrozenFilms, val: FrozenFilms, config: TrainConfig | None = None, run_dir: str | Path | None = None,
     progress: bool = True, save_steps: int = 500, tensorboard: bool = False, network: Callable[..., "Network"] | None = None,
 ) -> History:
     """Train ``model`` in place; it ends with the weights of its best epoch.
@@ -185,7 +185,7 @@ class Network:
 
     title = "training"
 
-    def __init__(self, model: MedBridge, train: CachedFilms, val: CachedFilms, config: TrainConfig) -> None:
+    def __init__(self, model: MedBridge, train: FrozenFilms, val: FrozenFilms, config: TrainConfig) -> None:
         self.module, self.learners, self.parts, self.config = model, model.members, (train, val), config
         train.kept = val.kept = Kept()  # where films are streamed
         self.targets, self.mask = (
@@ -266,14 +266,14 @@ class Network:
         return self.module.readout.fit(logits, pooled, self.targets, self.mask, self.fold)
 
 
-def _pooled(model: MedBridge, films: CachedFilms) -> np.ndarray:
+def _pooled(model: MedBridge, films: FrozenFilms) -> np.ndarray:
     """:func:`medbridge.readout.pool_summary` of films, ``(n, size)``, for which no map is read."""
     raw = [torch.from_numpy(films.pooled("summary", k, "all")).unflatten(1, (3, -1)) for k in range(len(model.experts))]
     pooled = model.summaries([x.to(model.device) for x in raw])  # to standardise keeps which view is the largest
     return torch.cat([x.flatten(1) for x in pooled], dim=1).double().cpu().numpy()
 
 
-def _signature(model: MedBridge, films: CachedFilms, config: TrainConfig) -> str:
+def _signature(model: MedBridge, films: FrozenFilms, config: TrainConfig) -> str:
     """Digest of all that a run depends on: a checkpoint belongs to one."""
     parts = {"config": asdict(config), "model": asdict(model.config), "labels": model.labels,
              "films": [key.hex() for key in films.keys], "experts": [expert_folder(e) for e in model.experts],

@@ -1,6 +1,6 @@
 """One training run on a folder of squares, as a process of its own: killed or launched twice by tests/support/test_processes.py.
 
-    python tests/training_run.py IMAGES CACHE RUN OUT DROPOUT
+    python tests/training_run.py IMAGES CACHE RUN OUT DROPOUT [FEATURES]
 """
 
 import json
@@ -22,7 +22,7 @@ from medbridge.support.processes import is_main
 from medbridge.train import TrainConfig, fit
 
 
-def main(images, cache, run, out, dropout):
+def main(images, cache, run, out, dropout, features="cache"):
     torch.set_num_threads(1)
     names = sorted(p.name for p in Path(images).glob("*.png"))
     rng = np.random.default_rng(3)
@@ -38,14 +38,15 @@ def main(images, cache, run, out, dropout):
     print("go", flush=True)
     # 31 films by 8: the last step holds 7, which two processes cannot share evenly; by 3 parts: some hold one film
     config = TrainConfig(epochs=6, batch_size=8, accumulate=3, patience=9)
-    cache = FeatureCache(cache, progress=False)
+    cache = FeatureCache(cache, progress=False, features=features, fresh=False)
     parts = cache.of(model, films.split("train"), training=True), cache.of(model, films.split("val"))
     history = fit(model, *parts, config, run, progress=False, save_steps=1)
     scored = predict(model, cache.of(model, films.split("test")), progress=False)
+    summaries = parts[0].pooled("summary", 0, "all")
     if is_main():
         Path(out).write_text(json.dumps({
             "rows": [{k: v for k, v in row.items() if k != "seconds"} for row in asdict(history)["rows"]],
-            "test": scored.probabilities.tolist(),
+            "test": scored.probabilities.tolist(), "summaries": summaries.mean(axis=1).tolist(),
             "weights": {k: p.double().sum().item() for k, p in model.trainable().items()}}))
 
 

@@ -18,7 +18,7 @@ from medbridge.baselines.inputs import EmbeddingInputs, FilmInputs, score_module
 from medbridge.baselines.method import Method
 from medbridge.errors import BenchmarkError, ExpertError
 from medbridge.experts import Expert, OpenClipExpert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.prompts import ClassPrompts, encode_prompts
 from medbridge.support.processes import alone
 from medbridge.train import TrainConfig
@@ -37,7 +37,7 @@ def prompt_sides(expert: Expert, labels: Sequence[str], prompts: Mapping[str, Cl
     return positive.clone().cpu(), negative.clone().cpu()
 
 
-def film_embeddings(films: CachedFilms, expert: int, views: str) -> Tensor:
+def film_embeddings(films: FrozenFilms, expert: int, views: str) -> Tensor:
     """One L2-normalised embedding per film in the expert's text space, float32 ``(n, d)``.
 
     'whole': that of the whole film. 'all': the normalised mean over the whole film and its sliding windows. [ours]
@@ -48,7 +48,7 @@ def film_embeddings(films: CachedFilms, expert: int, views: str) -> Tensor:
     return F.normalize(x, dim=-1)
 
 
-def check_known(train: CachedFilms, val: CachedFilms) -> None:
+def check_known(train: FrozenFilms, val: FrozenFilms) -> None:
     """BenchmarkError where nothing is known to learn from, or to choose settings by."""
     for films, name in ((train, "train"), (val, "val")):
         if not films.benchmark.targets()[1].any():
@@ -110,7 +110,7 @@ class Baseline(Method):
         return self.modules
 
 
-def prevalence_bias(films: CachedFilms) -> nn.Parameter:
+def prevalence_bias(films: FrozenFilms) -> nn.Parameter:
     """A bias per label ``(C,)``: the log-odds of its prevalence in these films, which is clipped to [0.001, 0.999]. [ours]"""
     targets, mask = films.benchmark.targets()
     prevalence = (targets * mask).sum(axis=0) / np.maximum(mask.sum(axis=0), 1)
@@ -140,12 +140,12 @@ class TrainedBaseline(Baseline):
     grid: ClassVar[tuple[Mapping[str, Any], ...]]
     chosen: Sequence[Mapping[str, Any]] = ()
 
-    def inputs(self, films: CachedFilms, k: int) -> FilmInputs:
+    def inputs(self, films: FrozenFilms, k: int) -> FilmInputs:
         """What the module of expert k is fed."""
         return EmbeddingInputs(films, film_embeddings(films, k, self.views))
 
     @abstractmethod
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> nn.Module:
+    def build(self, k: int, train: FrozenFilms, **setting: Any) -> nn.Module:
         """A new module for expert k; what requires a gradient is trained."""
 
     def train(self, module: nn.Module, train: FilmInputs, val: FilmInputs, rate: float, k: int) -> float:
@@ -153,7 +153,7 @@ class TrainedBaseline(Baseline):
         title = f"{self.name}{f' on {self.experts[k].name}' if self.need else ''}, rate {rate:g}"
         return train_module(module, train, val, self.config, rate, title, self.progress)
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Train the settings of the budget on each expert; keep the best of each on val. BenchmarkError: nothing is known."""
         check_known(train, val)
         self.modules, self.chosen = [], []
@@ -175,7 +175,7 @@ class TrainedBaseline(Baseline):
             self.chosen.append(chosen)
         return self
 
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``: mean over the experts that are used."""
         each = zip(self.used, self.fitted(), strict=True)
         return np.mean([score_module(m, self.inputs(films, k), self.config.batch_size) for k, m in each], axis=0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class FeatureAdapter(nn.Module):
@@ -38,6 +38,6 @@ class CLIPAdapter(TrainedBaseline):
     name = "CLIP-Adapter"
     grid = ({"rate": 1e-2}, {"rate": 1e-1}, {"rate": 1e-3})
 
-    def build(self, k: int, train: CachedFilms) -> FeatureAdapter:
+    def build(self, k: int, train: FrozenFilms) -> FeatureAdapter:
         expert = self.experts[k]
         return FeatureAdapter(*prompt_sides(expert, self.labels, self.prompts), temperature(expert))

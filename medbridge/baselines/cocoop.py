@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medbridge.baselines.base import temperature
 from medbridge.baselines.coop import CoOp, LearnedContext
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class ConditionalContext(LearnedContext):
@@ -37,6 +37,6 @@ class CoCoOp(CoOp):
 
     name = "CoCoOp"
 
-    def build(self, k: int, train: CachedFilms) -> ConditionalContext:
+    def build(self, k: int, train: FrozenFilms) -> ConditionalContext:
         expert = self.experts[k]
         return ConditionalContext(expert, self.labels, temperature(expert), self.context, expert.text_dim)

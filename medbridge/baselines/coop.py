@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from medbridge.baselines.base import TrainedBaseline, temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class LearnedContext(nn.Module):
@@ -36,5 +36,5 @@ class CoOp(TrainedBaseline):
     options = (("context", 4),)
     usable = staticmethod(has_clip_text)
 
-    def build(self, k: int, train: CachedFilms) -> LearnedContext:
+    def build(self, k: int, train: FrozenFilms) -> LearnedContext:
         return LearnedContext(self.experts[k], self.labels, temperature(self.experts[k]), self.context)

@@ -11,7 +11,7 @@ from medbridge.baselines.inputs import ViewInputs
 from medbridge.baselines.towers import film_mean
 from medbridge.experts import Expert
 from medbridge.experts.weights import asking, find_weights, load_state
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 _WEIGHTS = "densenet121.ra_in1k"
 
@@ -53,10 +53,10 @@ class DenseNet(TrainedBaseline):
     def usable(self, expert: Expert) -> bool:
         return expert is self.experts[0]  # it is trained once, however many experts there are
 
-    def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
+    def inputs(self, films: FrozenFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.size, self.views, self.progress)
 
-    def build(self, k: int, train: CachedFilms) -> DenseScores:
+    def build(self, k: int, train: FrozenFilms) -> DenseScores:
         module = DenseScores(len(self.labels), self.pretrained)
         module.classifier.bias = prevalence_bias(train)
         return module

@@ -2,7 +2,7 @@
 zero-shot head (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022)."""
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 # modules and parameters after the last block: open_clip's ViT, ModifiedResNet, timm trunks, and open_clip's head on them
 _TAIL = ("ln_post", "proj", "attn_pool", "attnpool", "norm", "fc_norm", "head")
@@ -15,7 +15,7 @@ class FineTune(TowerBaseline):
     grid = ({"rate": 1e-4}, {"rate": 1e-3}, {"rate": 1e-5})
     options = (("blocks", 1),)
 
-    def build(self, k: int, train: CachedFilms) -> FilmScores:
+    def build(self, k: int, train: FrozenFilms) -> FilmScores:
         tower = Tower(self.experts[k])
         for name, p in tower.net.named_parameters():
             p.requires_grad_(name.removeprefix("trunk.").split(".")[0] in _TAIL)

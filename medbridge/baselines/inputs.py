@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from medbridge.features.batch import Pass
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.focal import extract_views
 from medbridge.losses import LOSSES
 from medbridge.support.threads import ahead, decode_threads, prefetch
@@ -21,7 +21,7 @@ _KEEP_BYTES = 2**31  # views of more films than fit here are decoded again in ev
 class EmbeddingInputs:
     """One frozen vector ``(d,)`` per film, beside ``targets`` and ``mask``, float32 and bool ``(n, C)``."""
 
-    def __init__(self, films: CachedFilms, embeddings: Tensor) -> None:
+    def __init__(self, films: FrozenFilms, embeddings: Tensor) -> None:
         self.targets, self.mask = films.benchmark.targets()
         self.embeddings = embeddings
 
@@ -36,7 +36,7 @@ class ViewInputs:
     A batch pads them to the same number: ``(B, N, R, R)`` in [0, 1], real ``(B, N)``.
     """
 
-    def __init__(self, films: CachedFilms, size: int, views: str = "whole", progress: bool = True) -> None:
+    def __init__(self, films: FrozenFilms, size: int, views: str = "whole", progress: bool = True) -> None:
         self.targets, self.mask = films.benchmark.targets()
         self.films, self.size = films, size
         self.counts = [1 if views == "whole" else fixed for fixed in films.fixed]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medbridge.baselines.base import Baseline, check_known
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.metrics.evaluate import merit
 
 _ROWS = 512  # test films compared at a time: 512 x 86,524 similarities are 180 MB
@@ -47,10 +47,10 @@ class KNN(Baseline):
     trainable_parameters = 0
     counts = (20, 5, 50, 10, 100)
 
-    def _features(self, films: CachedFilms) -> list[Tensor]:
+    def _features(self, films: FrozenFilms) -> list[Tensor]:
         return [F.normalize(torch.from_numpy(films.pooled("summary", k, self.views)), dim=1) for k in range(len(films.depths))]
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Keep the training films; choose k by the mean AUC on val."""
         check_known(train, val)
         self.modules = self._features(train)
@@ -63,7 +63,7 @@ class KNN(Baseline):
         parts = [neighbour_scores(a, keys, self.y, self.mask, k) for a, keys in zip(x, self.fitted(), strict=True)]
         return torch.stack(parts).double().mean(dim=0).numpy()
 
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
         self.fitted()
         return self._scores(self._features(films), self.k)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 from medbridge.baselines.base import Baseline
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.metrics.evaluate import merit
 from medbridge.support.logistic import fit_logistic
 
@@ -21,10 +21,10 @@ class LinearProbe(Baseline):
     need = ""
     options = (("strengths", (1e-2, 1e-3, 1e-1, 1e-4, 1.0)),)
 
-    def _features(self, films: CachedFilms) -> np.ndarray:
+    def _features(self, films: FrozenFilms) -> np.ndarray:
         return np.concatenate([films.pooled("summary", k, self.views) for k in range(len(films.depths))], axis=1)
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Choose C by the mean AUC on val; fit on both."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
@@ -38,7 +38,7 @@ class LinearProbe(Baseline):
         self.modules = fit_logistic(*both, self.strength)
         return self
 
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
         return _scores(self.fitted(), self._features(films))
 

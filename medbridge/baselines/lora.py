@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline
 from medbridge.errors import ExpertError
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 # blocks of open_clip's ViT and of timm's (also inside open_clip), stages of a ModifiedResNet; peft matches whole names
 _TARGETS = r"(transformer\.res|trunk\.)?blocks\.\d+\.attn\.(qkv|proj)|layer\d+\.\d+\.conv\d"
@@ -61,7 +61,7 @@ class LoRA(TowerBaseline):
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
     options = (("rank", 8), ("alpha", 16.0))
 
-    def build(self, k: int, train: CachedFilms) -> FilmScores:
+    def build(self, k: int, train: FrozenFilms) -> FilmScores:
         tower = Tower(self.experts[k])
         add_lora(tower, self.rank, self.alpha)
         return self.scored(k, tower, tower.dim)

@@ -11,7 +11,7 @@ from medbridge.baselines.base import temperature
 from medbridge.baselines.text_tower import PromptedText, has_clip_text, label_texts
 from medbridge.baselines.towers import Tower, TowerBaseline, attach_prompts, film_embedding, is_plain_vit
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class CoupledPrompts(nn.Module):
@@ -56,5 +56,5 @@ class MaPLe(TowerBaseline):
     def usable(self, expert: Expert) -> bool:
         return has_clip_text(expert) and is_plain_vit(expert)
 
-    def build(self, k: int, train: CachedFilms) -> CoupledPrompts:
+    def build(self, k: int, train: FrozenFilms) -> CoupledPrompts:
         return CoupledPrompts(self.experts[k], self.labels, self.count, self.depth)

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.focal import FocalSampler
 from medbridge.model import AdapterConfig, MedBridge
 from medbridge.predict import predict
@@ -36,11 +36,11 @@ class Method(ABC):
     val_scores: np.ndarray | None = None
 
     @abstractmethod
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Learn from train; choose settings on val."""
 
     @abstractmethod
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
 
     @property
@@ -78,7 +78,7 @@ class MedBridgeMethod(Method):
         self.model = MedBridge(experts, labels, adapter, sampler, prompts, self.config.seed)
         self.history = History()
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Train at every rate of the budget; keep the best on val."""
         start, self.history = self.model, History()
         for rate in [self.config.lr] if self.tries == 1 else self.rates[: self.tries]:
@@ -89,7 +89,7 @@ class MedBridgeMethod(Method):
                 self.model, self.history, self.val_scores = model, history, history.val_scores
         return self
 
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``."""
         return predict(self.model, films, self.config.batch_size, self.progress).probabilities
 

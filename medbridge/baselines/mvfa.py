@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medbridge.baselines.base import prompt_sides, temperature
 from medbridge.baselines.towers import Tower, TowerBaseline, film_mean
 from medbridge.experts import Expert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 def spread_levels(blocks: int, count: int) -> list[int]:
@@ -74,7 +74,7 @@ class MVFA(TowerBaseline):
     grid = ({"rate": 1e-3}, {"rate": 3e-3}, {"rate": 3e-4})
     options = (("levels", 4), ("gamma", 0.1))
 
-    def build(self, k: int, train: CachedFilms) -> AdaptedTower:
+    def build(self, k: int, train: FrozenFilms) -> AdaptedTower:
         expert = self.experts[k]
         sides = prompt_sides(expert, self.labels, self.prompts)
         return AdaptedTower(expert, *sides, temperature(expert), self.levels, self.gamma)

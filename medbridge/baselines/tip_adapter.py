@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medbridge.baselines.base import TrainedBaseline, film_embeddings, prompt_sides, temperature
 from medbridge.baselines.inputs import FilmInputs, score_module
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.metrics.evaluate import merit
 
 
@@ -57,7 +57,7 @@ class TipAdapterF(TrainedBaseline):
             {"rate": 1e-3, "alpha": 100.0, "beta": 1.0})
     train_keys = True
 
-    def build(self, k: int, train: CachedFilms, **setting: Any) -> KeyValueCache:
+    def build(self, k: int, train: FrozenFilms, **setting: Any) -> KeyValueCache:
         positive, negative = prompt_sides(self.experts[k], self.labels, self.prompts)
         keys, values = film_embeddings(train, k, self.views), cache_values(*map(torch.from_numpy, train.benchmark.targets()))
         scale = temperature(self.experts[k])

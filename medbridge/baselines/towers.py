@@ -18,7 +18,7 @@ from medbridge.baselines.base import TrainedBaseline, prompt_sides, temperature
 from medbridge.baselines.inputs import ViewInputs
 from medbridge.errors import ExpertError
 from medbridge.experts import Expert, OpenClipExpert, TimmExpert
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.prompts import ClassPrompts
 
 
@@ -144,7 +144,7 @@ class TowerBaseline(TrainedBaseline):
     need: ClassVar[str] = "an open_clip or timm tower"
     usable = staticmethod(has_tower)
 
-    def inputs(self, films: CachedFilms, k: int) -> ViewInputs:
+    def inputs(self, films: FrozenFilms, k: int) -> ViewInputs:
         return ViewInputs(films, self.experts[k].size, self.views, self.progress)
 
     def scored(self, k: int, tower: nn.Module, dim: int) -> FilmScores:

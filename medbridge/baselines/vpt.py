@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medbridge.baselines.towers import FilmScores, Tower, TowerBaseline, attach_prompts, is_plain_vit
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class PromptedTower(nn.Module):
@@ -53,7 +53,7 @@ class VPT(TowerBaseline):
     grid = ({"rate": 1e-2}, {"rate": 1e-3}, {"rate": 3e-2})
     options = (("count", 8),)
 
-    def build(self, k: int, train: CachedFilms) -> FilmScores:
+    def build(self, k: int, train: FrozenFilms) -> FilmScores:
         expert, tower = self.experts[k], Tower(self.experts[k])
         patch, pad = expert.size // expert.grids[0][0], max(1, tower.size // 16)
         module = PromptedTower(tower, self.count, patch) if is_plain_vit(expert) else BorderedTower(tower, pad)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medbridge.baselines.base import Baseline, film_embeddings, prompt_sides
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 
 
 class ZeroShot(Baseline):
@@ -21,11 +21,11 @@ class ZeroShot(Baseline):
     trainable_parameters = 0
     scale = 100.0  # as CLIP's, for all experts
 
-    def fit(self, train: CachedFilms, val: CachedFilms) -> Self:
+    def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
         """Nothing to learn."""
         return self
 
-    def predict_proba(self, films: CachedFilms) -> np.ndarray:
+    def predict_proba(self, films: FrozenFilms) -> np.ndarray:
         """Probabilities float64 ``(n, C)``: softmax of positive against negative prompt."""
         logits = []
         for k in self.used:

@@ -1,25 +1,17 @@
 """``medbridge experts list | info | fetch | profile``."""
 
 import argparse
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from PIL import Image
 
 from medbridge.cli.options import build_experts
-from medbridge.data.images import read_film
+from medbridge.data import load_benchmark
 from medbridge.experts import ALIASES
 from medbridge.experts.fetch import fetch_expert
 from medbridge.experts.info import expert_info
 from medbridge.features.budget import LARGE, cost_of_run, run_cost_table
-from medbridge.features.cache import features_folder
-from medbridge.features.compact import MapBasis, MapFormat
+from medbridge.features.cache import FeatureCache
 from medbridge.features.cost import cost_table, expert_cost
-from medbridge.features.encode import film_views
-from medbridge.features.rates import measure_rates
+from medbridge.model import AdapterConfig, map_reader
 from medbridge.support.text import text_table
-from medbridge.support.threads import decode_threads
 
 
 def run(_: argparse.Namespace) -> None:
@@ -59,13 +51,8 @@ def _profile(args: argparse.Namespace) -> None:
     costs = [expert_cost(expert, views=args.views) for expert in experts]
     print(cost_table(costs))
     if args.films:
-        boxes, kinds = LARGE.inference_boxes(1024, 1024), {e.view_kind for e in experts}
-        with TemporaryDirectory() as place:
-            path = Path(place) / "film.png"
-            Image.effect_noise((1024, 1024), 8).save(path)
-            rates = measure_rates(costs, features_folder(), decode_threads(), 10**6,
-                                  lambda _: film_views(partial(read_film, path), boxes, kinds))
-        bases = [MapBasis(e, c.depths, MapFormat()) for e, c in zip(experts, costs, strict=True)]
-        pool = len(LARGE.training_boxes(1024, 1024, ""))
-        cost = cost_of_run(experts, [c.depths for c in costs], args.films, pool, len(boxes), bases)
-        print(f"\nwith `--overlap 0 --members 1`, films of 1024 x 1024:\n{run_cost_table(cost, rates)}")
+        reader = map_reader(experts, AdapterConfig(), LARGE)
+        pool, drawn = len(LARGE.training_boxes(1024, 1024, "")), len(LARGE.inference_boxes(1024, 1024))
+        cost = cost_of_run(experts, reader.depths, args.films, pool, drawn, reader.bases)
+        rates = FeatureCache().rates(reader, load_benchmark("phantom", n_films=24))
+        print(f"\nwith `--overlap 0 --members 1`, decoding by synthetic films:\n{run_cost_table(cost, rates)}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medbridge.data import Benchmark
 from medbridge.errors import EvaluationError
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.metrics.bootstrap import label_means
 from medbridge.model import MedBridge
 from medbridge.predict import outputs
@@ -27,12 +27,12 @@ def joint_vectors(queries: list[Tensor]) -> Tensor:
     return torch.cat([F.normalize(q.float(), dim=1) for q in queries], dim=1) / len(queries) ** 0.5
 
 
-def query_vectors(model: MedBridge, films: CachedFilms) -> np.ndarray:
+def query_vectors(model: MedBridge, films: FrozenFilms) -> np.ndarray:
     """One unit vector per film from the model's pooled queries: float32 ``(n, sum w)`` (:func:`joint_vectors`)."""
     return torch.cat([joint_vectors(o.pooled).cpu() for o in outputs(model, films)]).numpy()
 
 
-def summary_vectors(films: CachedFilms) -> np.ndarray:
+def summary_vectors(films: FrozenFilms) -> np.ndarray:
     """One unit vector per film from the frozen summaries, experts side by side: float32 ``(n, sum d)``; nothing was trained."""
     return joint_vectors([torch.from_numpy(films.pooled("summary", k)) for k in range(len(films.depths))]).numpy()
 
@@ -144,7 +144,7 @@ class RetrievalRouter(nn.Module):
         return torch.where(total.unsqueeze(1) > 0, weights, base)
 
 
-def with_memory(model: MedBridge, films: CachedFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
+def with_memory(model: MedBridge, films: FrozenFilms, neighbours: int = 16, temperature: float = 0.5) -> MedBridge:
     """A copy of a trained model, which stays as it is, whose router asks a memory of films; weights and experts are shared."""
     y, known = (torch.as_tensor(part, device=model.device) for part in films.benchmark.targets())
     members = []

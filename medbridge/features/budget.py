@@ -1,18 +1,25 @@
-"""What a run will cost before it starts, from the cache and streamed, side by side: bytes exactly; time as it is measured here,
-and for GPUs that are not here as an estimate that says so."""
+"""What a run will cost before it starts, from the cache and streamed, side by side: bytes exactly; time by what this machine is
+measured to reach, and for GPUs that are not here as an estimate that says so."""
 
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
-from medbridge.features.cost import machine
+from medbridge.features.cost import ExpertCost, machine
 from medbridge.features.encode import view_bytes
 from medbridge.features.films import Kept
 from medbridge.focal import FocalSampler
+from medbridge.support.files import try_folder
 from medbridge.support.text import text_table
+from medbridge.support.threads import ahead
 
 GPUS: dict[str, tuple[float, float]] = {"Colab T4": (65e12, 16e9), "Colab L4": (121e12, 24e9), "A100": (312e12, 40e9),
                                         "H100": (990e12, 80e9)}
@@ -24,8 +31,8 @@ UTILISATION = 0.3
 READING = 1e9
 """Bytes a second that a local disk is assumed to read and write beside such a GPU: a guess; a mounted Drive is slower."""
 
-EPOCHS = 10
-"""Epochs for which the two ways are compared: the usual length of a training."""
+SECONDS, EPOCHS = 2.0, 10
+"""For which films are decoded to measure it; for which the two ways are compared, the usual length of a training."""
 
 LOCAL_VIEWS = 4
 """Local views of a film that an epoch draws: the default of :class:`medbridge.train.TrainConfig`."""
@@ -132,8 +139,54 @@ def cost_of_run(
     return RunCost(films, views, drawn, scored, view, sum(map(tower_flops, experts)), weights + active)
 
 
-def describe_rates(rates: Rates) -> str:
-    """What was measured, in words."""
+def measure_rates(
+    costs: Sequence[ExpertCost], folder: str | Path, threads: int, films: int, cut: Callable[[int], object],
+) -> Rates:
+    """Measure films decoded by ``threads``, and a file written and read in ``folder``; ``costs``: the towers, measured already.
+
+    ``cut``: a film's number, below ``films``, -> its views, decoded and cut.
+    """
+    begin, count = time.perf_counter(), 0
+    for _ in ahead(cut, range(films), threads):
+        count += 1
+        if time.perf_counter() - begin > SECONDS:
+            break
+    towers, decoding = 1 / sum(c.seconds for c in costs), count / (time.perf_counter() - begin)
+    try:
+        return Rates(towers, decoding, *_disk(folder), shutil.disk_usage(folder).free)
+    except OSError:  # nothing can be written there
+        return Rates(towers, decoding, 1e-9, 1e-9, 0)
+
+
+def _disk(folder: str | Path, megabytes: int = 64) -> tuple[float, float]:
+    """Bytes a second that are written and read there; what is read does not come from memory, where the system can forget it."""
+    try_folder(folder)
+    block = os.urandom(2**20)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as file:
+        begin = time.perf_counter()
+        for _ in range(megabytes):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        written = time.perf_counter() - begin
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        begin = time.perf_counter()
+        while file.read(2**20):
+            pass
+        return megabytes * 2**20 / written, megabytes * 2**20 / (time.perf_counter() - begin)
+
+
+def choose(cost: RunCost, rates: Rates, fits: bool = True) -> str:
+    """One line: 'cache' or 'stream', whichever takes less time for :data:`EPOCHS` epochs, and why."""
+    fill, cached, streamed = cost.fill(rates), cost.cached(rates), cost.streamed(rates)
+    way = "cache" if fits and fill + EPOCHS * cached <= EPOCHS * streamed else "stream"
+    return (f"{way}: {_describe(rates)}; cached: {cost.cache / 1e9:.3g} GB{'' if fits else ', which do not fit'}, "
+            f"{_duration(fill)} to fill and {_duration(cached)} an epoch to read; streamed: {_duration(streamed)} an epoch")
+
+
+def _describe(rates: Rates) -> str:
     return (f"towers {rates.views:.3g} views/s, decoding {rates.films:.3g} films/s, disk writes {rates.write / 1e6:.0f} and "
             f"reads {rates.read / 1e6:.0f} MB/s, {rates.room / 1e9:.0f} GB free")
 
@@ -146,20 +199,19 @@ def run_cost_table(cost: RunCost, rates: Rates | None = None) -> str:
         fill, cached, streamed = cost.fill(rates), cost.cached(rates), cost.streamed(rates)
         times = [(fill, cached, fill + EPOCHS * cached), (0, streamed, EPOCHS * streamed)]
         rows = [["", "disk", "to fill", "an epoch", f"{EPOCHS} epochs"]]
-        rows += [[way, f"{size / 1e9:.3f} GB", *map(duration, row)]
+        rows += [[way, f"{size / 1e9:.3f} GB", *map(_duration, row)]
                  for way, size, row in zip(("cached", "streamed"), (cost.cache, 0), times, strict=True)]
-        lines += [f"measured on {machine(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}: {describe_rates(rates)}",
+        lines += [f"measured on {machine(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}: {_describe(rates)}",
                   text_table(rows, ["left"] + ["right"] * 4)]
     rows = [["GPU", "to fill", "an epoch cached", "streamed", "memory needed"]]
     for name, (rate, memory) in GPUS.items():
         guess = Rates(rate * UTILISATION / cost.flops)
-        rows.append([name, *map(duration, (cost.fill(guess), cost.cached(guess), cost.streamed(guess))),
+        rows.append([name, *map(_duration, (cost.fill(guess), cost.cached(guess), cost.streamed(guess))),
                      f"{cost.memory / 1e9:.2f} of {memory / 1e9:.0f} GB" + " does not fit" * (cost.memory >= memory)])
     lines.append(f"estimated for GPUs at {UTILISATION:.0%} of their data sheets, a disk of {READING / 1e9:g} GB/s, and "
                  "processors that keep up:")
     return "\n".join([*lines, text_table(rows, ["left"] + ["right"] * 4)])
 
 
-def duration(seconds: float) -> str:
-    """Hours or seconds, in words."""
+def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"

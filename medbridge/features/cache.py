@@ -31,13 +31,12 @@ from tqdm.auto import tqdm
 from medbridge.data import Benchmark
 from medbridge.errors import CacheError, ExpertError
 from medbridge.experts import Expert
-from medbridge.features.budget import LOCAL_VIEWS, cost_of_run
+from medbridge.features.budget import LOCAL_VIEWS, Rates, choose, cost_of_run, measure_rates
 from medbridge.features.compact import MapBasis
 from medbridge.features.cost import expert_cost
 from medbridge.features.encode import Filler, encode_views, film_groups, film_views, map_part, view_bytes
 from medbridge.features.film_keys import FilmFile, film_files, film_key
 from medbridge.features.films import CachedFilms, FrozenFilms, Reader
-from medbridge.features.rates import choose, measure_rates
 from medbridge.features.shards import KEY_BYTES, FeatureIndex, FeatureStore
 from medbridge.features.stream import StreamedFilms
 from medbridge.focal import FocalSampler
@@ -140,6 +139,19 @@ class FeatureCache:
     def prints(self, benchmark: Benchmark) -> list[bytes]:
         """What copies of each film are known by (:mod:`medbridge.data.copies`); as :meth:`files`."""
         return [film.print for film in self.files(benchmark)]
+
+    def rates(self, model: Reader, benchmark: Benchmark) -> Rates:
+        """Measure for some seconds what this machine reaches on these films (:mod:`medbridge.features.budget`)."""
+        experts, kinds = list(model.experts), sorted({e.view_kind for e in model.experts})
+        _to_gpu(experts)
+
+        def cut(i: int) -> object:
+            film = benchmark.read(i)
+            return film_views(lambda: film, model.sampler.inference_boxes(*film.shape), kinds)
+
+        towers = [expert_cost(e, d, views=64 if e.mean.device.type == "cuda" else 4, repeats=1)
+                  for e, d in zip(experts, model.depths, strict=True)]
+        return measure_rates(towers, features_folder(self.folder), decode_threads(self.workers), len(benchmark), cut)
 
     def fit_bases(
         self, benchmark: Benchmark, experts: Sequence[Expert], bases: Sequence[MapBasis], sampler: FocalSampler,
@@ -252,15 +264,11 @@ class FeatureCache:
         return self._chosen[used]
 
     def _measure(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> str:
-        _to_gpu(reader.experts)
-        boxes, fixed, kinds = films["boxes"], films["fixed"], sorted({e.view_kind for e in reader.experts})
-        pool, windows = round(np.mean([len(b) for b in boxes])), round(np.mean(fixed))
+        boxes = films["boxes"]
+        pool, windows = round(np.mean([len(b) for b in boxes])), round(np.mean(films["fixed"]))
         scored = len(boxes) * windows * (len(reader.members) > 1)  # cross-fitted members score all films after every epoch
         cost = cost_of_run(reader.experts, reader.depths, len(boxes), pool, min(windows, 1 + LOCAL_VIEWS), reader.bases, scored)
-        towers = [expert_cost(e, d, views=64 if e.mean.device.type == "cuda" else 4, repeats=1)
-                  for e, d in zip(reader.experts, reader.depths, strict=True)]
-        rates = measure_rates(towers, features_folder(self.folder), decode_threads(self.workers), len(boxes),
-                              lambda i: film_views(partial(films["benchmark"].read, i), boxes[i][: fixed[i]], kinds))
+        rates = self.rates(reader, films["benchmark"])
         try:
             self._check_room(reader, films, gaps)
         except (CacheError, OSError):

@@ -21,7 +21,8 @@ from medbridge.data import Benchmark
 from medbridge.data.copies import are_copies, pack_prints
 from medbridge.data.tasks import Target, without_copies
 from medbridge.errors import ExpertError
-from medbridge.features.cache import CachedFilms, FeatureCache
+from medbridge.features.cache import FeatureCache
+from medbridge.features.films import FrozenFilms
 from medbridge.model import map_reader
 from medbridge.studies.cells import Cell, ResultStore
 from medbridge.support.processes import gather_each, ranks, share_of_rank
@@ -63,7 +64,7 @@ def unseen(targets: Sequence[Target], source: Benchmark, cache: FeatureCache) ->
 
 def cell_films(
     cell: Cell, targets: Sequence[Target], cache: FeatureCache, kept: dict
-) -> tuple[CachedFilms, CachedFilms, list[CachedFilms]]:
+) -> tuple[FrozenFilms, FrozenFilms, list[FrozenFilms]]:
     """Frozen features of train, val and each target; the same for every method.
 
     ``kept``: those of the cell before, not looked up again (a hundred thousand files); this cell's take their place.
@@ -71,7 +72,7 @@ def cell_films(
     s, used = cell.settings, {}
     reader = map_reader(s.experts, s.adapter, s.sampler)
 
-    def films(source: Benchmark, split: str | None = None) -> CachedFilms:
+    def films(source: Benchmark, split: str | None = None) -> FrozenFilms:
         # source is kept too: no other can take its id
         key = id(source), id(cell.source), split, *s.experts, s.sampler, str(reader.depths), s.adapter.map_format
         if key not in kept:
@@ -111,7 +112,7 @@ def _run(cell: Cell, store: ResultStore, cache: FeatureCache, kept: dict) -> Non
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _fit(method: Method, cell: Cell, folder: Path, train: CachedFilms, val: CachedFilms, again: bool) -> None:
+def _fit(method: Method, cell: Cell, folder: Path, train: FrozenFilms, val: FrozenFilms, again: bool) -> None:
     if not isinstance(method, MedBridgeMethod):
         method.fit(train, val)
     elif (folder / "adapter.json").exists() and not again:

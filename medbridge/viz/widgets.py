@@ -14,7 +14,7 @@ from medbridge.experts import Expert
 from medbridge.explain.attention import Explanation, explain
 from medbridge.extras.regions import prompt_attention, prompt_boxes
 from medbridge.extras.shift import shift_film
-from medbridge.features.cache import CachedFilms
+from medbridge.features.films import FrozenFilms
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
 from medbridge.prompts import encode_prompts
@@ -157,7 +157,7 @@ def explore_shift(
     return explore(draw, exposure=exposure, contrast=contrast, noise=noise)
 
 
-def explore_prompts(experts: Sequence[Expert], films: CachedFilms) -> w.VBox:
+def explore_prompts(experts: Sequence[Expert], films: FrozenFilms) -> w.VBox:
     """Type a prompt, and see how alike it is to films with and without a label, and to the labels' own prompts.
 
     A second prompt may be typed against the first: then films are placed by the difference of the two similarities. ``experts``

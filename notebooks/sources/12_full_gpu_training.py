@@ -38,8 +38,8 @@ from accelerate import notebook_launcher
 from medbridge import FeatureCache, MedBridge, create_expert, load_benchmark, save_adapter
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.tasks import BenchmarkRef, make_targets, one_label
-from medbridge.features.batch import passes
-from medbridge.features.budget import cost_of_run, run_cost_table
+from medbridge.features.batch import collate, draw_views, passes
+from medbridge.features.budget import LARGE, cost_of_run, run_cost_table
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
 from medbridge.predict import predict
@@ -71,7 +71,7 @@ if full_profile():
     benchmark = BenchmarkRef.parse(os.environ.get("MEDBRIDGE_BENCHMARK", "nih")).load()
     elsewhere = [BenchmarkRef.parse(name).load() for name in os.environ.get("MEDBRIDGE_TARGETS", "").split()]
     names = os.environ.get("MEDBRIDGE_EXPERTS", "clip-vitb16 biomedclip siglip-vitb16").split()
-    sampler, config = FocalSampler(), TrainConfig()
+    sampler, config = LARGE, TrainConfig()
     runs, cache = Path(os.environ.get("MEDBRIDGE_RUNS", "runs")) / "notebook-12", None
 else:
     benchmark, elsewhere = load_benchmark("phantom-A", n_films=90), [load_benchmark("phantom-B", n_films=60)]
@@ -80,7 +80,8 @@ else:
     scratch = tempfile.TemporaryDirectory()  # a fresh cache, so that its filling can be seen
     runs, cache = Path(scratch.name) / "runs", Path(scratch.name) / "features"
 experts = [create_expert(name) for name in names]
-features, quiet = FeatureCache(cache, progress=full_profile()), FeatureCache(cache, progress=False)
+features = FeatureCache(cache, progress=full_profile(), features="auto" if full_profile() else "cache")
+quiet, streamed = FeatureCache(cache, progress=False), FeatureCache(cache, progress=False, features="stream", fresh=False)
 
 
 def new_model(labels=benchmark.labels):
@@ -106,20 +107,26 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # The maps are **compact** (notebook [04](04_query_encoder.ipynb)): at most $P_l = 64$ patches, at most $d_l = 128$ components, one byte
 # per number, $b = 1$. With `maps="full"` they are the tower's tokens as they are, in float16, $b = 2$.
 #
-# The first formula is exact. The others are **estimates**: we take $u = 0.3$ and a disk that gives 1 GB per second (a mounted Drive
-# gives less), and nobody has measured them for you.
+# There is another way: to **stream**. Then the towers run inside the loop, on the $N$ views that a step draws, new ones in every epoch.
+# Nothing is kept on the disk, and an epoch takes what the towers take for $n\,N$ views:
+#
+# $$t_\text{streamed epoch} \approx \frac{n\, N \sum_k F_k}{u \cdot \text{FLOP/s}}$$
+#
+# The first formula is exact. The others are **estimates** for GPUs that are not here: we take $u = 0.3$ and a disk that gives 1 GB per second
+# (a mounted Drive gives less). In the full profile the towers, decoding and the disk are measured on this machine for some seconds first.
 
 # %%
 reader = new_model()  # what is read depends on it: experts, depths, views, and bases that are not fitted yet
 pool, local = len(sampler.training_boxes(1024, 1024, "any film")), len(sampler.inference_boxes(1024, 1024)) - 1
 size = len(benchmark.split("train")), pool, 1 + min(local, config.local_views)
 cost = cost_of_run(experts, reader.depths, *size, bases=reader.bases)
-print(run_cost_table(cost))
+print(run_cost_table(cost, features.rates(reader, benchmark.split("train")) if full_profile() else None))
 
 # %% [markdown]
-# **Read it before you start.** Does the cache fit on your Drive? If not: fewer random windows (`FocalSampler(extra=0)`), larger
-# windows, fewer components (`components=64`), one query layer. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package refuse what would not fit,
-# before anything is computed. What compact maps save depends on the tower: much for a transformer with many wide tokens, less for the tiny
+# **Read it before you start.** Does the cache fit on your Drive? The full profile takes four windows side by side and four random ones
+# (`LARGE`): the whole of NIH ChestX-ray14 with its three experts is 44 GB, and would be 72 GB with the default windows. It lets
+# `features="auto"` choose: the cache where it fits and pays within ten epochs, else the stream. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package
+# refuse what would not fit, before anything is computed. What compact maps save depends on the tower: much for a transformer with many wide tokens, less for the tiny
 # experts, whose maps are small already.
 
 # %%
@@ -203,6 +210,19 @@ if not full_profile():
     on_disk = sum(p.stat().st_size for p in cache.glob("tiny*/*.safetensors"))  # the shards
     assert 0 <= on_disk - cost.cache < 0.02 * cost.cache
     print("the shards are as large as the formula says, to 2 %")
+
+# %% [markdown]
+# A **streamed** batch holds the same numbers, when it draws from the same pool: views are cut and encoded when the batch is moved to the
+# model's device. A byte may differ by one, where a number lay between two:
+
+# %%
+if not full_profile():
+    live = streamed.of(reader, train, training=True)
+    kept, made = (collate([draw_views(part[i], np.random.default_rng([0, i])) for i in range(4)]).to("cpu") for part in (films, live))
+    assert torch.equal(kept.boxes, made.boxes)
+    for a, b in zip(kept.maps, made.maps, strict=True):
+        assert all((x.int() - y.int()).abs().max() <= 1 for x, y in zip(a, b, strict=True))
+    print("streamed and cached batches agree")
 
 # %% [markdown]
 # A damaged shard is noticed by its checksum, and its films are computed again. We flip one bit:
@@ -403,8 +423,8 @@ if not full_profile():
 # %% [markdown]
 # ## Summary
 #
-# - Frozen features are computed once, in a basis that needs no labels. Their size can be known exactly before; the time is an estimate
-#   until it is measured.
+# - Frozen features are computed once, in a basis that needs no labels, or streamed, anew for every step. The size of the cache can be
+#   known exactly before; the time is an estimate until it is measured.
 # - A file that is written, synced and renamed is whole or absent; a checksum finds what breaks later.
 # - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
 # - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.

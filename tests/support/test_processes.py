@@ -99,15 +99,18 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(place, start, whol
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")
-def test_two_processes_agree_with_one(place, whole):
-    """Films filled, trained on and scored by two processes with gloo; without dropout, which each draws for itself."""
-    arguments = place("two")
-    arguments[1] += "-two"  # a cache that both fill
-    _twice(SCRIPT, *arguments, "0.0")
+@pytest.mark.parametrize("features", ["cache", "stream"])
+def test_two_processes_agree_with_one(place, whole, features):
+    """Films filled or streamed, trained on and scored by two processes with gloo; no dropout, which each draws for itself."""
+    arguments = place(f"two-{features}")
+    arguments[1] += f"-two-{features}"  # a cache that both fill
+    _twice(SCRIPT, *arguments, "0.0", features)
     two, one = json.loads(Path(arguments[3]).read_text()), whole["0.0"]
     for a, b in zip(one["rows"], two["rows"], strict=True):
         assert b == pytest.approx(a, abs=1e-4)
     assert sum(two["test"], []) == pytest.approx(sum(one["test"], []), abs=1e-3)
+    assert two["summaries"] == pytest.approx(one["summaries"], abs=1e-3)
+    assert bool(list(Path(arguments[1]).glob("small*"))) == (features == "cache")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")

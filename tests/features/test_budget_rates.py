@@ -4,12 +4,11 @@ import time
 
 import pytest
 
-from medbridge.features import rates
-from medbridge.features.budget import Rates, cost_of_run
+from medbridge.features import budget
+from medbridge.features.budget import Rates, choose, cost_of_run, measure_rates
 from medbridge.features.cache import FeatureCache
 from medbridge.features.cost import expert_cost
 from medbridge.features.films import CachedFilms
-from medbridge.features.rates import choose, measure_rates
 from medbridge.features.stream import StreamedFilms
 from medbridge.focal import FocalSampler
 from medbridge.model import MedBridge
@@ -18,7 +17,7 @@ DEPTHS = [[2, 3], [4, 5]]
 
 
 def test_towers_decoding_and_disk_are_measured(experts, tmp_path, monkeypatch):
-    monkeypatch.setattr(rates, "SECONDS", 0.2)
+    monkeypatch.setattr(budget, "SECONDS", 0.2)
     towers = [expert_cost(e, d, repeats=1) for e, d in zip(experts, DEPTHS, strict=True)]
     found = measure_rates(towers, tmp_path, 1, 1000, lambda i: time.sleep(0.01))
     assert 10 < found.films < 101 and found.views == 1 / sum(c.seconds for c in towers)
