@@ -107,13 +107,15 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # The maps are **compact** (notebook [04](04_query_encoder.ipynb)): at most $P_l = 64$ patches, at most $d_l = 128$ components, one byte
 # per number, $b = 1$. With `maps="full"` they are the tower's tokens as they are, in float16, $b = 2$.
 #
-# There is another way: to **stream**. Then the towers run inside the loop, on the $N$ views that a step draws, new ones in every epoch.
-# Nothing is kept on the disk, and an epoch takes what the towers take for $n\,N$ views:
+# There is another way: to **stream**. Then the towers run inside the loop, on the $N$ views that a step
+# draws, new ones in every epoch. Nothing is kept on the disk, and an epoch takes what the towers take for
+# $n\,N$ views:
 #
 # $$t_\text{streamed epoch} \approx \frac{n\, N \sum_k F_k}{u \cdot \text{FLOP/s}}$$
 #
-# The first formula is exact. The others are **estimates** for GPUs that are not here: we take $u = 0.3$ and a disk that gives 1 GB per second
-# (a mounted Drive gives less). In the full profile the towers, decoding and the disk are measured on this machine for some seconds first.
+# The first formula is exact. The others are **estimates** for GPUs that are not here: we take $u = 0.3$
+# and a disk that gives 1 GB per second (a mounted Drive gives less). In the full profile the towers,
+# decoding and the disk are measured on this machine for some seconds first.
 
 # %%
 reader = new_model()  # what is read depends on it: experts, depths, views, and bases that are not fitted yet
@@ -123,11 +125,12 @@ cost = cost_of_run(experts, reader.depths, *size, bases=reader.bases)
 print(run_cost_table(cost, features.rates(reader, benchmark.split("train")) if full_profile() else None))
 
 # %% [markdown]
-# **Read it before you start.** Does the cache fit on your Drive? The full profile takes four windows side by side and four random ones
-# (`LARGE`): the whole of NIH ChestX-ray14 with its three experts is 44 GB, and would be 72 GB with the default windows. It lets
-# `features="auto"` choose: the cache where it fits and pays within ten epochs, else the stream. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package
-# refuse what would not fit, before anything is computed. What compact maps save depends on the tower: much for a transformer with many wide tokens, less for the tiny
-# experts, whose maps are small already.
+# **Read it before you start.** Does the cache fit on your Drive? The full profile takes four windows side
+# by side and four random ones (`LARGE`): the whole of NIH ChestX-ray14 with its three experts is 44 GB,
+# and would be 72 GB with the default windows. It lets `features="auto"` choose: the cache where it fits
+# and pays within ten epochs, else the stream. `MEDBRIDGE_CACHE_LIMIT=50GB` makes the package refuse what
+# would not fit, before anything is computed. What compact maps save depends on the tower: much for a
+# transformer with many wide tokens, less for the tiny experts, whose maps are small already.
 
 # %%
 full = cost_of_run(experts, reader.depths, *size)
@@ -212,8 +215,8 @@ if not full_profile():
     print("the shards are as large as the formula says, to 2 %")
 
 # %% [markdown]
-# A **streamed** batch holds the same numbers, when it draws from the same pool: views are cut and encoded when the batch is moved to the
-# model's device. A byte may differ by one, where a number lay between two:
+# A **streamed** batch holds the same numbers, when it draws from the same pool: views are cut and encoded
+# when the batch is moved to the model's device. A byte may differ by one, where a number lay between two:
 
 # %%
 if not full_profile():
@@ -423,8 +426,8 @@ if not full_profile():
 # %% [markdown]
 # ## Summary
 #
-# - Frozen features are computed once, in a basis that needs no labels, or streamed, anew for every step. The size of the cache can be
-#   known exactly before; the time is an estimate until it is measured.
+# - Frozen features are computed once, in a basis that needs no labels, or streamed, anew for every step.
+#   The size of the cache can be known exactly before; the time is an estimate until it is measured.
 # - A file that is written, synced and renamed is whole or absent; a checksum finds what breaks later.
 # - Masked means are joined by their known labels, whether parts follow each other or run on several GPUs.
 # - A checkpoint holds all that the next step depends on, random numbers included; the test is equality bit by bit after a kill.
