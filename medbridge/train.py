@@ -394,7 +394,7 @@ class Loop:
         for of_learner in self.trainee.losses(self._forward, part, self.device):
             losses.append(of_learner)
             if world == 1:
-                self.sides.backward(self.scaler.scale(of_learner))
+                self.sides.start(self.scaler.scale(of_learner).backward)
         self.sides.wait()
         loss = torch.stack(losses).sum()
         if not torch.isfinite(loss):

@@ -24,9 +24,9 @@ def decode_threads(workers: int | None = None) -> int:
     return workers
 
 
-def _one_core() -> None:
+def _few_cores(cores: int = 1) -> None:
     torch.get_num_threads()  # sets this thread's share of cores; only what is set after that lasts
-    threadpool_limits(1, user_api="openmp")  # films go side by side: one film on many cores would only get in the way
+    threadpool_limits(cores, user_api="openmp")  # films go side by side: one film on many cores would only get in the way
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
@@ -34,7 +34,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
     if threads == 0:
         yield from map(function, items)
         return
-    pool, pending = ThreadPoolExecutor(threads, "medbridge-ahead", _one_core), deque()
+    pool, pending = ThreadPoolExecutor(threads, "medbridge-ahead", _few_cores), deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -49,7 +49,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 def prefetch(items: Iterable[Out]) -> Iterator[Out]:
     """The same items, taken two ahead by one thread on one core: the next batch is made while this one is computed."""
     iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, "medbridge-prefetch", _one_core) as pool:
+    with ThreadPoolExecutor(1, "medbridge-prefetch", _few_cores) as pool:
         pending = deque(pool.submit(next, iterator, end) for _ in range(2))
         try:
             while (item := pending.popleft().result()) is not end:
@@ -63,38 +63,41 @@ def prefetch(items: Iterable[Out]) -> Iterator[Out]:
 
 
 class SideBySide:
-    """Lets losses that share no parameter go backward side by side, each on one core; in a ``with`` block.
+    """Runs pieces of arithmetic side by side, each on cores of its own; in a ``with`` block.
 
     How many cores there are changes the time and not the result, and nobody waits for another's threads after each small product,
-    which takes very long on a machine that others use. With one thread, or one loss, everything stays as it is.
+    which takes very long on a machine that others use. With one thread, or one piece, each runs where it is called, on all cores.
+
+    Args:
+        pieces: most pieces that have something to do at once. threads: cores to share out, as many to each.
     """
 
-    def __init__(self, losses: int, threads: int) -> None:
-        self.threads = min(losses, threads)
+    def __init__(self, pieces: int, threads: int) -> None:
+        self.count = min(pieces, threads)
+        self.cores = threads // self.count
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: list[Future] = []
+        self._pending: deque[Future] = deque()
 
     def __enter__(self) -> Self:
         self._before = torch.get_num_threads()
-        if self.threads > 1:
-            torch.set_num_threads(1)  # MKL's too, which counts for all threads
-            self._pool = ThreadPoolExecutor(self.threads, "medbridge-backward", _one_core)
+        if self.count > 1:
+            torch.set_num_threads(self.cores)  # MKL's too, which counts for all threads
+            self._pool = ThreadPoolExecutor(self.count, "medbridge-side", _few_cores, (self.cores,))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self._before)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Begin to go backward; the gradients are there after :meth:`wait`."""
+    def start(self, piece: Callable[[], object]) -> None:
+        """Begin a piece; its fault is raised by :meth:`wait`, or here where it runs here."""
         if self._pool:
-            self._pending.append(self._pool.submit(loss.backward))
+            self._pending.append(self._pool.submit(piece))
         else:
-            loss.backward()
+            piece()
 
-    def wait(self) -> None:
-        """Until all have gone backward."""
-        pending, self._pending = self._pending, []
-        for future in pending:
-            future.result()
+    def wait(self, left: int = 0) -> None:
+        """Until at most ``left`` pieces are under way."""
+        while len(self._pending) > left:
+            self._pending.popleft().result()
