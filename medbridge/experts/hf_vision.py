@@ -7,6 +7,7 @@ all views into one sequence (2 x 2 neighbours, in Qwen2.5-VL windows of them); h
 import contextlib
 import importlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,11 @@ class HfVisionExpert(Expert):
 
     def _forward(self, x: Tensor, depths: Sequence[int] | None) -> tuple[list[Tensor], Any]:
         maps: list[Tensor] = []
+        caller = threading.get_ident()  # other threads may run the same tower meanwhile
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
+            if threading.get_ident() != caller:
+                return
             tokens = output[0] if isinstance(output, tuple) else output
             maps.append(tokens.unflatten(0, (len(x), -1))[:, self._order] if self.merge else tokens)
 

@@ -14,7 +14,7 @@ import torch
 from medbridge.experts import Expert
 from medbridge.features.compact import MapBasis
 from medbridge.features.cost import ExpertCost, machine
-from medbridge.features.encode import view_bytes
+from medbridge.features.encode import activation_bytes, view_bytes
 from medbridge.features.films import Kept
 from medbridge.focal import FocalSampler
 from medbridge.support.files import try_folder
@@ -135,7 +135,7 @@ def cost_of_run(
     view = sum(view_bytes(e, d, b) for e, d, b in zip(experts, depths, of_maps, strict=True))
     weights = sum(t.nbytes for e in experts for t in e.vision_state().values())
     # a block's activations at their widest: about ten times its tokens in float32
-    active = max(64 * (e.prefix + e.grids[-1][0] * e.grids[-1][1]) * max(e.widths) * 4 * 10 for e in experts)
+    active = max(map(activation_bytes, experts))
     return RunCost(films, views, drawn, scored, view, sum(map(tower_flops, experts)), weights + active)
 
 

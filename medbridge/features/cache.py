@@ -34,7 +34,9 @@ from medbridge.experts import Expert
 from medbridge.features.budget import LOCAL_VIEWS, Rates, choose, cost_of_run, measure_rates
 from medbridge.features.compact import MapBasis
 from medbridge.features.cost import expert_cost
-from medbridge.features.encode import Filler, encode_views, film_groups, film_views, map_part, view_bytes
+from medbridge.features.encode import (
+    Filler, encode_views, film_groups, film_views, map_part, towers_side_by_side, view_bytes
+)
 from medbridge.features.film_keys import FilmFile, film_files, film_key
 from medbridge.features.films import CachedFilms, FrozenFilms, Reader
 from medbridge.features.shards import KEY_BYTES, FeatureIndex, FeatureStore
@@ -178,15 +180,22 @@ class FeatureCache:
         if missing:
             try_folder(root / "bases")
             kinds = {expert.view_kind for expert, _, _ in missing}
-            samples: list[list[tuple[dict[int, Tensor], Tensor]]] = [[] for _ in missing]
-            for i, boxes in tqdm(drawn, "basis of compact maps", unit="film", leave=False, disable=not self.progress):
-                views = film_views(partial(benchmark.read, i), boxes, kinds)  # decoded once for all experts
-                for sample, (expert, basis, _) in zip(samples, missing, strict=True):
-                    sample.append(_sample_tokens(expert, basis, views[expert.view_kind]))
-            for sample, (_, basis, path) in zip(samples, missing, strict=True):
-                basis.fit({d: torch.cat([tokens[d] for tokens, _ in sample]) for d in basis.depths},
-                          torch.cat([summary for _, summary in sample]))
-                write_atomic(path, to_bytes(dict(basis.named_buffers())))
+            samples: list[dict[int, tuple[dict[int, Tensor], Tensor]]] = [{} for _ in missing]
+
+            def take(of: int, i: int, views: Tensor) -> None:
+                samples[of][i] = _sample_tokens(*missing[of][:2], views)
+
+            with towers_side_by_side([expert for expert, _, _ in missing]) as sides:
+                for i, boxes in tqdm(drawn, "basis of compact maps", unit="film", leave=False, disable=not self.progress):
+                    views = film_views(partial(benchmark.read, i), boxes, kinds)  # decoded once for all experts
+                    for of, (expert, _, _) in enumerate(missing):
+                        sides.start(partial(take, of, i, views[expert.view_kind]))
+                    sides.wait(left=sides.count - 1)
+                sides.wait()
+                for sample, (_, basis, path) in zip(samples, missing, strict=True):
+                    tokens, summaries = zip(*(sample[i] for i, _ in drawn), strict=True)
+                    basis.fit({d: torch.cat([of_film[d] for of_film in tokens]) for d in basis.depths}, torch.cat(summaries))
+                    write_atomic(path, to_bytes(dict(basis.named_buffers())))
         for _, basis, path in unfitted:
             basis.load_state_dict(load_file(path))
 
@@ -298,11 +307,14 @@ class FeatureCache:
                 _show_blocks(bar, expert, stack)
             fillers = [stack.enter_context(Filler(e, d, store, films["keys"], gap, basis))
                        for e, d, store, gap, basis in zip(experts, reader.depths, stores, gaps, reader.bases, strict=True)]
+            sides = stack.enter_context(towers_side_by_side(experts))
             for group in film_groups(benchmark, films["boxes"], sorted({e.view_kind for e in experts}), rows,
                                      decode_threads(self.workers)):
                 for filler in fillers:
-                    filler.add(group)
+                    sides.start(partial(filler.add, group))
+                sides.wait(left=sides.count - 1)
                 bar.update(len(group))
+            sides.wait()
 
     def _check_room(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> None:
         views, root, name = np.array([len(b) for b in films["boxes"]]), features_folder(self.folder), films["benchmark"].name

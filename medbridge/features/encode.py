@@ -18,8 +18,9 @@ from medbridge.experts import Expert, FrozenMaps
 from medbridge.features.compact import MapBasis
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
-from medbridge.support.threads import ahead, prefetch
+from medbridge.support.threads import SideBySide, ahead, prefetch
 
+_SIDE_BYTES = 2e9  # of activations, on a processor
 _FP16_MAX = torch.finfo(torch.float16).max
 Views = tuple[Any, dict[tuple[int, str], Tensor]]
 """A film (its number, say), and its views by kind: size and interpolation."""
@@ -96,6 +97,19 @@ def _half(x: Tensor) -> Tensor:
 def _each(out: FrozenMaps, change: Callable[[Tensor], Tensor]) -> FrozenMaps:
     return FrozenMaps({d: change(m) for d, m in out.maps.items()}, change(out.summary),
                       None if out.embed is None else change(out.embed))
+
+
+def activation_bytes(expert: Expert, views: int = 64) -> float:
+    """Bytes of a tower's activations for a group of views, roughly: at their widest a block holds ten times its tokens, float32."""
+    rows, columns = expert.grids[-1]
+    return views * (expert.prefix + rows * columns) * max(expert.widths) * 4 * 10
+
+
+def towers_side_by_side(experts: Sequence[Expert]) -> SideBySide:
+    """On a processor groups of views go through towers side by side, as many as ``_SIDE_BYTES`` allow; on a GPU one by one."""
+    on_cpu = all(e.mean.device.type == "cpu" for e in experts)
+    pieces = max(1, int(_SIDE_BYTES // max(map(activation_bytes, experts))))
+    return SideBySide(pieces, torch.get_num_threads() if on_cpu else 1)
 
 
 class Filler:
