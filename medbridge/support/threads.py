@@ -24,7 +24,7 @@ def decode_threads(workers: int | None = None) -> int:
     return workers
 
 
-def _few_cores(cores: int = 1) -> None:
+def few_cores(cores: int = 1) -> None:
     torch.get_num_threads()  # sets this thread's share of cores; only what is set after that lasts
     threadpool_limits(cores, user_api="openmp")  # films go side by side: one film on many cores would only get in the way
 
@@ -34,7 +34,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
     if threads == 0:
         yield from map(function, items)
         return
-    pool, pending = ThreadPoolExecutor(threads, "medbridge-ahead", _few_cores), deque()
+    pool, pending = ThreadPoolExecutor(threads, "medbridge-ahead", few_cores), deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -49,7 +49,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 def prefetch(items: Iterable[Out]) -> Iterator[Out]:
     """The same items, taken two ahead by one thread on one core: the next batch is made while this one is computed."""
     iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, "medbridge-prefetch", _few_cores) as pool:
+    with ThreadPoolExecutor(1, "medbridge-prefetch", few_cores) as pool:
         pending = deque(pool.submit(next, iterator, end) for _ in range(2))
         try:
             while (item := pending.popleft().result()) is not end:
@@ -82,7 +82,7 @@ class SideBySide:
         self._before = torch.get_num_threads()
         if self.count > 1:
             torch.set_num_threads(self.cores)  # MKL's too, which counts for all threads
-            self._pool = ThreadPoolExecutor(self.count, "medbridge-side", _few_cores, (self.cores,))
+            self._pool = ThreadPoolExecutor(self.count, "medbridge-side", few_cores, (self.cores,))
         return self
 
     def __exit__(self, *_: object) -> None:
