@@ -34,9 +34,7 @@ from medbridge.experts import Expert
 from medbridge.features.budget import LOCAL_VIEWS, Rates, choose, cost_of_run, measure_rates
 from medbridge.features.compact import MapBasis
 from medbridge.features.cost import expert_cost
-from medbridge.features.encode import (
-    Filler, encode_views, film_groups, film_views, map_part, towers_side_by_side, view_bytes
-)
+from medbridge.features.encode import Filler, encode_views, film_groups, film_views, map_part, towers_side_by_side, view_bytes
 from medbridge.features.film_keys import FilmFile, film_files, film_key
 from medbridge.features.films import CachedFilms, FrozenFilms, Reader
 from medbridge.features.shards import KEY_BYTES, FeatureIndex, FeatureStore

@@ -100,7 +100,7 @@ def _each(out: FrozenMaps, change: Callable[[Tensor], Tensor]) -> FrozenMaps:
 
 
 def activation_bytes(expert: Expert, views: int = 64) -> float:
-    """Bytes of a tower's activations for a group of views, roughly: at their widest a block holds ten times its tokens, float32."""
+    """Bytes of a tower's activations for a group of views, roughly: a block holds at most ten times its tokens, in float32."""
     rows, columns = expert.grids[-1]
     return views * (expert.prefix + rows * columns) * max(expert.widths) * 4 * 10
 
