@@ -1,6 +1,8 @@
 """Charts of plain numbers, for any notebook: curves, bars, and points with their intervals; every one returns a Figure."""
 
 from collections.abc import Mapping
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ def _finish(ax: Axes, level: Mapping[str, float] | None, axis: Mapping[str, Any]
         (ax.axhline if across else ax.axvline)(value, color="0.4", linestyle="--", linewidth=0.9, label=name or None)
     ax.set(**axis)
     if groups > 1 or any(level or {}):
-        ax.legend(frameon=False, fontsize=8)
+        # points lie in rows from edge to edge: no corner is free
+        (ax.legend if across else partial(ax.figure.legend, loc="outside lower center", ncols=3))(frameon=False, fontsize=8)
 
 
 def curves(lines: Mapping[str, Mapping], title: str | None = None, size: tuple[float, float] = (4.6, 3.0), marker: str = "",
@@ -40,7 +43,8 @@ def bar_chart(table: pd.DataFrame, title: str | None = None, stacked: bool = Fal
     """Bars over each row of ``table``, one per column, beside each other or ``stacked``; ``width`` in inches."""
     fig, ax = chart(width, 3.2, title)
     below = table.cumsum(axis=1) - table if stacked else 0 * table
-    looks = {name: {"hatch": " /.x"[i % 4] * 2, "edgecolor": "white", "bottom": below[name]} for i, name in enumerate(table)}
+    looks = {name: {"hatch": hatch, "edgecolor": "white", "bottom": below[name]}
+             for name, hatch in zip(table, cycle(("", "//", "..", "xx")), strict=False)}
     bars(ax, dict(table.items()), list(table.index), looks, stacked)
     _finish(ax, level, axis, table.shape[1])
     return fig
@@ -50,7 +54,7 @@ def points(groups: Mapping[str, pd.DataFrame], title: str | None = None, level: 
            **axis: Any) -> Figure:
     """One row per name, from top to bottom, one point per group with its interval: columns value, lo and hi of each table."""
     names = list(next(iter(groups.values())).index)
-    fig, ax = chart(7.0, 0.9 + 0.3 * len(names), title)
+    fig, ax = chart(7.0, 1.2 + 0.3 * len(names), title)
     for i, (group, table) in enumerate(groups.items()):
         value, lo, hi = table.iloc[:, :3].to_numpy(float).T
         at = np.arange(len(names)) + 0.22 * (i - (len(groups) - 1) / 2)

@@ -26,7 +26,6 @@ BEYOND = {
     "03": {"sections": 7, "longest": 29, "wide": 57},
     "09": {"words": 1997, "sections": 7, "longest": 26, "wide": 72},
     "10": {"words": 2307, "sections": 9, "longest": 24, "wide": 85},
-    "11": {"words": 2524, "sections": 10, "longest": 22, "wide": 77},
     "12": {"longest": 25, "wide": 43},
 }
 
