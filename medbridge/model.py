@@ -70,8 +70,9 @@ class AdapterConfig:
     whiten: bool = True
 
     def __post_init__(self) -> None:
-        if self.members < 1:
-            raise ValueError(f"members={self.members} must be at least 1")
+        for name in ("queries", "query_layers", "layer_step", "width", "heads", "rank", "members"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.maps not in ("compact", "full"):
             raise ValueError(f"maps={self.maps!r} is unknown; use 'compact' or 'full'")
         if self.maps == "compact" and self.query_kind != "cross":
