@@ -75,7 +75,7 @@ def test_bad_arguments(vit):
         MedBridge([vit], "Mass")
     for name in ("queries", "query_layers", "layer_step", "width", "heads", "rank", "members"):
         with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
-            MedBridge(experts, LABELS, **{name: 0})
+            MedBridge([vit], LABELS, **{name: 0})
     with pytest.raises(ValueError, match="unknown option querys"):
         MedBridge([vit], LABELS, querys=3)
     with pytest.raises(ValueError, match="prompts name Hernia"):
