@@ -182,5 +182,4 @@ class TrainedBaseline(Baseline):
 
     @property
     def trainable_parameters(self) -> int:
-        """Numbers that training changed, over all experts; after ``fit``."""
         return sum(p.numel() for module in self.fitted() for p in module.parameters() if p.requires_grad)

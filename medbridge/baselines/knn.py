@@ -64,6 +64,5 @@ class KNN(Baseline):
         return torch.stack(parts).double().mean(dim=0).numpy()
 
     def predict_proba(self, films: FrozenFilms) -> np.ndarray:
-        """Probabilities float64 ``(n, C)``."""
         self.fitted()
         return self._scores(self._features(films), self.k)

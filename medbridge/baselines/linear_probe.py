@@ -28,23 +28,18 @@ class LinearProbe(Baseline):
         """Choose C by the mean AUC on val; fit on both."""
         x, (y, mask) = self._features(train), train.benchmark.targets()
         x_val, (y_val, mask_val) = self._features(val), val.benchmark.targets()
-        best = -np.inf
-        for strength in self.strengths[: self.tries]:
-            scores = _scores(fit_logistic(x, y, mask, strength), x_val)
-            value = merit(y_val, scores, mask_val)
-            if value > best or best == -np.inf:
-                best, self.strength, self.val_scores = value, strength, scores
+        scores = {strength: _scores(fit_logistic(x, y, mask, strength), x_val) for strength in self.strengths[: self.tries]}
+        self.strength = max(scores, key=lambda strength: merit(y_val, scores[strength], mask_val))
+        self.val_scores = scores[self.strength]
         both = [np.concatenate(parts) for parts in ((x, x_val), (y, y_val), (mask, mask_val))]
         self.modules = fit_logistic(*both, self.strength)
         return self
 
     def predict_proba(self, films: FrozenFilms) -> np.ndarray:
-        """Probabilities float64 ``(n, C)``."""
         return _scores(self.fitted(), self._features(films))
 
     @property
     def trainable_parameters(self) -> int:
-        """Weights and intercepts of all labels; after ``fit``."""
         weights, biases = self.fitted()
         return weights.size + biases.size
 

@@ -90,10 +90,8 @@ class MedBridgeMethod(Method):
         return self
 
     def predict_proba(self, films: FrozenFilms) -> np.ndarray:
-        """Probabilities float64 ``(n, C)``."""
         return predict(self.model, films, self.config.batch_size, self.progress).probabilities
 
     @property
     def trainable_parameters(self) -> int:
-        """Numbers that training changes."""
         return sum(p.numel() for p in self.model.trainable().values())

@@ -22,7 +22,6 @@ class ZeroShot(Baseline):
     scale = 100.0  # as CLIP's, for all experts
 
     def fit(self, train: FrozenFilms, val: FrozenFilms) -> Self:
-        """Nothing to learn."""
         return self
 
     def predict_proba(self, films: FrozenFilms) -> np.ndarray:

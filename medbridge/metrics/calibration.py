@@ -24,6 +24,8 @@ def _known_probabilities(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None) 
 
 def _binned(y: np.ndarray, p: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per bin of equal width: number of pairs, sum of p, number of positives."""
+    if bins < 1:
+        raise EvaluationError(f"bins={bins}; give at least one")
     which = np.minimum((p * bins).astype(int), bins - 1)
     return tuple(np.bincount(which, weights=weights, minlength=bins) for weights in (None, p, y))
 
@@ -46,8 +48,6 @@ def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bi
     of positives), observed_lo, observed_hi (Wilson's 95 % interval, which takes every pair as independent).
     """
     y, p = _known_probabilities(y, p, mask)
-    if bins < 1:
-        raise EvaluationError(f"bins={bins}; give at least one")
     n, total, positive = _binned(y, p, bins)
     held, z = np.flatnonzero(n), norm.isf((1 - 0.95) / 2)
     count, predicted, observed = n[held], total[held] / n[held], positive[held] / n[held]

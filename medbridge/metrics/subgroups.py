@@ -21,7 +21,7 @@ def _groups(table: pd.DataFrame, column: str) -> pd.Series:
     """The group of each film, missing where it is blank; age in years as its band, '40-59' and the like."""
     values = table[column].reset_index(drop=True)
     if column != "age":
-        return values
+        return values.where(values != "")  # so a blank cell of a CSV file is read
     names = ["0-17", "18-39", "40-59", "60-79", "80+"]
     return pd.cut(pd.to_numeric(values, errors="coerce"), [0, 18, 40, 60, 80, np.inf], right=False, labels=names).astype(object)
 

@@ -20,6 +20,7 @@ def people():
     table["sex"] = np.where(np.arange(120) // 2 % 2 == 0, "M", "F")
     table["age"] = 20.0 + np.arange(120) // 2
     table.loc[[0, 1], ["sex", "age"]] = [None, np.nan]
+    table.loc[1, "sex"] = ""  # as loaders read a blank cell
     benchmark = Benchmark("people (synthetic)", ".", ("a", "b"), table, synthetic=True)
     y, _ = benchmark.targets()
     men = (table["sex"] == "M").to_numpy()[:, None]
