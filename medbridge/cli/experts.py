@@ -11,7 +11,7 @@ from medbridge.features.budget import LARGE, cost_of_run, run_cost_table
 from medbridge.features.cache import FeatureCache
 from medbridge.features.cost import cost_table, expert_cost
 from medbridge.model import AdapterConfig, map_reader
-from medbridge.support.text import text_table
+from medbridge.support.text import fill_template, text_table
 
 
 def run(_: argparse.Namespace) -> None:
@@ -22,20 +22,7 @@ _list = run
 
 
 def _info(args: argparse.Namespace) -> None:
-    info = expert_info(args.name)
-    unknown = "known once its files are here"
-    rows = {
-        "name": info.name, "stands for": info.target,
-        "licence": info.licence or "see the model's own card", "note": info.note,
-        "input": f"{info.size} x {info.size} pixels" if info.size else unknown,
-        "blocks": info.depth or unknown, "width": info.width or unknown,
-        "vision tower": f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else unknown,
-        "weights": f"{info.here} ({info.bytes / 1e6:.0f} MB)" if info.here else
-        f"not here; looked for as {info.wanted} in the folder that MEDBRIDGE_WEIGHTS names",
-    }
-    for key, value in rows.items():
-        if value:
-            print(f"{key:<13} {value}")
+    print(fill_template(__file__, "experts.txt.jinja", info=expert_info(args.name)), end="")
 
 
 def _fetch(args: argparse.Namespace) -> None:

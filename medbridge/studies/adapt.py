@@ -34,7 +34,7 @@ from medbridge.studies.engine import cell_films, training_card, unseen
 from medbridge.studies.tables import difference, with_interval
 from medbridge.support.files import try_folder, write_atomic
 from medbridge.support.processes import is_main
-from medbridge.support.text import text_table
+from medbridge.support.text import fill_template, text_table
 from medbridge.train import History
 
 
@@ -147,19 +147,12 @@ def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings) ->
 
 def comparison_table(result: Adapted) -> str:
     """Test AUC of every method on every target, mean and by label, with intervals; the paired difference below."""
-    return "\n\n".join(_target_table(tested, result.model.labels) for tested in result.tested)
+    def table(tested: Tested) -> str:
+        evaluations = tested.evaluations.values()
+        means = [with_interval(e.macro["auc"], e.macro["lo"], e.macro["hi"]) for e in evaluations]
+        rows = [[label, *(with_interval(*e.per_label.loc[c, ["auc", "auc_lo", "auc_hi"]]) for e in evaluations)]
+                for c, label in enumerate(tested.target.test.labels)]
+        return text_table([["", *tested.evaluations], ["mean", *means], *rows])
 
-
-def _target_table(tested: Tested, labels: Sequence[str]) -> str:
-    test, d, evaluations = tested.target.test, tested.difference, tested.evaluations.values()
-    means = [with_interval(e.macro["auc"], e.macro["lo"], e.macro["hi"]) for e in evaluations]
-    rows = [["", *tested.evaluations], ["mean", *means]]
-    rows += [[label, *(with_interval(*e.per_label.loc[c, ["auc", "auc_lo", "auc_hi"]]) for e in evaluations)]
-             for c, label in enumerate(test.labels)]
-    films = f"{len(test)} films of {test.table['patient_id'].nunique()} patients"
-    shared = f"{len(test.labels)} of the source's {len(labels)} labels are shared (source = target): {tested.target.mapping()}\n"
-    zero = "; the interval holds zero" if d.lo <= 0 <= d.hi else ""
-    minus = with_interval(d.diff, d.lo, d.hi, "+") or "undefined, as no label has both classes in these films"
-    return (f"{test.name}, test split: {films}, AUC [95 % bootstrap interval]\n{'' if tested.target.in_domain else shared}"
-            f"{text_table(rows)}\n"
-            f"MedBridge minus {PROBE}, paired on the same films: {minus}{zero}")
+    return fill_template(__file__, "comparison.txt.jinja", result=result, table=table, with_interval=with_interval,
+                         probe=PROBE).removesuffix("\n")
