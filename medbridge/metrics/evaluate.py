@@ -8,12 +8,11 @@ Arrays: y ``(n, C)`` of 0 / 1 (NaN = unknown), scores ``(n, C)`` where higher me
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic_core import to_json
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import EvaluationError
@@ -179,5 +178,7 @@ def merit(y: np.ndarray, p: np.ndarray, mask: np.ndarray) -> float:
 
 def json_safe(value: Any) -> Any:
     """Results, tables, dictionaries, lists and numbers of NumPy as JSON can hold them: NaN and infinity become None."""
-    return json.loads(to_json(
-        value, inf_nan_mode="null", fallback=lambda v: v.to_dict("records") if isinstance(v, pd.DataFrame) else v.item()))
+    def plain(v: Any) -> Any:
+        return v.to_dict("records") if isinstance(v, pd.DataFrame) else vars(v) if is_dataclass(v) else v.item()
+
+    return json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None)
