@@ -1,5 +1,4 @@
-r"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022): each image moves the learned
-context."""
+"""CoCoOp (Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022): each image moves the context."""
 
 from collections.abc import Sequence
 

@@ -2,8 +2,7 @@
 
 [abstract] Three adaptation tasks, cross-domain and in-domain, with varying amounts of training data. [ours] 1 %, 10 % and 100 %
 of the labels, and binary as the third task. A model is trained on the **train** split of its source over *all* of its labels, and
-everything is chosen on **val**. A target is a benchmark's **test** split over the labels that both share. A label budget thins
-train and val, by patient.
+everything is chosen on **val**. A target is a benchmark's **test** split over the labels that both share.
 """
 
 from __future__ import annotations

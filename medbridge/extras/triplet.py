@@ -48,11 +48,7 @@ def triplet_loss(vectors: Tensor, targets: Tensor, mask: Tensor, margin: float =
 
 class TripletNetwork(Network):
     """MedBridge as a trainee whose loss has ``weight`` times the mean of the experts' :func:`triplet_loss` on pooled queries as
-    well: ``fit(..., network=partial(TripletNetwork, weight=0.5))``.
-
-    Raises:
-        ValueError: a negative weight.
-    """
+    well: ``fit(..., network=partial(TripletNetwork, weight=0.5))``. ValueError: a negative weight."""
 
     def __init__(self, *of_network: Any, weight: float) -> None:
         super().__init__(*of_network)

@@ -57,6 +57,20 @@ def group_codes(groups: Sequence[Any] | None, n: int) -> np.ndarray:
     return codes
 
 
+def plan(
+    y: np.ndarray, groups: Sequence[Any] | None, labels: Sequence[str] | None, n_boot: int, seed: int, least: int = 0
+) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+    """The labels' names, the patients' codes, and what a result says of how it was made."""
+    n, count = y.shape
+    names = [f"label {i}" for i in range(count)] if labels is None else list(labels)
+    if len(names) != count:
+        raise EvaluationError(f"labels names {len(names)} labels, y has {count} columns")
+    codes = group_codes(groups, n)
+    if n_boot < least:
+        raise EvaluationError(f"n_boot={n_boot}; give at least {least}")
+    return names, codes, {"n": n, "groups": int(codes.max()) + 1, "n_boot": n_boot, "seed": seed, "level": 0.95}
+
+
 def _resample_counts(codes: np.ndarray, n_boot: int, seed: int) -> Iterator[np.ndarray]:
     """Times that each film is drawn in each resample, patients whole: chunks of int32 (n, <= _CHUNK)."""
     rng, n_groups = np.random.default_rng(seed), int(codes.max()) + 1

@@ -45,8 +45,7 @@ def ece(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int 
 
 def reliability(y: np.ndarray, p: np.ndarray, mask: np.ndarray | None = None, bins: int = 15) -> pd.DataFrame:
     """One row per bin of :func:`ece` that holds any known film-label pair: lo, hi (edges), n, predicted (mean p), observed (share
-    of positives), observed_lo, observed_hi (Wilson's 95 % interval, which takes every pair as independent).
-    """
+    of positives), observed_lo, observed_hi (Wilson's 95 % interval, which takes every pair as independent)."""
     y, p = _known_probabilities(y, p, mask)
     n, total, positive = _binned(y, p, bins)
     held, z = np.flatnonzero(n), norm.isf((1 - 0.95) / 2)

@@ -16,15 +16,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medbridge.errors import EvaluationError
-from medbridge.metrics.bootstrap import (
-    bootstrap_aucs,
-    by_label,
-    checked_arrays,
-    defined_mean,
-    group_codes,
-    label_and_mean,
-    percentiles,
-)
+from medbridge.metrics.bootstrap import bootstrap_aucs, by_label, checked_arrays, defined_mean, label_and_mean, percentiles, plan
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ def bootstrap_auc(
 ) -> np.ndarray:
     """AUC of each label in each resample of the patients: float64 ``(n_boot, C)``."""
     y, scores, mask = checked_arrays(y, scores, mask)
-    return bootstrap_aucs(y, [scores], mask, group_codes(groups, len(y)), n_boot, seed)[0]
+    return bootstrap_aucs(y, [scores], mask, plan(y, groups, None, n_boot, seed)[1], n_boot, seed)[0]
 
 
 def evaluate(
@@ -89,7 +81,7 @@ def evaluate(
     drawn by ``seed``. EvaluationError: shapes that differ, NaN or infinite scores, targets beside 0, 1, NaN, bad n_boot.
     """
     y, scores, mask = checked_arrays(y, scores, mask)
-    names, codes, settings = _plan(y, groups, labels, n_boot, seed)
+    names, codes, settings = plan(y, groups, labels, n_boot, seed)
     aucs, aps = (by_label(metric, y, scores, mask) for metric in (roc_auc_score, average_precision_score))
     draws = bootstrap_aucs(y, [scores], mask, codes, n_boot, seed)[0]
     label_draws, macro_draws = label_and_mean(draws, y, mask, codes)
@@ -116,7 +108,7 @@ def paired_difference(
     runs_a, runs_b = _runs(scores_a, "scores_a"), _runs(scores_b, "scores_b")
     checked = [checked_arrays(y, scores, mask, name) for name, scores in (runs_a | runs_b).items()]
     (y, _, mask), arrays = checked[0], [scores for _, scores, _ in checked]
-    names, codes, settings = _plan(y, groups, labels, n_boot, seed, least=1)
+    names, codes, settings = plan(y, groups, labels, n_boot, seed, least=1)
     points = np.stack([by_label(roc_auc_score, y, scores, mask) for scores in arrays])
     draws = bootstrap_aucs(y, arrays, mask, codes, n_boot, seed)
     # a label is undefined for all runs at once (the classes are those of y), so its NaN leaves both means
@@ -137,20 +129,6 @@ def paired_difference(
         verdict = (f"macro AUC of A minus B: {diff:+.4f}, 95 % interval [{lo:+.4f}, {hi:+.4f}]: "
                    f"{'interval holds zero, no difference is shown' if lo <= 0 <= hi else sure}")
     return PairedDifference(diff, lo, hi, p_value, per_label, verdict, settings)
-
-
-def _plan(
-    y: np.ndarray, groups: Sequence[Any] | None, labels: Sequence[str] | None, n_boot: int, seed: int, least: int = 0
-) -> tuple[list[str], np.ndarray, dict[str, Any]]:
-    """The labels' names, the patients' codes, and what a result says of how it was made."""
-    n, count = y.shape
-    names = [f"label {i}" for i in range(count)] if labels is None else list(labels)
-    if len(names) != count:
-        raise EvaluationError(f"labels names {len(names)} labels, y has {count} columns")
-    codes = group_codes(groups, n)
-    if n_boot < least:
-        raise EvaluationError(f"n_boot={n_boot}; give at least {least}")
-    return names, codes, {"n": n, "groups": int(codes.max()) + 1, "n_boot": n_boot, "seed": seed, "level": 0.95}
 
 
 def _runs(scores: np.ndarray | Sequence[np.ndarray], name: str) -> dict[str, np.ndarray]:

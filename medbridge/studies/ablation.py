@@ -135,9 +135,8 @@ class Ablation:
 
     Columns: factor, variant; for s of 'val' and 'test': s_auc (mean over labels and seeds), s_diff (minus the default), s_lo,
     s_hi, s_p (two-sided, paired bootstrap), s_holm (corrected for all variants), s_seed_sd (standard deviation over seeds of the
-    difference at the same seed); seeds, parameters (trained), seconds (of training, mean over seeds: processor time, or wall
-    time beside a GPU; of the last call where it was interrupted), views (N, mean over test films), val_better (val_lo above
-    zero and val_holm below 0.05).
+    difference at the same seed); seeds, parameters (trained), seconds (of training, mean over seeds: processor time, wall time
+    beside a GPU; of the last call where interrupted), views (N, mean over test films), val_better (val_lo > 0, val_holm < 0.05).
     """
 
     table: pd.DataFrame
