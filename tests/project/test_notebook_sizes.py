@@ -25,7 +25,6 @@ BEYOND = {
     "02": {"words": 1992, "sections": 10, "longest": 23, "median": 9.5, "wide": 58},
     "03": {"sections": 7, "longest": 29, "wide": 57},
     "09": {"words": 1997, "sections": 7, "longest": 26, "wide": 72},
-    "10": {"words": 2307, "sections": 9, "longest": 24, "wide": 85},
     "12": {"longest": 25, "wide": 43},
 }
 

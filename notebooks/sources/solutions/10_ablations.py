@@ -3,7 +3,8 @@
 #
 # {{COLAB}}
 #
-# One way to solve each exercise of [10 Ablations](../10_ablations.ipynb). Others are as good, as long as the check says "right".
+# One way to solve each exercise of [10 Ablations](../10_ablations.ipynb). Others are as good, as long as the
+# check says "right".
 
 # %%
 # {{SETUP}}
@@ -18,10 +19,12 @@ from medbridge.course import check
 
 # %% [markdown]
 # ### Exercise 10.1: how many trainings?
-# One factor at a time: one default, shared by all factors, and each level that is not the default's. A factorial: one cell for every
-# combination. Each cell is trained once per seed.
+# One factor at a time: one default, shared by all factors, and each level that is not the default's. A
+# factorial: one cell for every combination. We train each cell once per seed. With $n_f$ levels of factor
+# $f$:
 #
-# $$n_\text{one} = S\Big(1 + \sum_f (L_f - 1)\Big), \qquad n_\text{all} = S \prod_f L_f$$
+# $$\text{one at a time} = \text{seeds} \cdot \Big(1 + \sum_f (n_f - 1)\Big), \qquad
+#   \text{factorial} = \text{seeds} \cdot \prod_f n_f$$
 
 # %%
 def trainings(levels, seeds):
@@ -32,9 +35,9 @@ check("10.1", trainings)
 
 # %% [markdown]
 # ### Exercise 10.2: Holm's correction
-# The smallest of K p-values is held against $\alpha / K$. If it passes, only $K - 1$ hypotheses are still open, so the next is held
-# against $\alpha / (K - 1)$, and so on; at the first that fails, all others fail too. Turned around, this multiplies the
-# $i$-th smallest by $K - i + 1$ and takes the running maximum.
+# Compare the smallest of $J$ p-values with $\alpha / J$. If it passes, only $J - 1$ hypotheses are still
+# open, so compare the next with $\alpha / (J - 1)$, and so on; at the first that fails, all others fail too.
+# Turned around, this multiplies the $i$-th smallest by $J - i + 1$ and takes the running maximum.
 
 # %%
 def holm_adjusted(p):
@@ -49,8 +52,8 @@ check("10.2", holm_adjusted)
 
 # %% [markdown]
 # ### Exercise 10.3: an interaction with its interval
-# The value is a difference of differences. All four models are scored on the same draw of patients, so whatever makes a draw easy for
-# all of them cancels.
+# The value is a difference of differences. All four models are scored on the same draw of patients, so
+# whatever makes a draw easy for all of them cancels.
 
 # %%
 def interaction(y, scores, patients, n_boot, rng):
