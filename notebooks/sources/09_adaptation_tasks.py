@@ -3,20 +3,20 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the experiments of the paper at a size that fits a laptop. You pair the labels of two hospitals that
-# name them differently, draw label budgets that lie inside each other, write the whole grid of training runs as one YAML file, run
-# it, stop it and go on, and read its tables: what does it cost to have few labels, and what does it cost to move to another
-# hospital?
+# **What you will build:** the experiments of the paper at a size that fits a laptop. You pair the labels of
+# two hospitals that name them differently, draw label budgets that lie inside each other, write a whole grid
+# of training runs as one YAML file, run it, stop it and go on, and read its tables.
 #
 # - **Prerequisites:** notebooks [02](02_films_labels_splits.ipynb) (labels, splits, AUC with intervals) and
-#   [03](03_focal_sampling.ipynb); Python, NumPy, a little pandas.
-# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the first time, seconds when the films and
-#   features are there. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and takes hours
-#   on a GPU (an estimate).
-# - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment.py` ·
-#   **tests:** `tests/data/test_tasks.py`, `tests/studies/test_experiment.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), **[abstract]** Five chest radiograph benchmarks, three adaptation tasks, cross-domain and in-domain, with varying
-#   amounts of training data. **[ours]** The names of the five, binary as the third task, and 1 %, 10 % and 100 %.
+#   [03](03_focal_sampling.ipynb); a little pandas.
+# - **Time:** about {{READING}} minutes to read and solve; about two minutes of computing on two CPU cores the
+#   first time. On a Colab T4 about one minute (an estimate). The full profile trains on real benchmarks and
+#   takes hours on a GPU (an estimate).
+# - **Modules:** `medbridge/data/tasks.py`, `medbridge/studies/experiment.py` · **tests:**
+#   `tests/data/test_tasks.py`, `tests/studies/test_experiment.py`
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698). **[abstract]** Five chest radiograph
+#   benchmarks, three adaptation tasks, cross-domain and in-domain, with varying amounts of training data.
+#   **[ours]** The names of the five, binary as the third task, and 1 %, 10 % and 100 %.
 #
 # For research and education, not for clinical use. Every film of the default profile is **synthetic**.
 
@@ -33,21 +33,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from medbridge import list_benchmarks
-from medbridge.baselines.method import MedBridgeMethod
-from medbridge.course import check, full_profile, seed_everything
+from medbridge.course import check, full_profile, real_films, seed_everything
 from medbridge.data.labels import canonical, shared_labels
-from medbridge.data.phantom.benchmark import make_film
 from medbridge.data.tasks import BenchmarkRef, label_budget, make_targets
 from medbridge.errors import BenchmarkError
 from medbridge.features.cache import FeatureCache
-from medbridge.studies.experiment import run_experiment, summary
-from medbridge.studies.experiment_file import parse_experiment
 from medbridge.viz import plots
-from medbridge.viz import studies as figures
+from medbridge.viz.charts import curves
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -55,37 +50,47 @@ rng = seed_everything(0)
 # %% [markdown]
 # ## 1. Why: three questions that one AUC does not answer
 #
-# A model that was trained and tested in one hospital has one number. Whoever wants to use it asks three others:
+# A model that learned and was tested in one hospital has one number. Whoever wants to use it asks for others:
 #
 # - **In-domain, multi-label:** all findings at once, on new patients of the *same* hospital.
-# - **In-domain, binary:** *one* finding against the rest, such as pneumonia. Is a model for one finding alone better at it?
-# - **Cross-domain:** the *other* hospital, where machines, patients and even the names of the findings differ.
+# - **In-domain, binary:** *one* finding against the rest. Is a model for one finding alone better at it?
+# - **Cross-domain:** the *other* hospital, where machines, patients and even the names of the findings
+#   differ.
 #
-# And all three ask: **how many labelled patients does it take?** A radiologist's label costs minutes; 1 % of a large archive can
-# be had in a week, 100 % never.
+# And all three ask: **how many labelled patients does it take?** A radiologist's label costs minutes.
 #
-# The synthetic benchmark has three hospitals. The same chest, with the same findings, is drawn as each of them would take it:
+# The synthetic benchmark has three hospitals. Here is one chest, as each of them would take it:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="one synthetic chest with an effusion as three hospitals would take it: other exposure, contrast and noise, and in one of them the patient lies in bed" tags=["nbval-ignore-output"]
+from medbridge.data.phantom.benchmark import make_film
+
 hospitals = {"A": "teaching", "B": "outpatient", "C": "intensive care"}
 films = [make_film(21, h, findings=["Effusion"], patient_seed=4, subtlety=0).image / 255 for h in hospitals]
 plots.film_grid(films, [f"hospital {h}: {kind}" for h, kind in hospitals.items()], columns=3,
                 title="One chest with an effusion in three hospitals (synthetic films)")
 
 # %% [markdown]
-# **What to see.** Exposure, contrast and noise differ, and the patient lies in bed in one of them. What also differs cannot be
-# seen in a film: how *many* patients have each finding. A model that has learned how common things are in A will be surprised in C.
+# **What to see.** Exposure, contrast and noise differ, and in one hospital the patient lies in bed. No film
+# shows how *many* patients have each finding, and that differs too.
 #
-# Now we load the benchmarks. In the full profile (`MEDBRIDGE_PROFILE=full`) these are the real ones that `MEDBRIDGE_DATA` holds, as
-# long as each shares a finding with all the others.
+# Where `MEDBRIDGE_DATA` names a folder with a benchmark of real films ([data/README.md](../data/README.md)),
+# see how far they are from all three:
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="three real films of the first benchmark in MEDBRIDGE_DATA, each under its findings" tags=["nbval-ignore-output"]
+real = real_films()
+print("MEDBRIDGE_DATA holds no real films" if real is None else f"real films, from {real.name}")
+plots.film_grid([real.read(i) for i in range(3)], [", ".join(label for label in real.labels if real.table[label].iloc[i] == 1)
+                                                   or "no finding" for i in range(3)], columns=3) if real else None
+
+# %% [markdown]
+# In the full profile (`MEDBRIDGE_PROFILE=full`) we load the real benchmarks that `MEDBRIDGE_DATA` holds
+# instead, as long as they share findings:
+
+# %%
 def real_benchmarks():
     """Name -> benchmark, of those in MEDBRIDGE_DATA that share a finding with each other."""
     found = {}
-    for name in list_benchmarks():
-        if name.startswith("phantom"):
-            continue
+    for name in (n for n in list_benchmarks() if not n.startswith("phantom")):
         try:
             benchmark = BenchmarkRef.parse(name).load()
             for other in found.values():
@@ -98,6 +103,7 @@ def real_benchmarks():
     return found
 
 
+# %% tags=["nbval-ignore-output"]
 if full_profile():
     benchmarks, entries = real_benchmarks(), {}
     experts, settings, sampler = ["clip-vitb16", "biomedclip"], {"epochs": 30}, {}
@@ -107,7 +113,6 @@ else:
     benchmarks = {name: BenchmarkRef.parse(name, entry["options"]).load() for name, entry in entries.items()}
     experts, settings, sampler = ["tiny-resnet"], {"epochs": 8, "batch_size": 4}, {"crop": 0.6, "overlap": 0.0, "extra": 0}
     fractions, seeds, adapter = [0.1, 1.0], [0], {"members": 2}  # two members instead of five, for time
-prevalence = {name: [b.table[label].mean() for label in b.labels] for name, b in benchmarks.items()}
 
 # %% alt="bars: share of films with each shared label in every hospital, synthetic films" tags=["nbval-ignore-output"]
 common = [label for label in next(iter(benchmarks.values())).labels if all(label in b.labels for b in benchmarks.values())]
@@ -115,13 +120,11 @@ mark = "synthetic films" if not full_profile() else None
 plots.prevalence_bars({name: [b.table[label].mean() for label in common] for name, b in benchmarks.items()}, common, mark)
 
 # %% [markdown]
-# **What to see.** The bars are short where a finding is rare. In the small default profile a bar may stand for two or three films.
+# ## 2. Cross-domain: which labels can we compare?
 #
-# ## 2. Cross-domain: which labels can be compared at all?
-#
-# NIH ChestX-ray14 and CheXpert were labelled by two teams, from reports, with two lists. Which of their labels mean the
-# same finding? Names alone do not say: "Effusion" and "Pleural Effusion" are one; "Infiltration" has no partner; "Lung Opacity"
-# *contains* pneumonia, so scoring a pneumonia model on it would compare different things.
+# Two teams labelled NIH ChestX-ray14 and CheXpert from reports, with two lists. Names alone do not say which
+# labels mean the same finding. "Effusion" and "Pleural Effusion" do; "Infiltration" has no partner; "Lung
+# Opacity" *contains* pneumonia, so a pneumonia model must not be scored on it.
 
 # %%
 nih = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax", "Consolidation",
@@ -133,22 +136,24 @@ for pair in shared_labels(nih, chexpert):
 print("NIH alone:", ", ".join(label for label in nih if canonical(label) not in map(canonical, chexpert)))
 
 # %% [markdown]
-# `canonical` maps a name to the finding that it means, from one dictionary (`medbridge/data/labels.py`). A model is **trained over all
-# labels of its source** $\mathcal{C}_s$ and **scored over the shared ones** **[ours]**: training on the shared labels alone would throw away what
-# the other labels teach. With $\mathrm{AUC}_\ell(s \to t)$ the AUC of finding $\ell$ on the test films of $t$, for a model of $s$:
+# `canonical` maps a name to its finding. A model **learns all labels of its source** $\mathcal{C}_s$, and we
+# **score it over the shared ones** **[ours]**: the other labels teach it something too. With
+# $\mathrm{AUC}_\ell(s \to t)$ the AUC of finding $\ell$ on the test films of $t$, for a model of $s$:
 #
-# $$\overline{\mathrm{AUC}}(s \to t) = \frac{1}{|\mathcal{C}_s \cap \mathcal{C}_t|} \sum_{\ell \in \mathcal{C}_s \cap \mathcal{C}_t} \mathrm{AUC}_\ell(s \to t)$$
+# $$\overline{\mathrm{AUC}}(s \to t) = \frac{1}{|\mathcal{C}_s \cap \mathcal{C}_t|}
+#   \sum_{\ell \in \mathcal{C}_s \cap \mathcal{C}_t} \mathrm{AUC}_\ell(s \to t)$$
 #
-# Where $t = s$ all labels are shared: that is the in-domain multi-label task. Note what follows: $s \to t$ and $s \to s$
-# may be means over *different* labels. Compare them label by label, or over the same labels.
+# Where $t = s$ all labels are shared: that is the in-domain multi-label task. So $s \to t$ and $s \to s$ may
+# be means over *different* labels. Compare them over the same ones.
 #
 # ### Exercise 9.1: pair the labels
-# ★☆☆, 5 minutes. Write `shared_pairs(train, test, same)`: `same` maps unusual names to usual ones (`{"Pleural Effusion":
-# "Effusion"}`); names that it lacks mean themselves. Return a list of pairs (training name, test name), one per shared finding, in
-# the order of `train`.
+# ★☆☆, 5 minutes. Write `shared_pairs(train, test, same)`: `same` maps unusual names to usual ones
+# (`{"Pleural Effusion": "Effusion"}`); names that it lacks mean themselves. Return a list of pairs (training
+# name, test name), one per shared finding, in the order of `train`.
 #
 # <details><summary>Hint</summary>
-# Make a dictionary from the finding to the test benchmark's own name. <code>same.get(name, name)</code> is the finding of a name.
+# Make a dictionary from the finding to the test benchmark's own name. <code>same.get(name, name)</code> is
+# the finding of a name.
 # </details>
 
 # %%
@@ -169,9 +174,8 @@ check("9.1", shared_pairs)
 #     return [(name, own_name[same.get(name, name)]) for name in train if same.get(name, name) in own_name]
 # ```
 # </details>
-
-# %% [markdown]
-# A **target** is a test split over the shared labels, under the source's names. Here is what the package makes of our hospitals:
+#
+# A **target** is a test split over the shared labels, under the source's names:
 
 # %%
 source = next(iter(benchmarks.values()))
@@ -180,14 +184,14 @@ for target in targets:
     kind = "in-domain" if target.in_domain else "cross-domain"
     print(f"{source.name} -> {target.test.name}: {kind}, {len(target.shared)} shared labels, {len(target.test)} test films")
 
-# the same by hand: the columns of the scores that belong to the target's labels, in its order
-for target in targets:
+# %%
+for target in targets:  # by hand: the columns of the scores that belong to the target's labels, in its order
     assert [source.labels[c] for c in target.columns] == [pair.train for pair in target.shared] == list(target.test.labels)
     assert set(target.test.table["split"]) == {"test"}
 
 # %% [markdown]
-# What is refused matters as much: no shared finding, and a test film that was trained on. Both are errors **before** anything
-# is trained.
+# The package refuses a pair without a shared finding, and a test film that was trained on, **before** it
+# trains anything:
 
 # %%
 try:
@@ -196,21 +200,20 @@ except BenchmarkError as error:
     print(str(error).split(";")[0])
 
 # %% [markdown]
-# One trap that no table shows: benchmarks are made from each other. The films of the RSNA challenge were taken from NIH
-# ChestX-ray14, and those of COVIDx partly from RSNA, under other names. "Trained on NIH, tested on RSNA" may then mean tested on
-# training films. `medbridge adapt` says so where it is known, and leaves out of the test every film that is a copy of a training
-# film by its pixels (`medbridge.data.copies`).
+# One trap shows in no table: benchmarks are made from each other. RSNA's films come from NIH ChestX-ray14,
+# and some of COVIDx from RSNA, under other names. `medbridge adapt` warns where this is known, and leaves out
+# every test film that is a copy of a training film by its pixels.
 #
-# ## 3. Label budgets: draw patients, one budget inside the next
+# ## 3. Label budgets: one inside the next
 #
-# **[abstract]** The models are adapted with varying amounts of training data. **[ours]** We take 1 %, 10 % and 100 % of the labels. A budget draws *patients*: whoever labels a
-# patient labels all the films of that patient. All budgets of one seed are beginnings of **one** random order $\pi$ of the
-# $J$ patients of a split, of training and of validation alike:
+# A budget draws *patients*: whoever labels a patient labels all the patient's films. All budgets of one seed
+# are beginnings of **one** random order $\pi$ of the $J$ patients of a split, of training and of validation
+# alike **[ours]**:
 #
-# $$\mathcal{B}_f = \{\pi_1, \dots, \pi_{\max(1, \mathrm{round}(f J))}\} \qquad\Rightarrow\qquad \mathcal{B}_{0.01} \subseteq \mathcal{B}_{0.1} \subseteq \mathcal{B}_1$$
+# $$\mathcal{B}_f = \{\pi_1, \dots, \pi_{\max(1, \mathrm{round}(f J))}\} \qquad\Rightarrow\qquad
+#   \mathcal{B}_{0.01} \subseteq \mathcal{B}_{0.1} \subseteq \mathcal{B}_1$$
 #
-# So a larger budget differs from a smaller one only by patients that were *added*. With independent draws, 10 % might be worse than
-# 1 % just by bad luck with who was drawn.
+# So a larger budget only *adds* patients. With independent draws, 10 % might be worse than 1 % by bad luck.
 
 # %%
 def my_budget(table, split, fraction, seed):
@@ -220,57 +223,49 @@ def my_budget(table, split, fraction, seed):
     return set(order[: max(1, round(fraction * len(order)))])
 
 
-fractions_tried = (0.01, 0.1, 0.5, 1.0)
-for seed in (0, 1):
-    for fraction in fractions_tried:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            thin = label_budget(source, fraction, seed)
-        if not full_profile():  # real films may lack every label; the package does not draw such patients
-            for split in ("train", "val"):
-                assert set(thin.split(split).table["patient_id"]) == my_budget(source.table, split, fraction, seed)
-        assert len(thin.split("test")) == len(source.split("test"))
-        assert fraction == 1 or len(thin.unlabelled) == len(source.split("train"))
+# %%
+warnings.simplefilter("ignore", UserWarning)  # small budgets warn; we look at the warnings below
+for fraction in (0.01, 0.1, 0.5, 1.0):
+    thin = label_budget(source, fraction, 0)
+    assert len(thin.split("test")) == len(source.split("test"))
     for split in ("train", "val"):
-        budgets = [my_budget(source.table, split, fraction, seed) for fraction in fractions_tried]
-        assert budgets[0] <= budgets[1] <= budgets[2] <= budgets[3]
-print("nested, in train and in val; the test films are whole")
+        mine = my_budget(source.table, split, fraction, 0)
+        # real films may lack every label; the package does not draw such patients
+        assert full_profile() or set(thin.split(split).table["patient_id"]) == mine
+        assert mine >= my_budget(source.table, split, fraction / 2, 0)
+print("by hand = package; nested, in train and in val; the test films are whole")
 
 # %% [markdown]
-# **Validation is thinned too.** Somebody had to read every film by which an epoch or a setting is chosen. With all validation
-# labels, "1 % of the labels" would mean 1 % to *learn* from and many times as many to *choose* by. So 1 % is 1 % of both splits. What a
-# method makes of them is its own affair: MedBridge deals them into folds and learns from all of them (notebook 06).
+# **Validation is thinned too.** Somebody had to read every film by which we choose an epoch or a setting.
+# With all validation labels, "1 % of the labels" would be 1 % to *learn* from and many times as many to
+# *choose* by.
 #
-# **Pixels are not held back.** A hospital has films without labels in plenty. The training films beyond the budget stay as
-# `thin.unlabelled`; the basis of the compact maps (notebook 04) is fitted to them, without a label.
+# **Pixels are not held back.** A hospital has films without labels in plenty. They stay as `thin.unlabelled`,
+# and the basis of the compact maps (notebook 04) is fitted to them.
 #
-# What does a small budget hold? Count positives:
+# What does a small budget hold?
 
 # %%
-def positives(fraction):
+counted = {}
+for fraction in (0.01, 0.1, 1.0):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         train = label_budget(source, fraction, 0).split("train")
-    return {"patients": train.table["patient_id"].nunique(), "films": len(train),
-            **{label: int((train.table[label] == 1).sum()) for label in train.labels}}, [str(w.message) for w in caught]
-
-
-counted = {f"{100 * f:g} %": positives(f) for f in (0.01, 0.1, 1.0)}
-print(pd.DataFrame({name: column for name, (column, _) in counted.items()}).to_string())
-for _, messages in counted.values():
-    for line in messages:
-        print("\nwarning:", line.split(" cannot be learned")[0], "...")
+    counted[f"{100 * fraction:g} %"] = {"patients": train.table["patient_id"].nunique(), "films": len(train),
+                                       **{label: int((train.table[label] == 1).sum()) for label in train.labels}}
+    for w in caught:
+        print("warning:", str(w.message).split(" cannot be learned")[0], "...")
+print(pd.DataFrame(counted).to_string())
 
 # %% [markdown]
-# **What to see.** At 1 % of this small benchmark one patient is left. No label has both classes, so nothing can be learned: any AUC
-# that is printed for it is chance, whichever method it stands beside. The package warns with a count, goes on, and writes the number
-# of training positives beside every AUC (`train_positives`). With 86,524 films, as in NIH, 1 % is another matter, but not for
-# *every* finding.
+# **What to see.** At 1 % of this small benchmark one patient is left. No label has both classes, so no method
+# can learn, and every AUC is chance. The package warns, goes on, and writes the number of training positives
+# beside every AUC.
 #
 # ### Exercise 9.2: how many patients does a rare finding ask for?
-# ★★☆, 10 minutes. A finding is present in a share $p$ of the patients. Patients are drawn independently (nearly true where
-# few of many are drawn). Write `patients_needed(prevalence, sure)`: the smallest number $n$ of patients such that at least one of them
-# has the finding with probability at least `sure`.
+# ★★☆, 10 minutes. A share $p$ of the patients has a finding, and we draw patients independently (nearly true
+# where few of many are drawn). Write `patients_needed(prevalence, sure)`: the smallest number $n$ of patients
+# such that at least one of them has the finding with probability at least `sure`.
 #
 # <details><summary>Hint</summary>
 # The opposite of "at least one" is "none". None of n has it with probability (1 - p)<sup>n</sup>.
@@ -297,33 +292,24 @@ check("9.2", patients_needed)
 
 # %% alt="four curves, each of another line style: probability that a budget of patients holds at least one positive, against the number of patients, for findings of 10, 3, 1 and 0.2 %; a line at 95 %" tags=["nbval-ignore-output"]
 n = np.arange(1, 400)
-fig = Figure(figsize=(6, 3), layout="constrained")
-ax = fig.subplots()
-for p, line in zip((0.1, 0.03, 0.01, 0.002), ("-", "--", "-.", ":"), strict=True):
-    ax.plot(n, 1 - (1 - p) ** n, line, label=f"{100 * p:g} % of the patients have it")
-ax.axhline(0.95, color="0.6", linestyle="--", linewidth=0.8)
-ax.set(xlabel="patients in the budget", ylabel="probability of at least one positive", ylim=(0, 1.02))
-ax.spines[["top", "right"]].set_visible(False)
-ax.legend(frameon=False, fontsize=8)
-fig
+curves({"": {f"{100 * p:g} % of the patients have it": (n, 1 - (1 - p) ** n) for p in (0.1, 0.03, 0.01, 0.002)}}, size=(6, 3),
+       level={"": 0.95}, xlabel="patients in the budget", ylabel="probability of at least one positive", ylim=(0, 1.02))
 
 # %% [markdown]
 # ## 4. The grid as a file
 #
-# Sources, targets, budgets, methods and seeds multiply. Nobody should start such runs by hand, so they are written down once, as
-# YAML, and `medbridge experiment FILE.yaml` does the rest. In the notebook we write the same file from Python:
+# Sources, targets, budgets, methods and seeds multiply. We write them down once, as YAML, and
+# `medbridge experiment FILE.yaml` does the rest. In the notebook we make the same file in Python:
 
 # %%
 names = list(benchmarks)
+with_pneumonia = [n for n, b in benchmarks.items() if "Pneumonia" in map(canonical, b.labels)]
 given = {
     "name": "three tasks", "experts": experts, "benchmarks": entries, "methods": ["zero-shot", "linear probe", "MedBridge"],
     "label_fractions": fractions, "seeds": seeds, "adapter": adapter, "train": settings, "sampler": sampler,
-    "tasks": [
-        {"name": "cross-domain", "kind": "cross-domain", "train": names},
-        {"name": "in-domain multi-label", "kind": "multi-label", "train": list(names)},
-        {"name": "in-domain binary", "kind": "binary", "label": "Pneumonia",
-         "train": [n for n, b in benchmarks.items() if "Pneumonia" in map(canonical, b.labels)][:1]},
-    ],
+    "tasks": [{"name": "cross-domain", "kind": "cross-domain", "train": names},
+              {"name": "in-domain multi-label", "kind": "multi-label", "train": list(names)},
+              {"name": "in-domain binary", "kind": "binary", "label": "Pneumonia", "train": with_pneumonia[:1]}],
 }
 print(yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110))
 
@@ -331,6 +317,9 @@ print(yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110)
 # A wrong file is refused before anything is loaded, with the key that is at fault:
 
 # %%
+from medbridge.studies.experiment import run_experiment, summary
+from medbridge.studies.experiment_file import parse_experiment
+
 for change in ({"label_fractions": [0.1, 10]}, {"methods": ["linear prob"]}, {"train": {"epoch": 8}}):
     try:
         parse_experiment(given | change)
@@ -338,55 +327,52 @@ for change in ({"label_fractions": [0.1, 10]}, {"methods": ["linear prob"]}, {"t
         print(error)
 
 # %% [markdown]
-# **What is trained, and how often?** A model of source $s$ at budget $f$ is the same model whether it is scored at home or elsewhere.
-# So the runner names every training run by *what it depends on*: method, settings, seed, the experts' weights, the training films
-# and their labels. Tasks that need the same run share it. Count for MedBridge: sources x budgets x seeds for the
-# multi-label models, which both other multi-label tasks use, and the binary ones. Each of these is two cross-fitted members with a
-# linear read-out (notebook 06); the default is five. The linear probe has no seed of its own, and zero-shot does not even have training
-# films:
+# **What do we train, and how often?** A model of source $s$ at budget $f$ is the same model, wherever we
+# score it. So the runner names every run by *what it depends on*: method, settings, seed, the experts'
+# weights, the training films and their labels. Tasks that need the same run share it. For MedBridge that is
+# sources x budgets x seeds, and the binary models:
 
 # %%
-S, F, R = len(names), len(fractions), len(seeds)
-binary = len(given["tasks"][2]["train"])
-by_hand = {"MedBridge": (S + binary) * F * R, "zero-shot": len({b.labels for b in benchmarks.values()}) + 1}
-rows = S * S * F * R * 3 + S * F * R * 3 + binary * F * R * 3
-print(f"{rows} places of the grid in three tasks; MedBridge is trained {by_hand['MedBridge']} times, "
-      f"zero-shot is scored once for each list of labels: {by_hand['zero-shot']} times")
+sources, budgets, repeats, binary = len(names), len(fractions), len(seeds), len(given["tasks"][2]["train"])
+trainings = (sources + binary) * budgets * repeats
+places = (sources * sources + sources + binary) * budgets * repeats * 3
+print(f"{places} places of the grid in three tasks; MedBridge is trained {trainings} times")
 
 # %% [markdown]
 # ### Stop it, and go on
 #
-# A grid runs for hours; machines restart. Every run is kept when it is finished, and a run that was cut off goes on from the
-# checkpoint of its last epoch. Let us pull the plug after the first MedBridge run:
+# A grid runs for hours; machines restart. The runner keeps every finished run, and goes on with a cut one
+# from the checkpoint of its last epoch. We pull the plug after the first MedBridge run:
 
 # %% tags=["nbval-ignore-output"]
+from unittest.mock import patch
+
+from medbridge.baselines.method import MedBridgeMethod
+
 folder = Path(tempfile.mkdtemp()) if not full_profile() else Path("runs/three_tasks")
-experiment = parse_experiment(given)
-warnings.simplefilter("ignore", UserWarning)  # the small budgets warn, as they did above
-plain_fit, fitted = MedBridgeMethod.fit, []
+experiment, plain_fit, fitted = parse_experiment(given), MedBridgeMethod.fit, []
 
 
 def unplugged(self, train, val):
-    if len(fitted) == 1:
+    if fitted:
         raise KeyboardInterrupt
     fitted.append(train.benchmark.name)
     return plain_fit(self, train, val)
 
 
-MedBridgeMethod.fit = unplugged
 try:
-    run_experiment(experiment, folder, FeatureCache(progress=False))
+    with patch.object(MedBridgeMethod, "fit", unplugged):
+        run_experiment(experiment, folder, FeatureCache(progress=False))
 except KeyboardInterrupt:
     print("interrupted after", len(fitted), "MedBridge run; finished so far:", len(list(folder.glob("cells/*/cell.json"))), "runs")
-MedBridgeMethod.fit = plain_fit
 
 # %% tags=["nbval-ignore-output"]
 found = run_experiment(experiment, folder, FeatureCache(progress=False))
-print(f"{found.trained} of {found.cells} runs were made by the second call")
+print(f"the second call made {found.trained} of {found.cells} runs")
 
 # %%
 methods_of = [yaml.safe_load(path.read_text())["method"] for path in folder.glob("cells/*/cell.json")]
-assert methods_of.count("MedBridge") == by_hand["MedBridge"]
+assert methods_of.count("MedBridge") == trainings
 assert found.trained < found.cells == len(methods_of)  # what was there was not made again
 assert run_experiment(experiment, folder, FeatureCache(progress=False)).trained == 0
 print("a third call trains nothing")
@@ -394,17 +380,15 @@ print("a third call trains nothing")
 # %% [markdown]
 # ## 5. Reading the results
 #
-# The result is a **tidy table**: one row per task, source, target, label, budget, method and seed. Every question is then one line of
-# pandas.
+# The result is a **tidy table**: one row per task, source, target, label, budget, method and seed.
 
 # %% tags=["nbval-ignore-output"]
 columns = ["train", "test", "label", "label_fraction", "method", "auc", "lo", "hi", "n", "positives", "train_positives"]
 found.results.query("task == 'cross-domain'")[columns].sample(6, random_state=1).round(2)
 
 # %%
-assert set(found.results["method"]) == set(given["methods"]) and set(found.results["task"]) == {t["name"] for t in given["tasks"]}
 multi = found.results.query("kind == 'multi-label' and label != 'mean'")
-assert (multi["positives"] <= multi["n"]).all() and len(multi) == sum(len(b.labels) for b in benchmarks.values()) * F * R * 3
+assert (multi["positives"] <= multi["n"]).all()
 print(f"{len(found.results)} rows, {len(found.results.columns)} columns:", ", ".join(found.results.columns))
 
 # %% [markdown]
@@ -417,6 +401,8 @@ for path in folder.glob("cells/*/cell.json"):
         kept = [np.load(scores) for scores in path.parent.glob("scores-*.npz")]
 test = source.split("test")
 scores = next(k["scores"] for k in kept if k["images"].tolist() == test.image_ids())
+
+# %%
 y, mask = test.targets()
 rows = multi.query("train == @names[0] and method == 'zero-shot'").drop_duplicates("label")
 for c, value in enumerate(rows["auc"]):
@@ -431,12 +417,19 @@ print("the table says what scikit-learn says")
 # ### What do labels buy?
 
 # %% alt="test AUC of each method against the share of the patients whose labels may be used, with intervals, synthetic films" tags=["nbval-ignore-output"]
+from medbridge.viz import studies as figures
+
 figures.budget_curves(found.averages, "in-domain multi-label")
 
 # %% [markdown]
-# **How to read it.** Zero-shot is a flat line: it has no use for labels. With enough films the others rise to the right. In the
-# default profile, with 18 to 23 test films per panel, a line may as well fall: the intervals are as wide as everything that one would
-# like to see. That is not a fault of the drawing. It is the honest answer of so few films.
+# **How to read it.** Zero-shot is flat: it uses no labels. With enough films the others rise. In the default
+# profile, with 18 to 23 test films per panel, a line may as well fall: the intervals are as wide as
+# everything that we would like to see.
+#
+# On real films ([docs/results.md](../docs/results.md)) we measured MedBridge minus the linear probe on the
+# same views, paired by patient. On 812 NIH films: +0.028 [+0.011, +0.044] with all labels, +0.029 [+0.002,
+# +0.056] with 10 %. On 480 paediatric films: +0.004 [-0.003, +0.011] with all labels, +0.018 [+0.001, +0.034]
+# with 10 %.
 #
 # ### What does it cost to move?
 
@@ -444,9 +437,9 @@ figures.budget_curves(found.averages, "in-domain multi-label")
 figures.domain_matrix(found.averages, "cross-domain")
 
 # %% [markdown]
-# **How to read it.** Rows are where a model comes from, columns where it is scored. Go **down a column**: the films are the same,
-# only the models differ, so cells can be compared. Along a row the films differ too: a hospital may simply have easier films. The
-# diagonal is in-domain; a cell far below its column's diagonal is a price of moving.
+# **How to read it.** A model comes from its row, and its films from its column. Go **down a column**: the
+# films are the same. Along a row they differ, and a hospital may simply have easier films. A cell far below
+# its column's diagonal is a price of moving.
 #
 # ### One finding against the rest
 
@@ -456,12 +449,12 @@ both = found.results.query("train == @home and test == @home and label == 'Pneum
 both.pivot_table(index=["method", "label_fraction"], columns="kind", values="auc").round(2)
 
 # %% [markdown]
-# The binary model learns the labels of pneumonia alone. The multi-label model has to share its capacity, but it also learns everything
-# that looks like pneumonia and is not. Which is better is a question for a paired comparison, and for more films than these.
+# The binary model spends all of its capacity on pneumonia. The multi-label model also learns what looks like
+# pneumonia and is not. To decide, take a paired comparison and more films than these.
 #
 # ### Better or not?
 #
-# Every difference is paired: MedBridge and the baseline on the same resampled patients (notebook 02). The command prints:
+# The command pairs every difference on the same resampled patients:
 
 # %% tags=["nbval-ignore-output"]
 print(summary(found.averages, found.differences))
@@ -472,19 +465,19 @@ print(f"MedBridge minus linear probe: {len(means)} comparisons; the interval is 
       f"below in {(means['hi'] < 0).sum()}, and holds zero in {means['holds_zero'].sum()}")
 
 # %% [markdown]
-# Two warnings for whoever writes a paper from such a table. Of 20 comparisons without any true difference, one interval of 95 % leaves
-# zero out on average: **count the comparisons** before you pick one. And these intervals cover the choice of *test patients*.
-# How much the *training* varies is seen over seeds only, in `auc_min` and `auc_max` of the averages, and one seed shows nothing.
+# Two warnings. Of 20 comparisons without any true difference, one 95 % interval leaves zero out on average:
+# **count the comparisons**. And these intervals cover the choice of *test patients*. How much the *training*
+# varies shows over seeds only (`auc_min`, `auc_max`), and one seed shows nothing.
 #
 # ### Exercise 9.3: the price of moving, with an interval
-# ★★★, 20 minutes. Two models are scored on the same test films of one hospital: `home` was trained there, `away` elsewhere. Write
-# `paired_gap(y, home, away, patients, n_boot, rng)` for one label: return the AUC of home minus that of away, and the lower and upper
-# end of its 95 % percentile interval over `n_boot` resamples of **patients**. `y`, `home`, `away` and `patients` are arrays of the $n$
-# films. Leave out resamples in which only one class is drawn.
+# ★★★, 20 minutes. Two models score the same test films of one hospital: `home` learned there, `away`
+# elsewhere. Write `paired_gap(y, home, away, patients, n_boot, rng)` for one label: return the AUC of home
+# minus that of away, and both ends of its 95 % percentile interval over `n_boot` resamples of **patients**.
+# The arrays hold the $n$ films. Leave out resamples with one class alone.
 #
 # <details><summary>Hint</summary>
-# Draw patients with replacement, as many as there are; put the rows of their films together (twice, where a patient is drawn twice);
-# compute <i>both</i> AUCs on these rows. <code>np.percentile(gaps, [2.5, 97.5])</code> gives the ends.
+# Draw patients with replacement, as many as there are; put the rows of their films together (twice, where a
+# patient is drawn twice); compute <i>both</i> AUCs on these rows.
 # </details>
 
 # %%
@@ -511,11 +504,10 @@ check("9.3", paired_gap)
 #     return roc_auc_score(y, home) - roc_auc_score(y, away), low, high
 # ```
 # </details>
-
-# %% [markdown]
-# ## 6. From here to real benchmarks
 #
-# Nothing changes but the names. With a folder that holds `nih/` and `chexpert/` as their owners distribute them:
+# ### From here to real benchmarks
+#
+# With a folder that holds `nih/` and `chexpert/` as their owners distribute them, only the names change:
 #
 # ```
 # export MEDBRIDGE_DATA=/data
@@ -523,16 +515,13 @@ check("9.3", paired_gap)
 # medbridge experiment my_tasks.yaml
 # ```
 #
-# `bench/phantom_tasks.yaml` is a complete example on synthetic films.
-#
 # ## Summary
 #
-# - Three tasks: in-domain multi-label, in-domain binary, cross-domain. Trained over all labels of the source, scored over the
-#   shared ones; only names of the very same finding are paired.
-# - A label budget draws patients of train and of val, each budget inside the next: labels to choose by are labels too. A tiny one may
-#   hold one class of a label only: count positives.
-# - A grid is a file. Runs are named by what they depend on, so they are shared between tasks, and never made twice.
-# - Read a cross-domain matrix down its columns; believe a difference only where its paired interval leaves zero out, and count how
-#   often you looked.
+# - Three tasks: in-domain multi-label, in-domain binary, cross-domain. A model learns all labels of its
+#   source; we score it over the shared ones, and pair only names of the very same finding.
+# - A label budget draws patients of train and of val, each budget inside the next. A tiny one may hold one
+#   class alone: count positives.
+# - A grid is a file. Runs are named by what they depend on, so tasks share them, and none is made twice.
+# - Read a cross-domain matrix down its columns, and count how often you looked.
 #
 # Next: {{NEXT}}

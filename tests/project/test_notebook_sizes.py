@@ -24,7 +24,6 @@ BEYOND = {
     "01": {"words": 2431, "sections": 10, "longest": 33, "wide": 95},
     "02": {"words": 1992, "sections": 10, "longest": 23, "median": 9.5, "wide": 58},
     "03": {"sections": 7, "longest": 29, "wide": 57},
-    "09": {"words": 1997, "sections": 7, "longest": 26, "wide": 72},
     "12": {"longest": 25, "wide": 43},
 }
 

@@ -3,8 +3,8 @@
 #
 # {{COLAB}}
 #
-# One way to solve each exercise of [09 The adaptation tasks](../09_adaptation_tasks.ipynb). Others are as good, as long as the
-# check says "right".
+# One way to solve each exercise of [09 The adaptation tasks](../09_adaptation_tasks.ipynb). Others are as
+# good, as long as the check says "right".
 
 # %%
 # {{SETUP}}
@@ -17,8 +17,8 @@ from medbridge.course import check
 
 # %% [markdown]
 # ### Exercise 9.1: pair the labels
-# Look up *both* names: whichever side has the unusual one, the finding is what is compared. The names that are returned are
-# the benchmarks' own, because these are the columns of the model and of the test table.
+# Look up *both* names: whichever side has the unusual one, the finding is what is compared. The names that
+# are returned are the benchmarks' own, because these are the columns of the model and of the test table.
 
 # %%
 def shared_pairs(train, test, same):
@@ -53,8 +53,8 @@ for prevalence in (0.1, 0.05, 0.01, 0.002):
 
 # %% [markdown]
 # ### Exercise 9.3: a paired gap
-# One draw of patients serves both models. A patient that is drawn twice brings its films twice. A draw in which all films
-# are of one class has no AUC, so it says nothing.
+# One draw of patients serves both models. A patient that is drawn twice brings its films twice. A draw in
+# which all films are of one class has no AUC, so it says nothing.
 
 # %%
 def paired_gap(y, home, away, patients, n_boot, rng):
