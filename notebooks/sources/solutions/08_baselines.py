@@ -3,7 +3,8 @@
 #
 # {{COLAB}}
 #
-# One way to solve each exercise of [08 Baselines](../08_baselines.ipynb). Others are as good, as long as the check says "right".
+# One way to solve each exercise of [08 Baselines](../08_baselines.ipynb). Others are as good, as long as the
+# check says "right".
 
 # %%
 # {{SETUP}}
@@ -13,19 +14,6 @@ import numpy as np
 import torch
 
 from medbridge.course import check
-
-# %% [markdown]
-# ### Exercise 8.2: what does LoRA cost?
-# $A$ has one row for each of the $r$ directions and one column per input; $B$ one row per output and $r$ columns. A convolution is a linear layer
-# whose inputs are the whole window.
-
-# %%
-def lora_parameters(shape, rank):
-    outputs, inputs = shape[0], int(np.prod(shape[1:]))
-    return rank * (inputs + outputs)
-
-
-check("8.2", lora_parameters)
 
 # %% [markdown]
 # ### Exercise 8.1: Tip-Adapter for many labels
@@ -42,11 +30,24 @@ def tip_logits(f, keys, y, mask, zero_shot, alpha, beta):
 check("8.1", tip_logits)
 
 # %% [markdown]
+# ### Exercise 8.2: what does LoRA cost?
+# $W_\text{down}$ has one row per direction of the rank and one column per input; $W_\text{up}$ has one row
+# per output and one column per direction. A convolution is a linear layer whose inputs are the whole window.
+
+# %%
+def lora_parameters(shape, rank):
+    outputs, inputs = shape[0], int(np.prod(shape[1:]))
+    return rank * (inputs + outputs)
+
+
+check("8.2", lora_parameters)
+
+# %% [markdown]
 # ### Exercise 8.3: which of these let test films in?
 # - **B** and **E** choose by test AUC, one the epoch, one the setting.
 # - **D** learns a mean and a deviation from test films. It is a small leak, and a leak.
-# - **G** lets the model know patients whom it is tested on.
-# - **F** is *unfair*: 400 tries against three. But no test film is used. **A**, **C** and **H** are as they should be.
+# - **G** lets the model learn from patients on whom we test it.
+# - **F** is *unfair*: 400 tries against three. But no test film is used. **A**, **C** and **H** are fair.
 
 # %%
 leaking = {"B", "D", "E", "G"}
