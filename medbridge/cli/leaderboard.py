@@ -18,8 +18,8 @@ def run(args: argparse.Namespace) -> None:
     source = source_ref(args)
     tests = [benchmark_ref(text, args).load() for text in args.test or ()]
     out = Path(args.out or f"runs/leaderboard-{source.name.lower()}{f'-{args.folds}-folds' if args.folds else ''}")
-    methods = MethodSettings(build_experts(args.expert, precision=args.precision), *settings, args.views, args.tries)
-    board = run_leaderboard(source.load(), methods, out, feature_cache(args), names, range(args.seeds), tests,
+    base = MethodSettings(build_experts(args.expert, args.weights, precision=args.precision), *settings, args.views, args.tries)
+    board = run_leaderboard(source.load(), base, out, feature_cache(args), names, range(args.seeds), tests,
                             fraction=args.label_fraction, folds=args.folds)
     if is_main():
         from medbridge.viz.studies import leaderboard_plot  # as in `experiment`: only where something is drawn

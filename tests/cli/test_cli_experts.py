@@ -27,6 +27,11 @@ def test_profile_prints_a_table(capsys):
     assert "no expert 'clip' here" in capsys.readouterr().err
 
 
+def test_a_leaderboard_takes_the_weights_of_an_expert(capsys):
+    assert main(["leaderboard", "--benchmark", "phantom", "--expert", "tiny-vit", "--weights", "clip=x"]) == 2
+    assert "no expert 'clip' here" in capsys.readouterr().err
+
+
 def test_experts_are_listed(capsys):
     assert main(["experts"]) == 0
     assert "tiny-vit" in capsys.readouterr().out
