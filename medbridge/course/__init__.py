@@ -4,7 +4,6 @@ An exercise that was not begun is no failure, so that notebooks run from top to 
 """
 
 import os
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,11 +31,16 @@ def seed_everything(seed: int = 0) -> np.random.Generator:
 
 
 def real_films() -> Benchmark | None:
-    """The first benchmark of real films that the folder ``MEDBRIDGE_DATA`` holds; None where it holds none."""
-    for name in list_benchmarks():
-        with suppress(BenchmarkError):
-            if not name.startswith("phantom"):
-                return BenchmarkRef.parse(name).load()
+    """The first benchmark of real films that the folder ``MEDBRIDGE_DATA`` holds; None where it holds none.
+
+    BenchmarkError: it is there, and its files have a fault.
+    """
+    for name in (name for name in list_benchmarks() if not name.startswith("phantom")):
+        try:
+            found = BenchmarkRef.parse(name)
+        except BenchmarkError:  # no folder of this name
+            continue
+        return found.load()
     return None
 
 

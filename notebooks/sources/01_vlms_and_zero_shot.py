@@ -3,19 +3,18 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the two ideas that every vision-language model (VLM) rests on: the contrastive loss that ties
-# pictures to sentences, and *zero-shot* classification, in which a sentence is the classifier. You see both work on the kind of
-# pictures that the models were trained on. Then you show them chest films, and see them break: this gap is called
-# *domain shift*. At the end you find that the frozen models still say something useful about films, if one learns to
-# listen. That is what MedBridge does.
+# **What you will build:** the two ideas that every vision-language model (VLM) rests on: the contrastive loss
+# that ties pictures to sentences, and *zero-shot* classification, in which a sentence is the classifier. Both
+# work on pictures like those of the training, and break on chest films. This gap is called *domain shift*. At
+# the end you find that the frozen models still hold something useful about films. MedBridge brings it out.
 #
-# **For research and education, not for clinical use.** All pictures and all films here are *synthetic*: programs draw
-# them.
+# **For research and education, not for clinical use.** All pictures and films here are *synthetic*.
 #
 # - **Prerequisites:** [00 Start here](00_start_here.ipynb); softmax, cross-entropy, logistic regression.
-# - **Time:** about {{READING}} minutes to read and solve; one to two minutes to run on two CPU cores (on a Colab T4, we estimate about one
-#   minute).
-# - **Modules:** `medbridge/prompts.py`, `medbridge/baselines/zero_shot.py` · **test:** `tests/test_prompts.py`
+# - **Time:** about {{READING}} minutes to read and solve; one to two minutes of computing on two CPU cores,
+#   about one on a Colab T4 (an estimate).
+# - **Modules:** `medbridge/prompts.py`, `medbridge/baselines/zero_shot.py` · **test:**
+#   `tests/test_prompts.py`
 # - **Paper:** [MedBridge, arXiv 2505.21698](https://arxiv.org/abs/2505.21698); Radford et al.,
 #   [CLIP, arXiv 2103.00020](https://arxiv.org/abs/2103.00020), sections 2.3 and 3.1.
 
@@ -24,57 +23,34 @@
 
 # %%
 # %matplotlib inline
-import logging
-import sys
 import textwrap
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from open_clip.loss import ClipLoss
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from medbridge import FeatureCache, FocalSampler, create_expert, load_benchmark, paired_difference
-from medbridge.baselines import LinearProbe, ZeroShot
+from medbridge import create_expert, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.errors import ExpertError
-from medbridge.extras.shift import shift_film
-from medbridge.features.encode import encode_views
-from medbridge.focal import extract_views, whole_box
-from medbridge.metrics.evaluate import bootstrap_auc, evaluate
-from medbridge.prompts import class_prompts, encode_prompts
 from medbridge.viz import plots
-from medbridge.viz.widgets import explore_prompts, explore_shift
-
-sys.path.insert(0, "../scripts")
-from procedural_images import BACKGROUNDS, SCALES, SHAPES, SIZES, TEXTURES, WORDS, scenes, textures
+from medbridge.viz.drawing import COLOURS, chart, panels
 
 rng = seed_everything(0)
-COLOURS = sns.color_palette("colorblind")
 
 # %% [markdown]
 # ## What a vision-language model is
 #
-# A VLM of the CLIP family has two towers. The **image tower** turns a picture into a vector; the **text tower** turns a
-# sentence into a vector of the same length. Both vectors are scaled to length one, so that their dot product is the
-# cosine of the angle between them. The two towers are trained so that a picture and its own caption point the same way:
+# A VLM of the CLIP family has two towers. The **image tower** turns a picture into a vector; the **text
+# tower** turns a sentence into a vector of the same size. Both are scaled to length one, so their dot product
+# is a cosine. Training makes a picture and its own caption point the same way:
 #
-# $$u_i = \frac{f(\text{image}_i)}{\lVert f(\text{image}_i)\rVert}, \qquad v_j = \frac{g(\text{text}_j)}{\lVert g(\text{text}_j)\rVert},
+# $$u_i = \frac{f(\text{image}_i)}{\lVert f(\text{image}_i)\rVert},
+# \qquad v_j = \frac{g(\text{text}_j)}{\lVert g(\text{text}_j)\rVert},
 # \qquad \cos_{ij} = u_i^\top v_j .$$
 #
-# Real VLMs saw hundreds of millions of pairs from the web. Ours are the shipped *tiny experts*, so that everything here
-# runs without a download: `tiny-vit` was trained on drawn **scenes** (shapes on a background), `tiny-resnet` on drawn
-# **textures**. Each is a plain open_clip model. What they lack in size they have in clarity: we know every picture and
-# every word that they ever saw.
+# Real VLMs saw hundreds of millions of pairs from the web. Ours are the shipped *tiny experts*, so that
+# everything runs without a download. `tiny-vit` learned from drawn **scenes** (shapes on a background),
+# `tiny-resnet` from drawn **textures**. We know every picture and every word that they saw.
 
 # %%
 experts = {name: create_expert(name) for name in ("tiny-vit", "tiny-resnet")}
@@ -85,12 +61,16 @@ for name, expert in experts.items():
     assert not any(p.requires_grad for p in expert.parameters())
 
 # %% [markdown]
-# **Real models.** With `MEDBRIDGE_PROFILE=full` the cells below also run with OpenAI's CLIP and with BiomedCLIP, where
-# their weights can be had: from the hub, or from the folder that `MEDBRIDGE_WEIGHTS` names. Hospitals often have no
-# internet. Then the error says which file to put where. In the default profile we do not download anything: we only
-# look at that message, by asking for CLIP as if there were no network.
+# **Real models.** With `MEDBRIDGE_PROFILE=full` the cells below also run with OpenAI's CLIP and with
+# BiomedCLIP, from the hub or from the folder that `MEDBRIDGE_WEIGHTS` names. Hospitals often have no
+# internet; then the error says which file to put where. In the default profile we only look at that message:
 
 # %% tags=["nbval-ignore-output"]
+import logging
+from unittest.mock import patch
+
+from medbridge.errors import ExpertError
+
 logging.disable(logging.ERROR)  # open_clip logs the failure as well; the message below says it all
 for name in ("clip-vitb32", "biomedclip"):
     try:
@@ -104,12 +84,17 @@ for name in ("clip-vitb32", "biomedclip"):
 logging.disable(logging.NOTSET)
 
 # %% [markdown]
-# ## Pictures with captions
+# ### Pictures with captions
 #
-# These pictures come from the generator that made the pre-training pictures, with seeds that were never used in
-# training: they are *held out*.
+# These pictures come from the generator of the pre-training pictures, with seeds that training never used:
+# they are *held out*.
 
 # %%
+import sys
+
+sys.path.insert(0, "../scripts")
+from procedural_images import BACKGROUNDS, SCALES, SHAPES, SIZES, TEXTURES, WORDS, scenes, textures
+
 HELD_OUT = 2_000_001
 PICTURES = {"scenes": scenes(64, HELD_OUT), "textures": textures(64, HELD_OUT)}
 for diet, batch in PICTURES.items():
@@ -122,8 +107,8 @@ plots.film_grid([image.permute(1, 2, 0).numpy() for image, _ in some], [textwrap
                 title="held-out synthetic pictures: scenes (top), textures (bottom)")
 
 # %% [markdown]
-# Now both towers. The image tower wants normalised pictures of its own size; then one forward pass and a division by
-# the length. The result must be what open_clip itself says.
+# The image tower takes normalised pictures of its own size; then follow one forward pass and a division by
+# the length.
 
 # %%
 def embed_images(expert, images):
@@ -136,6 +121,7 @@ def embed_images(expert, images):
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
+# %%
 EMBEDDED = {}
 for name, expert in experts.items():
     for diet, batch in PICTURES.items():
@@ -146,24 +132,23 @@ for name, expert in experts.items():
 print("image embeddings equal the package's")
 
 # %% [markdown]
-# Six pictures against their six captions. A model that has learned its lesson has a bright diagonal: each picture is
-# closest to its own caption.
+# We compare six pictures with their six captions. On a bright diagonal each picture is closest to its own
+# caption.
 
 # %% alt="six synthetic scenes above a table of cosine similarities with their six captions, tiny-vit; the diagonal holds the true pairs" tags=["nbval-ignore-output"]
+import seaborn as sns
+
+
 def similarity_figure(images, captions, cosine, title):
-    n = len(images)
-    fig = Figure(figsize=(9.6, 6.4), layout="constrained")
-    grid = fig.add_gridspec(2, n + 1, height_ratios=(1, 3.2), width_ratios=[1] * n + [0.12])
-    for i in range(n):
-        ax = fig.add_subplot(grid[0, i])
-        ax.imshow(images[i].permute(1, 2, 0))
-        ax.set_axis_off()
-    ax = fig.add_subplot(grid[1, :n])
-    sns.heatmap(cosine, annot=True, fmt=".2f", cmap="viridis", cbar_ax=fig.add_subplot(grid[1, n]), ax=ax, xticklabels=False,
+    fig, axes = chart(9.6, 6.4, title, [list("abcdef"), ["cosine"] * 6], height_ratios=(1, 3.2))
+    for name, image in zip("abcdef", images, strict=True):
+        axes[name].imshow(image.permute(1, 2, 0))
+        axes[name].set_axis_off()
+    sns.heatmap(cosine, annot=True, fmt=".2f", cmap="viridis", cbar=False, ax=axes["cosine"], xticklabels=False,
                 yticklabels=[textwrap.fill(c, 36) for c in captions], annot_kws={"fontsize": 9})
-    ax.tick_params(axis="y", labelsize=8, rotation=0)
-    fig.suptitle(title, fontsize=11)
+    axes["cosine"].tick_params(axis="y", labelsize=8, rotation=0)
     return fig
+
 
 
 u, v = EMBEDDED["tiny-vit", "scenes"]
@@ -176,7 +161,7 @@ similarity_figure(PICTURES["textures"].images[:6], PICTURES["textures"].captions
                   "tiny-resnet: cosine similarity of six synthetic textures (columns) and their captions (rows)")
 
 # %% [markdown]
-# Six are too few to judge. Over all 64 pairs of each model's home diet:
+# Six are too few to judge. Over 64 pairs:
 
 # %%
 for name, diet in HOME.items():
@@ -189,17 +174,20 @@ for name, diet in HOME.items():
 # %% [markdown]
 # ## The contrastive loss
 #
-# How does one train that? Take a batch of $B$ pairs. For picture $i$, the right answer among the $B$ captions is
-# caption $i$: that is a classification problem with $B$ classes, and its loss is cross-entropy. Ask the same question
-# of each caption about the pictures, and take the mean (CLIP, section 2.3; the loss is called InfoNCE):
+# Take a batch of $B$ pairs. For picture $i$, the right answer among the $B$ captions is caption $i$. That is
+# a classification with $B$ classes, and its loss is cross-entropy. Ask each caption the same about the
+# pictures, and take the mean (CLIP, section 2.3; the loss is called InfoNCE):
 #
 # $$\mathcal{L} = -\frac{1}{2B}\sum_{i=1}^{B}\left[\log\frac{e^{\tau \cos_{ii}}}{\sum_j e^{\tau\cos_{ij}}}
 #  + \log\frac{e^{\tau \cos_{ii}}}{\sum_j e^{\tau\cos_{ji}}}\right].$$
 #
-# The *scale* $\tau$ is learned too. Cosines lie in $[-1, 1]$; without a scale the softmax could never be sure of
-# anything. A model that knows nothing gives each caption the same chance, so its loss is $\log B$.
+# The *scale* $\tau$ is learned too; without it the softmax of cosines could never be sure of anything. A
+# model that knows nothing has the loss $\log B$.
 
 # %%
+from open_clip.loss import ClipLoss
+
+
 def clip_loss(u, v, scale):
     logits = scale * u @ v.T
     rows = logits - logits.logsumexp(dim=1, keepdim=True)  # picture i: log-probability of each caption
@@ -218,20 +206,18 @@ for name, diet in HOME.items():
 # %% [markdown]
 # ### Exercise 1.1: a loss for captions that repeat
 #
-# Difficulty: ★★☆, 10 minutes.
+# ★★☆, 10 minutes.
 #
-# In medicine most reports say the same thing: "no finding". In a batch of 64 films, forty may share one caption. The
-# loss above then punishes the model for matching film 3 with the caption of film 7, although both captions are equal.
-# Write the loss so that these pairs do not count: `same` is a boolean matrix $(B, B)$, True where captions $i$ and $j$
-# are equal (so its diagonal is True). The pair itself stays; other columns (and rows) with the same caption are left
-# out of the sums in the denominators.
-#
-# With `same` equal to the identity matrix, the result must be CLIP's loss.
+# In medicine most reports say "no finding". The loss above then punishes the model for matching film 3 with
+# the caption of film 7, although both captions are equal. Write the loss so that these pairs do not count.
+# `same` is a boolean matrix $(B, B)$, True where captions $i$ and $j$ are equal. The pair itself stays; the
+# denominators leave out other columns (and rows) with the same caption. With `same` equal to the identity
+# matrix, the result must be CLIP's loss.
 #
 # <details><summary>Hint</summary>
 #
-# A logit of $-\infty$ contributes $e^{-\infty} = 0$ to the sum. `logits.masked_fill(condition, float("-inf"))`. Which
-# entries? Those in `same` that are not on the diagonal.
+# A logit of $-\infty$ contributes $e^{-\infty} = 0$ to the sum.
+# `logits.masked_fill(condition, float("-inf"))`. Which entries? Those in `same` that are not on the diagonal.
 #
 # </details>
 
@@ -260,14 +246,14 @@ check("1.1", info_nce)
 # %% [markdown]
 # ## Zero-shot: a sentence is a classifier
 #
-# A trained pair of towers can classify pictures into classes that nobody trained it for. Write one sentence per class,
-# embed it, and choose the class whose sentence lies closest (CLIP, section 3.1):
+# A trained pair of towers can sort pictures into classes that nobody trained it for. Write one sentence per
+# class, embed it, and choose the class whose sentence lies closest (CLIP, section 3.1):
 #
 # $$p(c \mid \text{image}) = \frac{e^{\tau\, u^\top v_c}}{\sum_{c'} e^{\tau\, u^\top v_{c'}}} .$$
 #
-# One sentence depends on the luck of its wording. So one takes an **ensemble**: several sentences per class, whose
-# embeddings are averaged and scaled back to length one. Our tasks: which background does a scene have, how large are
-# its shapes, which texture is it, how coarse is it?
+# One sentence depends on the luck of its wording. So an **ensemble** averages the embeddings of several
+# sentences per class. Our tasks: which background does a scene have, how large are its shapes, which texture
+# is it, how coarse is it?
 
 # %%
 TASKS = {
@@ -280,6 +266,8 @@ TASKS = {
         [f"{scale} {texture}" for scale in SCALES] if texture != "smooth" else ["smooth surface"] for texture in TEXTURES],
     ("textures", "scale"): [[f"{scale} {texture}" for texture in TEXTURES if texture != "smooth"] for scale in SCALES],
 }
+
+# %%
 count = 2000 if full_profile() else 200
 HELD = {"scenes": scenes(count, HELD_OUT + 1, single=True), "textures": textures(count, HELD_OUT + 1, single=True)}
 
@@ -290,6 +278,7 @@ def classify(expert, pictures, classes):
     return (expert.model.logit_scale.exp() * pictures @ heads.T).softmax(dim=1)
 
 
+# %%
 rows = []
 for name, expert in experts.items():
     embedded = {diet: embed_images(expert, batch.images) for diet, batch in HELD.items()}
@@ -312,24 +301,24 @@ for name in HOME:
     print(f"{name}: zero-shot at home is better than chance: {mine['accuracy'].mean() > mine['chance'].mean() + 0.05}")
 
 # %% [markdown]
-# Read the table by rows. *At home*, on the diet that a model was trained on, zero-shot works, although no model was
-# ever told that there are five backgrounds or twelve textures. *Away*, on the other model's diet, it does worse on many
-# tasks: a first, small domain shift. Whether the ensemble helps differs from task to task; look at both columns.
+# Read the table by rows. *At home*, on the pictures that a model was trained on, zero-shot works. *Away*, on
+# the other model's pictures, it is near chance: a first domain shift. Whether the ensemble helps differs from
+# task to task.
 #
-# ## Zero-shot for findings
+# ### Zero-shot for findings
 #
-# A film can show several findings at once. So each finding is a question of its own: does the film fit the *positive*
-# prompts ("a chest x-ray showing a nodule") better than the *negative* ones ("a chest x-ray without ...")? The package
-# holds an ensemble for each side.
+# A film can show several findings at once. So each finding is a question of its own: does the film fit the
+# *positive* prompts better than the *negative* ones? The package holds an ensemble for each side.
 
 # %%
+from medbridge.prompts import class_prompts, encode_prompts
+
 prompts = class_prompts("Nodule")
 print("positive:", *prompts.positive, sep="\n  ")
 print("negative:", *prompts.negative, sep="\n  ")
 
 # %% [markdown]
-# From sentences to two vectors per finding: embed, average, scale to length one. Equal to
-# `medbridge.prompts.encode_prompts`?
+# We turn them into two vectors per finding: embed, average, scale to length one.
 
 # %%
 def encode_sides(expert, labels):
@@ -348,8 +337,8 @@ for name, expert in experts.items():
 print("prompt ensembles equal the package's:", SIDES["tiny-vit"][0].shape)
 
 # %% [markdown]
-# Has the model ever read these words? For the tiny experts we know. Their tokenizer can spell every word, but a word
-# that was in no caption has no meaning: its pieces were never trained.
+# Has the model ever read these words? Its tokenizer can spell every word, but a word that was in no caption
+# has no meaning.
 
 # %%
 def words(text):
@@ -369,21 +358,21 @@ for label in LABELS:
 # %% [markdown]
 # ### Exercise 1.2: every prompt a class of its own
 #
-# Difficulty: ★★☆, 10 minutes.
+# ★★☆, 10 minutes.
 #
-# Averaging the embeddings is one way to use an ensemble. Another keeps all sentences apart: with $n_+$ positive sentences
-# $v^+_a$ and $n_-$ negative sentences $v^-_b$,
+# Another way to use an ensemble keeps all sentences apart: with $n_+$ positive sentences $v^+_a$ and $n_-$
+# negative sentences $v^-_b$,
 #
-# $$p = \frac{\frac1{n_+}\sum_a e^{\tau u^\top v^+_a}}{\frac1{n_+}\sum_a e^{\tau u^\top v^+_a} + \frac1{n_-}\sum_b e^{\tau u^\top v^-_b}} .$$
+# $$p = \frac{\frac1{n_+}\sum_a e^{\tau u^\top v^+_a}}
+# {\frac1{n_+}\sum_a e^{\tau u^\top v^+_a} + \frac1{n_-}\sum_b e^{\tau u^\top v^-_b}} .$$
 #
-# One very fitting sentence is then enough. Write it for `image` $(n, d)$, `positive` $(n_+, d)$ and `negative` $(n_-, d)$;
-# return $(n,)$ probabilities.
+# One very fitting sentence is then enough. Write it for `image` $(n, d)$, `positive` $(n_+, d)$ and
+# `negative` $(n_-, d)$; return $(n,)$ probabilities.
 #
 # <details><summary>Hint</summary>
 #
-# Compute both matrices of logits, `scale * image @ side.T`. Take `exp`, then the mean over dimension 1. (For large
-# scales `logsumexp` is safer: the mean of exponentials is `logsumexp(dim=1) - log(count)`, and a ratio $a / (a + b)$ is
-# the sigmoid of $\log a - \log b$.)
+# Compute both matrices of logits, `scale * image @ side.T`. The logarithm of a mean of exponentials is
+# `logsumexp(dim=1) - log(count)`, and a ratio $a / (a + b)$ is the sigmoid of $\log a - \log b$.
 #
 # </details>
 
@@ -400,7 +389,7 @@ check("1.2", prompt_score)
 # Also in [solutions/01_vlms_and_zero_shot.ipynb](solutions/01_vlms_and_zero_shot.ipynb).
 #
 # ```python
-# def prompt_score(image: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, scale: float = 100.0) -> torch.Tensor:
+# def prompt_score(image, positive, negative, scale=100.0):
 #     def evidence(side: torch.Tensor) -> torch.Tensor:
 #         return (scale * image @ side.T).logsumexp(dim=1) - np.log(len(side))
 #
@@ -410,12 +399,11 @@ check("1.2", prompt_score)
 # </details>
 
 # %% [markdown]
-# ## Chest films
+# ## Chest films: what breaks
 #
-# PhantomCXR draws films of three synthetic hospitals. They differ as real hospitals do: hospital **A** is a teaching
-# hospital with well exposed films; **B** is an outpatient clinic with younger patients and hard contrast; **C** is an
-# intensive care unit, with noisy films of lying patients and many tubes and wires. Most of what follows compares A and
-# C. (The first call draws the films, which takes half a minute.)
+# PhantomCXR draws films of three synthetic hospitals. **A** is a teaching hospital with well exposed films.
+# **B** is an outpatient clinic with younger patients and hard contrast. **C** is an intensive care unit, with
+# noisy films of lying patients and many tubes.
 
 # %% tags=["nbval-ignore-output"]
 SIZE = {"A": 600, "B": 100, "C": 500} if full_profile() else {"A": 240, "B": 30, "C": 190}
@@ -427,11 +415,12 @@ for h, films in HOSPITALS.items():
     print(f"hospital {h}: {len(films)} synthetic films of {films.table['patient_id'].nunique()} patients")
 
 # %% [markdown]
-# What the experts get is the whole film, shrunk to their size. (This notebook uses the whole view only. Notebook 03
-# adds windows.) The largest film that we show has 1024 x 1024 pixels; a nodule of 20 pixels is then less than three
-# pixels wide.
+# The experts get the whole film, shrunk to their size. (Notebook 03 adds windows.) A nodule of 20 pixels in a
+# film of 1024 x 1024 is then less than three pixels wide.
 
 # %% alt="one synthetic chest film of each of the hospitals A, B and C, as a tiny expert gets it: 128 by 128 pixels" tags=["nbval-ignore-output"]
+from medbridge.focal import extract_views, whole_box
+
 shrunk = []
 for films in HOSPITALS.values():
     film = films.read(0)
@@ -439,6 +428,8 @@ for films in HOSPITALS.values():
 plots.view_strip(np.stack(shrunk), [f"hospital {h}" for h in HOSPITALS], 3, "synthetic films as a tiny expert gets them, 128 x 128")
 
 # %%
+from medbridge import FeatureCache, FocalSampler
+
 whole = FocalSampler(local=False)
 FEATURES = {
     h: FeatureCache(progress=False).films(films, list(experts.values()), [[] for _ in experts], whole)
@@ -448,9 +439,8 @@ vectors = {(name, h): f.pooled("embed", k) for k, name in enumerate(experts) for
 print("image embeddings of hospital A's films:", vectors["tiny-vit", "A"].shape)
 
 # %% [markdown]
-# Zero-shot from scratch: for each finding a softmax over two classes, positive and negative prompt, at CLIP's scale of
-# 100. (A softmax over two classes is a sigmoid of the difference.) With several experts, `medbridge.baselines.ZeroShot`
-# averages their logits.
+# Zero-shot from scratch is a softmax per finding over its positive and negative prompt, at CLIP's scale of
+# 100. With several experts, `medbridge.baselines.ZeroShot` averages their logits.
 
 # %%
 def logits_of(name, h):
@@ -464,17 +454,22 @@ def two_way(logits):
     return odds[0] / odds.sum(axis=0)
 
 
+# %%
+from medbridge.baselines import LinearProbe, ZeroShot
+
 mine = two_way(np.mean([logits_of(name, "A") for name in experts], axis=0))
 package = ZeroShot(list(experts.values()), LABELS).predict_proba(FEATURES["A"])
 np.testing.assert_allclose(mine, package, atol=1e-5)
 print("zero-shot from scratch equals medbridge.baselines.ZeroShot:", mine.shape)
 
 # %% [markdown]
-# How good is it? The **AUC** of a finding is the chance that a film with it scores higher than a film without it: 0.5
-# is guessing, 1 is perfect. The interval comes from a bootstrap that draws patients (notebook 07). Nothing is trained
-# here and no prompt was chosen by looking at these films, so every film may be used.
+# How good is it? The **AUC** of a finding is the chance that a film with it scores higher than a film
+# without: 0.5 is guessing, 1 is perfect. The interval comes from a bootstrap over patients (notebook 07).
 
 # %%
+from medbridge.metrics.evaluate import evaluate
+
+
 def judge(h, scores, films=None):
     films = HOSPITALS[h] if films is None else films
     y, mask = films.targets()
@@ -498,16 +493,22 @@ for name in HOME:
     print(f"{name}: mean zero-shot AUC within 0.12 of chance at both hospitals: {all(abs(m - 0.5) < 0.12 for m in means)}")
 
 # %% [markdown]
-# On average this is near chance. A single finding may lie away from 0.5, upwards or downwards; look at its interval,
-# and remember that of eight findings one or two may do so by accident. An AUC clearly *below* 0.5 is not a skill either:
-# the model has an opinion, and it is about something else.
+# On average this is near chance. Of eight findings one or two may lie away from 0.5 by accident. An AUC
+# clearly *below* 0.5 is no skill either: the model has an opinion, and it is about something else.
 #
-# ## What broke: domain shift in two pictures
+# ### Domain shift in two pictures
 #
-# The same models, the same code, the same formula. What changed is the data. First, the **pictures**: we place the
-# embeddings of general pictures and of films on one plane, the two directions in which they differ most (PCA).
+# The models, the code and the formula are the same; the data changed. First, the **pictures**: we place the
+# embeddings of general pictures and of films on one plane, by the two directions in which they differ most
+# (PCA).
 
 # %%
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+
 def general(name):
     return np.concatenate([EMBEDDED[name, diet][0].numpy() for diet in PICTURES])
 
@@ -520,38 +521,37 @@ def separable(a, b, groups):
     return np.mean([(guess[y == c] == c).mean() for c in (0, 1)])
 
 
+# %%
 for name in experts:
     films_of = np.concatenate([vectors[name, h] for h in "AC"])
     patients = np.concatenate([HOSPITALS[h].table["patient_id"] for h in "AC"])
-    told = separable(general(name), films_of, np.concatenate([[f"picture {i}" for i in range(128)], patients]))
+    apart = separable(general(name), films_of, np.concatenate([[f"picture {i}" for i in range(128)], patients]))
     between = separable(vectors[name, "A"], vectors[name, "C"], patients)
-    assert told > 0.85 and between > 0.6
-    print(f"{name}: a linear classifier tells films from general pictures (more than 85 % right): {told > 0.85};"
+    assert apart > 0.85 and between > 0.6
+    print(f"{name}: a linear classifier tells films from general pictures (more than 85 % right): {apart > 0.85};"
           f" hospital A from C (more than 60 %): {between > 0.6}")
 
-# %% tags=["nbval-ignore-output"]
-fig = Figure(figsize=(5.2 * len(experts), 4.4), layout="constrained")
-axes = fig.subplots(1, len(experts), squeeze=False)[0]
+# %% alt="image embeddings of each expert on a plane: general synthetic pictures spread widely, synthetic chest films of three hospitals gather in a narrow band" tags=["nbval-ignore-output"]
+from sklearn.decomposition import PCA
+
+fig, axes = panels(len(experts), len(experts), (5.2, 4.4), "image embeddings: general synthetic pictures (x) and synthetic chest films (dots)")
 for ax, name in zip(axes, experts, strict=True):
     clouds = {diet: EMBEDDED[name, diet][0].numpy() for diet in PICTURES} | {f"films, hospital {h}": vectors[name, h][:60] for h in "ABC"}
     plane = PCA(2).fit(np.concatenate(list(clouds.values())))
     for i, (label, x) in enumerate(clouds.items()):
         ax.scatter(*plane.transform(x).T, s=12, color=COLOURS[i], label=label, alpha=0.75, marker="o" if i > 1 else "x", linewidths=0.9)
     ax.set(title=name, xlabel="first component", ylabel="second component")
-    ax.spines[["top", "right"]].set_visible(False)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=9, markerscale=1.6)
-fig.suptitle("image embeddings: general synthetic pictures (x) and synthetic chest films (dots)", fontsize=11)
 fig
 
 # %% [markdown]
-# Films gather in a small region of their own. To a model that has only ever sorted shapes or textures, all films look
-# alike: chest, chest, chest. What makes one film differ from another, a few pale pixels beside a rib, is a small step
-# inside that region. Within it, the hospitals lie apart: how a film was taken is plainer to the model than what is
-# wrong with the patient.
+# Films gather in a small region of their own. To a model that has only sorted shapes or textures, all films
+# look alike. A few pale pixels beside a rib are a small step inside that region, and the hospitals lie apart
+# in it.
 #
-# Second, **pictures and words together**. Does an image lie closer to a text that is *true* of it than to one that is
-# not? For general pictures, true means its own caption. For films, true means the positive prompt of a finding that is
-# present. We subtract each text's mean over the pictures, so that only what changes from picture to picture is left.
+# Second, **pictures and words together**. Does an image lie closer to a text that is *true* of it than to one
+# that is not? For general pictures, true means its own caption. For films, true means the positive prompt of
+# a finding that is present.
 
 # %%
 def true_and_false(name, h=None):
@@ -564,6 +564,9 @@ def true_and_false(name, h=None):
     return cosine - cosine.mean(axis=0), true
 
 
+# %%
+from sklearn.metrics import roc_auc_score
+
 gap = {(name, h): roc_auc_score(true.ravel(), cosine.ravel())
        for name in experts for h in (None, "A") for cosine, true in [true_and_false(name, h)]}
 for name in HOME:
@@ -572,66 +575,56 @@ for name in HOME:
           f" on films (AUC within 0.15 of chance): {abs(gap[name, 'A'] - 0.5) < 0.15}")
 
 # %% alt="densities of the cosine similarity of pictures with true and with false texts, one row per expert: apart for its own synthetic pictures, nearly on top of each other for synthetic chest films" tags=["nbval-ignore-output"]
-fig = Figure(figsize=(9.6, 2.9 * len(experts)), layout="constrained")
-axes = fig.subplots(len(experts), 2, squeeze=False, sharex="row")
-for row, name in zip(axes, experts, strict=True):
-    for ax, h in zip(row, (None, "A"), strict=True):
-        cosine, true = true_and_false(name, h)
-        for values, colour, line, text in ((cosine[~true], COLOURS[7], "--", "text is false"), (cosine[true], COLOURS[1], "-", "text is true")):
-            sns.kdeplot(x=values.ravel(), ax=ax, color=colour, fill=True, alpha=0.35, linestyle=line, linewidth=1.5, label=text)
-        place = f"{HOME.get(name, 'scenes')} and captions" if h is None else "chest films and findings"
-        ax.set(title=f"{name}, synthetic {place}: AUC {gap[name, h]:.2f}", ylabel="density", yticks=[])
-        ax.title.set_fontsize(10)
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in row:
-        ax.set_xlabel("cosine similarity, centred")
-fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+fig, axes = panels(2 * len(experts), 2, (4.8, 2.9))
+for ax, (name, h) in zip(axes, [(name, h) for name in experts for h in (None, "A")], strict=True):
+    cosine, true = true_and_false(name, h)
+    for values, colour, line, text in ((cosine[~true], COLOURS[7], "--", "text is false"), (cosine[true], COLOURS[1], "-", "text is true")):
+        sns.kdeplot(x=values.ravel(), ax=ax, color=colour, fill=True, alpha=0.35, linestyle=line, linewidth=1.5, label=text)
+    place = f"{HOME.get(name, 'scenes')} and captions" if h is None else "chest films and findings"
+    ax.set_title(f"{name}, synthetic {place}: AUC {gap[name, h]:.2f}", fontsize=9)
+    ax.set(ylabel="density", yticks=[], xlim=(-0.9, 1.3), xlabel="cosine similarity, centred")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
 fig
 
 # %% [markdown]
-# Left, at home, the two distributions come apart. Right, on films, they lie on top of each other, and they are narrow:
-# the words mean nothing for these pictures.
+# Left, at home, the two distributions come apart. Right, on films, they lie on top of each other: the words
+# mean nothing for these pictures.
 #
 # ## The frozen features still know something
 #
-# Zero-shot fails for two reasons that should be kept apart. Perhaps the image tower does not *see* the findings. Or it
-# sees something, and the *words* do not point to it. A **linear probe** decides: leave the image tower as it is, and fit
-# a logistic regression on its frozen features, with labels. No words are needed.
-#
-# From here on something is trained, so we keep to the splits: the probe is fitted to train and validation films of
-# hospital A (its strength of regularisation is fixed beforehand, nothing is chosen), and judged on the test films, of
-# patients that it never met.
+# Perhaps the image tower does not *see* the findings. Or it sees something, and the *words* do not point to
+# it. A **linear probe** decides: a logistic regression on the frozen features, with labels and without words.
+# We fit it to train and validation films of hospital A (its regularisation is fixed beforehand), and judge it
+# on test films of other patients.
 
 # %%
 STRENGTH = 0.1
 
 
-def part(h, which):
-    films = HOSPITALS[h]
-    rows = films.table["split"].isin(which).to_numpy()
+def part(*splits):
+    films = HOSPITALS["A"]
+    rows = films.table["split"].isin(splits).to_numpy()
     return FeatureCache(progress=False).films(films.take(rows), list(experts.values()), [[] for _ in experts], whole)
 
 
-fit_on = {h: part(h, ("train", "val")) for h in "AC"}
-test_on = {h: part(h, ("test",)) for h in "AC"}
-probes = {h: LinearProbe(strengths=(STRENGTH,)).fit(part(h, ("train",)), part(h, ("val",))) for h in "AC"}  # it learns from both
-
-x, x_test = (np.concatenate([f.pooled("summary", k) for k in range(len(experts))], axis=1) for f in (fit_on["A"], test_on["A"]))
-heart = LABELS.index("Cardiomegaly")
-by_hand = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2000)).fit(x, fit_on["A"].benchmark.targets()[0][:, heart])
-np.testing.assert_allclose(by_hand.predict_proba(x_test)[:, 1], probes["A"].predict_proba(test_on["A"])[:, heart], atol=1e-4)
-print(f"probe of hospital A: {len(fit_on['A'])} films to fit, {len(test_on['A'])} to test, {x.shape[1]} frozen features a film")
+fit_on, test_on = part("train", "val"), part("test")
+probe = LinearProbe(strengths=(STRENGTH,)).fit(part("train"), part("val"))  # it learns from both
 
 # %%
-def on_test(h, scores):
-    return judge(h, scores, test_on[h].benchmark)
+x, x_test = (np.concatenate([f.pooled("summary", k) for k in range(len(experts))], axis=1) for f in (fit_on, test_on))
+heart = LABELS.index("Cardiomegaly")
+by_hand = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2000)).fit(x, fit_on.benchmark.targets()[0][:, heart])
+np.testing.assert_allclose(by_hand.predict_proba(x_test)[:, 1], probe.predict_proba(test_on)[:, heart], atol=1e-4)
+print(f"probe of hospital A: {len(fit_on)} films to fit, {len(test_on)} to test, {x.shape[1]} frozen features a film")
 
+# %%
+from medbridge import paired_difference
 
-zero_test = ZeroShot(list(experts.values()), LABELS).predict_proba(test_on["A"])
-probe_test = probes["A"].predict_proba(test_on["A"])
-compared = {"zero-shot": on_test("A", zero_test), "linear probe": on_test("A", probe_test)}
-y, mask = test_on["A"].benchmark.targets()
-difference = paired_difference(y, probe_test, zero_test, mask, test_on["A"].benchmark.table["patient_id"], labels=LABELS)
+zero_test = ZeroShot(list(experts.values()), LABELS).predict_proba(test_on)
+probe_test = probe.predict_proba(test_on)
+compared = {name: judge("A", p, test_on.benchmark) for name, p in (("zero-shot", zero_test), ("linear probe", probe_test))}
+y, mask = test_on.benchmark.targets()
+difference = paired_difference(y, probe_test, zero_test, mask, test_on.benchmark.table["patient_id"], labels=LABELS)
 
 # %% tags=["nbval-ignore-output"]
 for name, e in compared.items():
@@ -639,7 +632,7 @@ for name, e in compared.items():
 print("linear probe (A) minus zero-shot (B), same films:", difference.verdict)
 
 # %% alt="bars with 95 % intervals: test AUC of each label for zero-shot and for a linear probe on the same frozen experts, synthetic films of hospital A" tags=["nbval-ignore-output"]
-plots.auc_bars(compared, f"the same frozen experts on {len(test_on['A'])} synthetic test films of hospital A")
+plots.auc_bars(compared, f"the same frozen experts on {len(test_on)} synthetic test films of hospital A")
 
 # %%
 row = compared["linear probe"].per_label.set_index("label").loc["Cardiomegaly"]
@@ -647,148 +640,94 @@ assert row["auc_lo"] > 0.5
 print("linear probe, Cardiomegaly (an enlarged heart): the interval of its AUC lies above 0.5:", bool(row["auc_lo"] > 0.5))
 
 # %% [markdown]
-# An enlarged heart is the clearest case: a large change, visible in the shrunk film. The frozen features hold it, and
-# the probe reads it; the zero-shot score of the same features is printed beside it. Small findings stay hard for the
-# probe as well: a nodule of two or three pixels is hardly there in the whole view, and no classifier brings it back. So
-# there are two things to mend:
+# An enlarged heart is a large change, visible in the shrunk film. The frozen features hold it, and the probe
+# reads it. A nodule of two or three pixels stays hard, and no classifier brings it back. So there are two
+# things to mend:
 #
-# - **the words**: learn what to look for from labelled films, and let class scores move away from prompts that mean
-#   nothing (notebooks 04 and 06);
+# - **the words**: learn what to look for from labelled films (notebooks 04 and 06);
 # - **the view**: look closer (notebook 03).
 #
-# ## From hospital to hospital
-#
-# A second, smaller domain shift: the probe is fitted at hospital A and used at hospital C.
-
-# %%
-table = {(a, b): on_test(b, probes[a].predict_proba(test_on[b])) for a in "AC" for b in "AC"}
-
-
-def draws(a, b):
-    films = test_on[b].benchmark
-    y, mask = films.targets()
-    return np.nanmean(bootstrap_auc(y, probes[a].predict_proba(test_on[b]), mask, films.table["patient_id"], seed=ord(b)), axis=1)
-
-
-def interval(point, samples):
-    low, high = np.percentile(samples, (2.5, 97.5))
-    told = "the interval holds zero, nothing is shown" if low <= 0 <= high else "the interval does not hold zero"
-    return f"{point:+.2f} [{low:+.2f}, {high:+.2f}]: {told}"
-
-
-point = {pair: e.macro["auc"] for pair, e in table.items()}
-sample = {pair: draws(*pair) for pair in table}
-
-# %% tags=["nbval-ignore-output"]
-print("mean AUC of the linear probe, by hospital")
-for (a, b), e in table.items():
-    print(f"  fitted at {a}, tested at {b}: {e.macro['auc']:.2f} [{e.macro['lo']:.2f}, {e.macro['hi']:.2f}]")
-print("\nfitted at A: tested at A minus tested at C")
-print(" ", interval(point["A", "A"] - point["A", "C"], sample["A", "A"] - sample["A", "C"]))
-print("\nhome minus away: probe of the same hospital minus probe of the other, on the same films, mean over both hospitals")
-home = (point["A", "A"] - point["C", "A"] + point["C", "C"] - point["A", "C"]) / 2
-print(" ", interval(home, (sample["A", "A"] - sample["C", "A"] + sample["C", "C"] - sample["A", "C"]) / 2))
-
-# %% [markdown]
-# Read this with care; there are two questions, and they are often confused.
-#
-# - *Does the probe of A do worse at C?* That is the first difference. But C's films are noisier and full of tubes: they
-#   may simply be **harder** for everybody, also for a probe that was fitted there.
-# - *Does a probe lose because it comes from elsewhere?* That is the second difference, on the same films for both
-#   probes. Only this is the price of the shift itself.
-#
-# With this few test films the intervals are wide, and where one holds zero, no difference is shown, whatever the sign.
-# The full profile draws more films; notebook 09 returns to the question with the whole method. There is one more cost
-# that no AUC shows: probabilities.
-
-# %% tags=["nbval-ignore-output"]
-rows = []
-for b in "AC":
-    y, _ = test_on[b].benchmark.targets()
-    rows.append((b, y.mean(), probes["A"].predict_proba(test_on[b]).mean()))
-pd.DataFrame(rows, columns=["tested at", "findings per film and label: true share", "the probe of A says, on average"]).round(2)
-
-# %% [markdown]
-# An AUC only asks for the right order. A probability should also have the right size, and the shares differ between
-# hospitals, because their patients do. Compare the two columns. Notebook 07 repairs this.
-
-# %% [markdown]
 # ### Turn the knobs yourself
 #
-# Between hospitals many things change at once. On one film they can be changed one by one: exposure, contrast, grain. A detector
-# turns density into grey by a curve close to a sigmoid, so in logits of grey values a brighter exposure is a shift, contrast is a
-# factor, and grain is noise (`medbridge.extras.shift`). The patient stays the same; only the X-ray room changes. Does the probe of
-# hospital A stay calm?
+# Between hospitals many things change at once. Here you change exposure, contrast and grain one by one: in
+# logits of grey values exposure is a shift, contrast a factor, and grain noise (`medbridge.extras.shift`).
+# Does the probe of hospital A stay calm? (A lower AUC at another hospital mixes two things, the shift and
+# films that are harder for every model. Only a comparison on the same films tells them apart; notebook 09
+# makes it.)
 
 # %%
+from medbridge.extras.shift import shift_film
+from medbridge.features.encode import encode_views
+
+
 def probe_of_a(film):
     """Probabilities (C,) of hospital A's probe for one decoded film."""
     box = whole_box(*film.shape)[None]
     summaries = [encode_views(e, extract_views(film, box, *e.view_kind), []).summary.float().numpy() for e in experts.values()]
-    weights, biases = probes["A"].modules
+    weights, biases = probe.modules
     return 1 / (1 + np.exp(-(weights @ np.concatenate(summaries, axis=1)[0] + biases)))
 
 
-dial_film = test_on["A"].benchmark.read(0)
-np.testing.assert_allclose(probe_of_a(dial_film), probes["A"].predict_proba(test_on["A"])[0], atol=0.01)
+# %%
+dial_film = test_on.benchmark.read(0)
+np.testing.assert_allclose(probe_of_a(dial_film), probe.predict_proba(test_on)[0], atol=0.01)
 moved = {name: np.abs(probe_of_a(shift_film(dial_film, **knobs)) - probe_of_a(dial_film)).max()
          for name, knobs in {"none": {}, "exposure": {"exposure": 1.0}, "contrast": {"contrast": 0.6}, "grain": {"noise": 0.5}}.items()}
 assert moved["none"] == 0 and max(moved.values()) > 0.1
 print("one film, one patient: a change of the room alone moves some probability by more than 0.1:", bool(max(moved.values()) > 0.1))
 
 # %% tags=["nbval-ignore-output"]
+from medbridge.viz.widgets import explore_prompts, explore_shift
+
 explore_shift(probe_of_a, dial_film, LABELS, "a synthetic test film of hospital A, linear probe of hospital A")
 
 # %% [markdown]
-# Without a running kernel nothing moves; here is one setting of the dials.
+# Without a running kernel, one setting:
 
 # %% alt="a synthetic film before and after exposure, contrast and grain are turned, and the scores of every label before and after" tags=["nbval-ignore-output"]
 darker = shift_film(dial_film, exposure=-0.8, contrast=0.7, noise=0.3)
 plots.shifted_film(dial_film, darker, probe_of_a(dial_film), probe_of_a(darker), LABELS,
-                           "a synthetic test film of hospital A: exposure -0.8, contrast 0.7, noise 0.3")
+                   "a synthetic test film of hospital A: exposure -0.8, contrast 0.7, noise 0.3")
 
 # %% [markdown]
 # ### A playground for prompts
 #
-# Type a prompt (and, if you like, a second one against it), and see two things. Left: how alike it is to films with a finding and to
-# films without. Right: how alike it is to the labels' own prompts. Try words that the models know, such as *a large bright blob in
-# the centre*, and words that they do not. The films are those of hospital A that the probe was fitted to, not the test films: what
-# you choose here by looking, you have chosen on training data.
+# Type a prompt. Left: its similarity to films with a finding and without. Right: its similarity to the
+# labels' own prompts. Try words that the models know, such as *a large bright blob in the centre*, and words
+# that they do not. The films are the training films of hospital A, so what you choose here by looking, you
+# have chosen on training data.
 
 # %% tags=["nbval-ignore-output"]
-explore_prompts(list(experts.values()), fit_on["A"])
+explore_prompts(list(experts.values()), fit_on)
 
 # %% [markdown]
 # Without a running kernel, one prompt:
 
 # %% alt="left: films with and without Cardiomegaly by their similarity to a typed prompt; right: bars of the prompt's similarity to each label's own prompt; synthetic films of hospital A" tags=["nbval-ignore-output"]
-prompt, where = "a large bright blob in the centre", fit_on["A"].benchmark
+prompt, where = "a large bright blob in the centre", fit_on.benchmark
 text = experts["tiny-vit"].encode_text([prompt])[0].float().numpy()
 plots.prompt_similarity(
-    fit_on["A"].pooled("embed", 0) @ text, where.table["Cardiomegaly"].to_numpy(), "Cardiomegaly", SIDES["tiny-vit"][0].numpy() @ text, LABELS,
+    fit_on.pooled("embed", 0) @ text, where.table["Cardiomegaly"].to_numpy(), "Cardiomegaly", SIDES["tiny-vit"][0].numpy() @ text, LABELS,
     f"{len(where)} synthetic films of hospital A: {prompt!r}, tiny-vit")
 
 # %% [markdown]
-# The bars on the right show that this prompt is near the label's own prompts; the dots on the left show that this says little about
-# films: both groups lie over each other. And if you search over many prompts, you find a good one by luck.
+# The prompt is near the label's own prompts (right), and says little about films (left). If you search over
+# many prompts, you find a good one by luck.
 
 # %% [markdown]
 # ### Exercise 1.3: better prompts
 #
-# Difficulty: ★★☆, 15 minutes.
+# ★★☆, 15 minutes.
 #
-# Write prompts for *Cardiomegaly*, an enlarged heart, for models that have never read that word. Use words that they
-# know (the set `WORDS`): shapes, sizes, places, brightness. Both sides need at least two sentences, and no sentence may
-# stand on both sides.
-#
-# The cell prints the AUC on **validation** films. Try as many prompts as you like there. The test films stay out of it:
-# if you chose prompts by their test AUC, that number would flatter you. And look at how many films with the finding
-# there are: with so few, a better number may be luck.
+# Write prompts for *Cardiomegaly*, an enlarged heart, for models that have never read that word. Use words
+# that they know (the set `WORDS`): shapes, sizes, places, brightness. Both sides need at least two sentences,
+# and no sentence may stand on both sides. The cell prints the AUC on **validation** films, because prompts
+# chosen by their test AUC would flatter it. With so few films, a better number may be luck.
 #
 # <details><summary>Hint</summary>
 #
-# `ClassPrompts(positive=("a large bright ...", ...), negative=("a small bright ...", ...))`. Where does the heart lie,
-# and what changes when it is large?
+# `ClassPrompts(positive=("a large bright ...", ...), negative=("a small bright ...", ...))`. Where does the
+# heart lie, and what changes when it is large?
 #
 # </details>
 
@@ -817,25 +756,26 @@ if my_prompts is not None:
 #
 # ```python
 # my_prompts = ClassPrompts(
-#     positive=("a large bright blob in the bottom", "a large bright blurry disc in the centre", "a large bright blob in the centre"),
-#     negative=("a small bright blob in the bottom", "a small bright blurry disc in the centre", "a medium bright blob in the centre"),
+#     positive=("a large bright blob in the bottom", "a large bright blurry disc in the centre",
+#               "a large bright blob in the centre"),
+#     negative=("a small bright blob in the bottom", "a small bright blurry disc in the centre",
+#               "a medium bright blob in the centre"),
 # )
 # ```
 #
-# Sentences in known words need not be *right*: no scene of the pre-training shows a bright heart between two dark
-# lungs. Prompts are a way to ask; they cannot make a model see what it never learned.
+# Sentences in known words need not be *right*: no scene of the pre-training shows a bright heart between two
+# dark lungs. Prompts are a way to ask; they cannot make a model see what it never learned.
 #
 # </details>
 
 # %% [markdown]
 # ## Summary
 #
-# - A VLM has an image tower and a text tower with one shared space. The contrastive loss makes each picture choose its
-#   own caption, and each caption its own picture; you wrote it and it equals open_clip's.
+# - The contrastive loss makes each picture choose its own caption, and each caption its own picture.
 # - Zero-shot classification is a softmax over cosine similarities with sentences. At home it works.
-# - On chest films it is near chance: words that were never read, pictures that lie in a small region of their own.
-# - The frozen features still hold information that labels can bring out: a linear probe finds an enlarged heart.
-# - A lower AUC at another hospital mixes two things: shift, and harder films. Compare on the same films, and look at
-#   the interval.
+# - On chest films it is near chance: the models never read the words, and the films lie in a small region of
+#   their own.
+# - The frozen features still hold information that labels can bring out: a linear probe finds an enlarged
+#   heart.
 #
 # Next: [02 Chest films, labels, patients and splits](02_films_labels_splits.ipynb)

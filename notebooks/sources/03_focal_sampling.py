@@ -3,16 +3,17 @@
 #
 # {{COLAB}}
 #
-# **What you will build:** the first part of MedBridge: one large film becomes several small views, each sharp enough for
-# small findings. You measure what resizing does to a nodule, write the windows and the cutting from scratch, and compare a
-# classifier that sees the whole film alone with one that sees all views.
+# **What you will build:** the first part of MedBridge: one large film becomes several small views, each sharp
+# enough for small findings. You measure what resizing does to a nodule, write the windows and the cutting
+# from scratch, and compare a classifier of the whole film with one of all views.
 #
-# - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep learning.
-# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores when the synthetic films are not drawn
-#   yet, less afterwards. On a Colab T4 about the same (an estimate): most of the time goes into drawing and decoding films.
+# - **Prerequisites:** notebook [02](02_films_labels_splits.ipynb); Python, NumPy, a first course in deep
+#   learning.
+# - **Time:** about {{READING}} minutes to read and solve; about one minute of computing on two CPU cores the
+#   first time, and about the same on a Colab T4 (an estimate).
 # - **Module:** `medbridge/focal.py` · **test:** `tests/test_focal.py`
-# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Focal Sampling". [Notebook 00](00_start_here.ipynb) explains the marks **[abstract]**,
-#   **[summary]** and **[ours]**.
+# - **Paper:** [arXiv 2505.21698](https://arxiv.org/abs/2505.21698), "Focal Sampling".
+#   [Notebook 00](00_start_here.ipynb) explains the marks **[abstract]**, **[summary]** and **[ours]**.
 #
 # For research and education, not for clinical use. Every film in this notebook is **synthetic**.
 
@@ -23,18 +24,14 @@
 # %matplotlib inline
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from medbridge import FeatureCache, FocalSampler, create_expert, focal, load_benchmark, paired_difference
-from medbridge.baselines import LinearProbe
+from medbridge import FocalSampler, create_expert, focal, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.phantom.benchmark import make_film
-from medbridge.metrics.evaluate import evaluate
-from medbridge.viz import plots, widgets
+from medbridge.viz import charts, plots, widgets
+from medbridge.viz.drawing import chart, draw_boxes, panels, show_film
 
 rng = seed_everything(0)
 expert = create_expert("tiny-vit")
@@ -45,13 +42,13 @@ print(f"{expert.name} takes {R} x {R} pixels: {expert.grids[0][0]} x {expert.gri
 # %% [markdown]
 # ## 1. Why: a nodule of 20 pixels
 #
-# A *nodule* is a small round shadow in the lung; it can be an early cancer. In a film of 1024 x 1024 pixels it is some 20
-# pixels wide. But networks take small squares, here of side $R$. A window of side $c\,S$, where $S$ is the film's short side
-# and $c$ the **crop**, is resized to $R$. A nodule of $d$ pixels then is
+# A *nodule* is a small round shadow in the lung; it can be an early cancer. In a film of 1024 x 1024 pixels
+# it is some 20 pixels wide. But networks take small squares, here of side $R$. A window whose side is a share
+# of the film's short side $S$, the **crop**, is resized to $R$. A nodule of $d$ pixels then is
 #
-# $$d' = d\,\frac{R}{c\,S} \qquad\text{pixels wide.}$$
+# $$d' = d\,\frac{R}{\text{crop} \cdot S} \qquad\text{pixels wide.}$$
 #
-# The whole film is $c = 1$ (of a square film).
+# A crop of 1 is the whole of a square film.
 
 # %%
 S, d = 1024, 20
@@ -61,7 +58,7 @@ widths = pd.DataFrame({
 print(f"width in pixels of a nodule of {d} pixels")
 print(widths.round(1).to_string())
 
-# %% tags=["nbval-ignore-output"]
+# %%
 example = make_film(11, "A", findings=["Nodule"], subtlety=0)
 film = example.image.astype(np.float32) / 255
 _, *nodule = example.boxes[0]
@@ -74,42 +71,36 @@ def window_around(point, side):
     return np.array([x0, y0, x0 + side, y0 + side], dtype=np.float32)
 
 
-fig = Figure(figsize=(10, 3.2), layout="constrained")
-fig.suptitle("The same nodule (synthetic film) in views of one size; blue lines: one patch, one token", fontsize=11)
-axes = fig.subplots(1, 4)
-axes[0].imshow(film, cmap="gray", vmin=0, vmax=1)
-plots.draw_boxes(axes[0], np.array([nodule]), ["nodule"])
-axes[0].set_title("the film", fontsize=9)
+# %% alt="a synthetic film with a nodule, and three close-ups of it in views of crop 1, 0.5 and 0.25, under the grid of the patches: a few grey squares, then an edge and a shape" tags=["nbval-ignore-output"]
+fig, axes = panels(4, 4, (2.5, 2.8), "The same nodule (synthetic film) in views of one size; blue lines: one patch, one token")
+show_film(axes[0], film, "the film", 9)
+draw_boxes(axes[0], np.array([nodule]), ["nodule"])
 for ax, crop in zip(axes[1:], (1.0, 0.5, 0.25), strict=True):
-    box = window_around(center, crop * S)
+    x0, y0, x1, y1 = box = window_around(center, crop * S)
     view = focal.extract_views(film, box[None], R)[0].numpy()
-    ax.imshow(view, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=(box[0], box[2], box[3], box[1]))
-    for k in range(R // PATCH + 1):
-        at = k * PATCH * crop * S / R
-        ax.axvline(box[0] + at, color="tab:cyan", linewidth=0.7)
-        ax.axhline(box[1] + at, color="tab:cyan", linewidth=0.7)
+    show_film(ax, view, f"crop {crop:g}, resized to {R}", 9, interpolation="nearest", extent=(x0, x1, y1, y0))
+    for at in PATCH * crop * S / R * np.arange(R // PATCH + 1):
+        ax.axvline(x0 + at, color="tab:cyan", linewidth=0.7)
+        ax.axhline(y0 + at, color="tab:cyan", linewidth=0.7)
     ax.set(xlim=(center[0] - 75, center[0] + 75), ylim=(center[1] + 75, center[1] - 75))
-    ax.set_title(f"crop {crop:g}, resized to {R}", fontsize=9)
-for ax in axes:
-    ax.set_axis_off()
 fig
 
 # %% [markdown]
-# **What to see.** All three close-ups show the same 150 x 150 pixels of the film. In the whole film (crop 1) the nodule is a
-# few grey squares, and it shares its patch with ribs and vessels. In smaller windows it has an edge and a shape, and it fills a
-# larger share of its patch.
+# **What to see.** All three close-ups show the same 150 x 150 pixels. In the whole film (crop 1) the nodule
+# is a few grey squares, and it shares its patch with ribs and vessels. In smaller windows it has an edge and
+# a shape.
 #
-# ## 2. How much is lost? A measurement
+# ### How much is lost? A measurement
 #
-# Because the films are synthetic, we can draw each one twice: with a nodule and without, all else equal. Define the
-# **contrast** at a place as the mean grey value in a disc minus that in a ring around it. Let $\delta_1$ be the contrast at the
-# nodule and $\delta_0$ that at the same place of the film without it. Then
+# We can draw each synthetic film twice, with a nodule and without. The **contrast** at a place is the mean
+# grey value in a disc minus that in a ring around it. Let $\delta_1$ be the contrast at the nodule and
+# $\delta_0$ that at the same place of the film without it. Then
 #
 # $$\mathrm{CNR} = \frac{\operatorname{mean}(\delta_1 - \delta_0)}{\operatorname{std}(\delta_0)}$$
 #
-# is the **contrast-to-noise ratio**. The "noise" below the line is everything that changes contrast without a nodule: grain,
-# but also ribs and vessels. Each film is resized to a view of side $R$ and back to its own size, so that disc and ring are the
-# same for all $R$.
+# is the **contrast-to-noise ratio**. The "noise" below the line is all that changes contrast without a
+# nodule: grain, but also ribs and vessels. We resize each film to a view of side $R$ and back, so that disc
+# and ring are the same for all $R$.
 
 # %%
 def contrast(image, x, y, radius):
@@ -127,6 +118,7 @@ def through_view(image, size):
     return F.interpolate(view[None], image.shape, mode="bilinear")[0, 0].numpy()
 
 
+# %%
 sizes = [32, 64, 128, 256, 512, 1024]
 rows = []
 for seed in range(60 if full_profile() else 16):
@@ -138,37 +130,35 @@ for seed in range(60 if full_profile() else 16):
         for _, x0, y0, x1, y1 in with_nodule.boxes:
             spot = int((x0 + x1) / 2), int((y0 + y1) / 2), max(x1 - x0, y1 - y0) / 2
             rows.append((size, x1 - x0, contrast(a_size, *spot), contrast(b_size, *spot)))
-measured = pd.DataFrame(rows, columns=["R", "width", "T1", "T0"])
-by_size = measured.groupby("R").apply(
-    lambda g: pd.Series({"contrast": (g["T1"] - g["T0"]).mean(), "noise": g["T0"].std()}), include_groups=False
-)
+measured = pd.DataFrame(rows, columns=["R", "width", "with", "without"])
+
+# %%
+by_size = measured.assign(step=measured["with"] - measured["without"]).groupby("R").agg(contrast=("step", "mean"), noise=("without", "std"))
 by_size["CNR"] = by_size["contrast"] / by_size["noise"]
 assert by_size["contrast"].is_monotonic_increasing  # every loss of size costs contrast
 assert by_size.loc[32, "CNR"] < 0.5 * by_size.loc[256, "CNR"]  # at 32 pixels the nodule drowns
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="contrast and contrast-to-noise ratio of nodules on synthetic films against the side of the view: both fall to the left, the ratio later and then steeply" tags=["nbval-ignore-output"]
 mean_width = measured["width"].mean()
 print(f"{len(measured) // len(sizes)} synthetic nodules, mean width {mean_width:.0f} pixels of {S}")
-fig = Figure(figsize=(8.5, 3), layout="constrained")
-for ax, key, text in zip(fig.subplots(1, 2), ("contrast", "CNR"), ("contrast (grey values)", "contrast-to-noise ratio"),
-                         strict=True):
-    ax.plot(by_size.index, by_size[key], marker="o", color="tab:blue")
+fig = charts.curves({"contrast (grey values)": {"": by_size["contrast"]}, "contrast-to-noise ratio": {"": by_size["CNR"]}},
+                    "Plain nodules on synthetic films, seen through views of different size", marker="o",
+                    xlabel="side R of the whole film's view (nodule's width in it)")
+for ax in fig.axes:
     ax.axvline(R, color="tab:orange", linestyle="--", label=f"whole film at {R}")
-    ax.axvline(2 * R, color="tab:green", linestyle="--", label=f"as fine as a window of crop 0.5 at {R}")
+    ax.axvline(2 * R, color="tab:green", linestyle=":", label=f"as fine as a window of crop 0.5 at {R}")
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [f"{size}\n({mean_width * size / S:.1f})" for size in sizes], fontsize=8)
-    ax.set(ylim=(0, None), xlabel="side R of the whole film's view (nodule's width in it)", ylabel=text)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_ylim(0, None)
     ax.legend(frameon=False, fontsize=8, loc="lower right")
-fig.suptitle("Plain nodules on synthetic films, seen through views of different size", fontsize=11)
 fig
 
 # %% [markdown]
-# **What to see.** Contrast falls with every step to the left. The ratio falls later and then steeply, because resizing also
-# averages grain away: as long as the nodule is a few pixels wide, it can be told from its background *by someone who knows
-# where to look*. Below that it drowns. So at the size of our expert contrast is not all gone; what is gone is the shape, and
-# with it much of the difference between a nodule and a vessel that is seen end on. And the network has to find it in a patch
-# of which the nodule is a small part. The next line counts that part.
+# **What to see.** Contrast falls with every step to the left. The ratio falls later and then steeply, because
+# resizing also averages grain away. As long as the nodule is a few pixels wide, it differs from its
+# background *for someone who knows where to look*. So at the size of our expert contrast is not all gone. The
+# shape is gone, and with it much of the difference between a nodule and a vessel seen end on. And the nodule
+# is a small part of its patch:
 
 # %%
 for crop in (1.0, 0.5, 0.25):
@@ -176,12 +166,13 @@ for crop in (1.0, 0.5, 0.25):
     print(f"crop {crop:4.2f}: a nodule of {d} pixels covers {100 * np.pi / 4 * width**2 / PATCH**2:4.1f} % of one patch")
 
 # %% [markdown]
-# ## 3. Boxes: the whole film and a sliding window
+# ## 2. Boxes: the whole film and a sliding window
 #
-# **[abstract]** High-resolution local regions make up for the limited input size of VLMs. **[summary]** They are $N - 1$ regions
-# beside the resized whole film, taken at random or by a sliding window with overlap. **[ours]** We draw them at random in training and slide
-# at inference. All boxes are squares `x0, y0, x1, y1` in pixels of the film, so nothing is stretched. The whole view
-# is the smallest centred square that holds the film; what lies outside the film is filled with zeros.
+# **[abstract]** High-resolution local regions make up for the limited input size of VLMs. **[summary]** They
+# are $N - 1$ regions beside the resized whole film, taken at random or by a sliding window with overlap.
+# **[ours]** We draw them at random in training and slide at inference. All boxes are squares `x0, y0, x1, y1`
+# in pixels of the film, so nothing is stretched. The whole view is the smallest centred square that holds the
+# film, with zeros outside.
 
 # %%
 def my_whole_box(height, width):
@@ -195,9 +186,10 @@ for shape in ((1024, 1024), (2500, 2048), (600, 1000)):
 print("whole box of a film 600 high and 1000 wide:", my_whole_box(600, 1000).astype(int).tolist())
 
 # %% [markdown]
-# **Where do the windows start?** Along one axis of length $\ell$, windows of side $s$ must cover everything, and neighbours must
-# share at least the fraction $o$ (**overlap**) of their side. So the step between starts is at most $s\,(1 - o)$. We take the
-# smallest number of windows that manages this, and space them evenly.
+# **Where do the windows start?** Along one axis the windows must cover everything, and neighbours must share
+# at least the fraction **overlap** of their side. So the step between starts is at most
+# $\text{side} \cdot (1 - \text{overlap})$. We take the smallest number of windows that manages this, and
+# space them evenly.
 
 # %%
 def my_starts(length, side, overlap):
@@ -217,6 +209,7 @@ def my_grid_boxes(height, width, crop=0.5, overlap=0.25):
     )
 
 
+# %%
 for shape in ((1024, 1024), (2500, 2048), (600, 1000)):
     for crop in (1.0, 0.7, 0.5, 0.3):
         for overlap in (0.0, 0.25, 0.5):
@@ -226,8 +219,8 @@ for shape in ((1024, 1024), (2500, 2048), (600, 1000)):
 print("starts along 1024 pixels, crop 0.5, overlap 0.25:", my_starts(1024, 512, 0.25).tolist())
 
 # %% [markdown]
-# **Random windows** have the same side, at uniformly random places inside the film. The generator is passed in: whoever
-# calls decides the seed.
+# **Random windows** have the same side, at uniformly random places inside the film. The caller passes the
+# generator, and so decides the seed.
 
 # %%
 def my_random_boxes(height, width, n, crop, generator):
@@ -237,6 +230,7 @@ def my_random_boxes(height, width, n, crop, generator):
     return np.stack([x0, y0, x0 + side, y0 + side], axis=1).astype(np.float32)
 
 
+# %%
 for seed in range(5):
     np.testing.assert_array_equal(
         my_random_boxes(600, 1000, 6, 0.5, np.random.default_rng(seed)),
@@ -246,7 +240,7 @@ for seed in range(5):
 # %% [markdown]
 # ### Coverage
 #
-# Does every pixel lie in a window, and in how many? We add one for each window.
+# Does every pixel lie in a window, and in how many?
 
 # %%
 def coverage(boxes, height, width):
@@ -256,6 +250,7 @@ def coverage(boxes, height, width):
     return count
 
 
+# %%
 settings = [(0.5, 0.0), (0.5, 0.25), (0.5, 0.5), (0.34, 0.25)]
 covers = {setting: coverage(focal.grid_boxes(S, S, *setting), S, S) for setting in settings}
 for (crop, overlap), cover in covers.items():
@@ -264,44 +259,36 @@ for (crop, overlap), cover in covers.items():
           f"a pixel lies in {cover.min()} to {cover.max()} of them")
 
 # %% tags=["nbval-ignore-output"]
-fig = Figure(figsize=(10, 3), layout="constrained")
-axes = fig.subplots(1, 4)
-for ax, ((crop, overlap), cover) in zip(axes, covers.items(), strict=True):
-    ax.imshow(film, cmap="gray", vmin=0, vmax=1)
-    shown = ax.imshow(cover, cmap="viridis", vmin=1, vmax=9, alpha=0.55)
-    x0, y0, x1, y1 = focal.grid_boxes(S, S, crop, overlap)[0]
-    ax.add_patch(Rectangle((x0 + 6, y0 + 6), x1 - x0 - 6, y1 - y0 - 6, fill=False, edgecolor="white", linewidth=1.5))
-    ax.set_title(f"crop {crop:g}, overlap {overlap:g}", fontsize=9)
-    ax.set_axis_off()
-fig.colorbar(shown, ax=axes, shrink=0.8, label="windows that see the pixel")
-fig.suptitle("Coverage of a synthetic film; white: the first window", fontsize=11)
-fig
+plots.film_grid([film] * 4, [f"crop {crop:g}, overlap {overlap:g}: 1 to {cover.max()}" for (crop, overlap), cover in covers.items()], 4,
+                heats=list(covers.values()), title="Windows that see each pixel of a synthetic film, dark: one; orange: the first window",
+                boxes=[focal.grid_boxes(S, S, *setting)[:1] + (6, 6, 0, 0) for setting in settings])
 
 # %% [markdown]
-# **What to see.** With no overlap a finding can lie on a border and be cut in two by every window that sees it. Overlap pays
-# for that with more windows. The middle of the film is seen more often than its rim, which is where lungs and heart lie.
-#
-# Every view costs one pass through the frozen expert. The next picture is the price list.
+# **What to see.** With no overlap a finding can lie on a border, and every window that sees it cuts it in
+# two. Overlap mends that with more windows. Each view costs one pass through the frozen expert. The next
+# picture is the price list.
 
-# %% tags=["nbval-ignore-output"]
+# %% alt="table of the number of views of a square film by crop and overlap: from 2 for a crop of 1 to 50 for a crop of 0.25 and an overlap of 0.5" tags=["nbval-ignore-output"]
+import seaborn as sns
+
 crops, overlaps = (1.0, 0.75, 0.5, 0.34, 0.25), (0.0, 0.25, 0.5)
 price = pd.DataFrame(
     [[1 + len(focal.grid_boxes(S, S, crop, overlap)) for overlap in overlaps] for crop in crops],
     index=pd.Index(crops, name="crop"), columns=pd.Index(overlaps, name="overlap"),
 )
-fig = Figure(figsize=(4.6, 3.2), layout="constrained")
-ax = sns.heatmap(price, annot=True, fmt="d", cmap="rocket_r", ax=fig.subplots(), cbar=False)
-ax.set_title("views of a square film (the whole film included)", fontsize=10)
+fig, ax = chart(4.6, 3.2, "views of a square film (the whole film included)")
+sns.heatmap(price, annot=True, fmt="d", cmap="rocket_r", ax=ax, cbar=False)
 fig
 
 # %% [markdown]
-# **Try it** (needs a running kernel): make the crop smaller and see the number of windows grow; then raise the overlap.
+# **Try it** (needs a running kernel): make the crop smaller and see the number of windows grow; then raise
+# the overlap.
 
 # %% tags=["nbval-ignore-output"]
 widgets.explore_views(film, "a synthetic film")
 
 # %% [markdown]
-# The same for readers without a kernel:
+# Without a kernel:
 
 # %% tags=["nbval-ignore-output"]
 four = [focal.grid_boxes(S, S, crop, overlap) for crop, overlap in settings]
@@ -310,11 +297,13 @@ plots.film_grid([film] * 4, [f"crop {c:g}, overlap {o:g}: {len(b)} windows" for 
 
 # %% [markdown]
 # ### Exercise 3.1: the number of windows as a formula
-# ★★☆, 10 minutes. `my_starts` counts in a loop. Find the closed form: write `number_of_windows(height, width, crop, overlap)`
-# that returns how many windows (without the whole view) a film gets. A window's side is `crop` times the **short** side.
+# ★★☆, 10 minutes. `my_starts` counts in a loop. Find the closed form: write
+# `number_of_windows(height, width, crop, overlap)` that returns how many windows (without the whole view) a
+# film gets. A window's side is `crop` times the **short** side.
 #
 # <details><summary>Hint</summary>
-# Along one axis: the smallest whole number n of steps with (L - s) / n &le; s (1 - o); the windows are one more than the steps.
+# Along one axis: the smallest whole number n of steps with (length - side) / n &le; side (1 - overlap). There
+# is one window more than there are steps.
 # </details>
 
 # %%
@@ -338,13 +327,13 @@ check("3.1", number_of_windows)
 # </details>
 
 # %% [markdown]
-# ## 4. Views: cut and resize
+# ## 3. Views: cut and resize
 #
-# A view is cut out of the film as it was decoded once, then resized to $R \times R$. Two details matter:
+# We cut a view out of the film and resize it to $R \times R$. Two details matter:
 #
-# - **antialias**: when shrinking by four, one new pixel must average over all old pixels under it. Without it, it picks a few
-#   of them, and a nodule may vanish or a grain may become a spot.
-# - **bilinear, not bicubic**: bicubic weights have negative parts; near a bright marker they would give values
+# - **antialias**: when shrinking by four, a new pixel must average over all old pixels under it. Otherwise it
+#   picks a few of them, and a nodule may vanish or a grain become a spot.
+# - **bilinear, not bicubic**: bicubic weights have negative parts, and near a bright marker they give values
 #   beyond [0, 1].
 
 # %%
@@ -359,12 +348,14 @@ def my_extract_views(film, boxes, size):
     return torch.stack(views)
 
 
+# %%
 sampler = FocalSampler(crop=0.5, overlap=0.25)
 boxes = sampler.inference_boxes(*film.shape)
 np.testing.assert_array_equal(boxes, np.concatenate([my_whole_box(S, S)[None], my_grid_boxes(S, S, 0.5, 0.25)]))
 views = focal.extract_views(film, boxes, R)
 torch.testing.assert_close(my_extract_views(film, boxes, R), views)
 
+# %%
 wide = rng.random((600, 1000)).astype(np.float32)  # a film that is not square
 wide_boxes = sampler.inference_boxes(*wide.shape)
 torch.testing.assert_close(my_extract_views(wide, wide_boxes, R), focal.extract_views(wide, wide_boxes, R))
@@ -374,12 +365,12 @@ print("views:", tuple(views.shape), "from", float(views.min()) >= 0 and float(vi
 plots.view_strip(views.numpy(), title=f"One synthetic film as the expert gets it: {len(views)} views of {R} x {R} pixels")
 
 # %% [markdown]
-# **What to see.** The first view has everything, but coarse. Each of the others has half the width at twice the detail. Later
-# parts of MedBridge have to put them together again, so they must know where each view lies. For that, boxes are expressed
-# relative to the whole view: `0, 0, 1, 1` is the whole view of *any* film.
+# **What to see.** The first view has everything, but coarse. Each of the others has half the width at twice
+# the detail. Later parts of MedBridge must know where each view lies. So boxes are expressed relative to the
+# whole view: `0, 0, 1, 1` is the whole view of *any* film.
 #
-# **Try it** (needs a running kernel): place views by hand. Move one, resize it, add more. How small must a view be until a rib has
-# an edge, and how large until you know where you are?
+# **Try it** (needs a running kernel): place views by hand. How small must a view be until a rib has an edge,
+# and how large until you know where you are?
 
 # %% tags=["nbval-ignore-output"]
 widgets.explore_focus(film, R, "a synthetic film, and what the expert sees")
@@ -392,9 +383,21 @@ placed = np.array([[500 - side / 2, 520 - side / 2, 500 + side / 2, 520 + side /
 plots.placed_views(film, placed, R, "a synthetic film, and what the expert sees")
 
 # %% [markdown]
+# Where `MEDBRIDGE_DATA` names a folder with real films ([data/README.md](../data/README.md)), look at one of
+# them in the same way. Its size may be far from ours:
+
+# %% alt="one real film as the expert gets it: the whole film and its windows" tags=["nbval-ignore-output"]
+from medbridge.course import real_films
+
+real = real_films()
+found = film if real is None else real.read(0)
+print("MEDBRIDGE_DATA holds no real films" if real is None else f"a real film of {real.name}, {found.shape[0]} x {found.shape[1]} pixels")
+plots.view_strip(focal.extract_views(found, sampler.inference_boxes(*found.shape), R).numpy()) if real else None
+
+# %% [markdown]
 # ### Exercise 3.2: relative boxes
-# ★★☆, 10 minutes. Write `relative_boxes(boxes, height, width)`: `boxes` is `(N, 4)` in pixels. Return them in units of the
-# whole view, the centred square of section 3. Think of a film that is not square.
+# ★★☆, 10 minutes. Write `relative_boxes(boxes, height, width)`: `boxes` is `(N, 4)` in pixels. Return them in
+# units of the whole view, the centred square of section 2. Think of a film that is not square.
 #
 # <details><summary>Hint</summary>
 # Subtract the corner of the whole box, then divide by its side. It is the same side for x and y.
@@ -421,14 +424,18 @@ check("3.2", relative_boxes)
 # </details>
 
 # %% [markdown]
-# ## 5. Does it help?
+# ## 4. Does it help?
 #
-# A first test, before any query or mixture: a **linear probe**, a logistic regression on the frozen expert's numbers. One
-# probe sees the whole film alone. The other sees all views: the whole film, and the mean and the maximum over the views. All else is
-# the same: the strength of regularisation is chosen on the validation patients, and then the probe is fitted to training and
-# validation films together. The second probe has three times as many inputs, which may help or harm with few films.
+# A first test is a **linear probe**, a logistic regression on the frozen expert's numbers. One probe sees the
+# whole film alone. The other sees the whole film, and the mean and the maximum over all views. All else is
+# the same: the validation patients choose the regularisation, and then the probe learns from training and
+# validation films together.
 
 # %% tags=["nbval-ignore-output"]
+from medbridge import FeatureCache, paired_difference
+from medbridge.baselines import LinearProbe
+from medbridge.metrics.evaluate import evaluate
+
 benchmark = load_benchmark("phantom", n_films=900 if full_profile() else 240)
 splits = {name: FeatureCache(progress=False).films(benchmark.split(name), [expert], [[]], sampler)
           for name in ("train", "val", "test")}
@@ -436,6 +443,7 @@ test = splits["test"].benchmark
 y, mask = test.targets()
 patients = test.table["patient_id"]
 
+# %% tags=["nbval-ignore-output"]
 scores, evaluations = {}, {}
 for name, kind in (("whole film", "whole"), (f"{len(boxes)} views", "all")):
     probe = LinearProbe(views=kind).fit(splits["train"], splits["val"])
@@ -445,9 +453,9 @@ print(f"{benchmark.name}: {len(splits['train'])} films to train, {len(splits['va
 plots.auc_bars(evaluations, title="Linear probe on tiny-vit, synthetic test films")
 
 # %% [markdown]
-# Bars with intervals that overlap prove nothing, in either direction: both probes see the *same* films, and a hard film is hard
-# for both. So we compare **paired**: in each bootstrap draw of patients both AUCs are computed on the same draw, and their
-# difference is taken. If the interval of the difference holds zero, no difference is shown.
+# Intervals that overlap prove nothing, in either direction: both probes see the *same* films, and a hard film
+# is hard for both. So we compare **paired**: each bootstrap draw of patients gives both AUCs and their
+# difference. If the interval of the difference holds zero, no difference is shown.
 
 # %% tags=["nbval-ignore-output"]
 difference = paired_difference(y, scores["all"], scores["whole"], mask, groups=patients, labels=test.labels)
@@ -460,21 +468,21 @@ print("On these synthetic films " + (
 difference.per_label.set_index("label").round(2)
 
 # %% [markdown]
-# **How to read it.** The printed sentence is the result, whatever you expected. Three things limit it. There are few test
-# films, so intervals are wide, above all label by label. The tiny expert was trained in minutes on drawings of general things.
-# And a mean over all views washes out one small bright spot in one of them, while the maximum keeps it only if the frozen
-# expert has a number for it. How to *look* at the views is what the Query Encoder learns, in the next notebook. The full
-# profile (`MEDBRIDGE_PROFILE=full`) has more films and narrower intervals.
+# **How to read it.** The printed sentence is the result, whatever you expected. Three things limit it. There
+# are few test films, so intervals are wide. The tiny expert learned from drawings of general things. And a
+# mean over all views washes out one small bright spot, while the maximum keeps it only if the frozen expert
+# has a number for it. The Query Encoder of the next notebook learns how to *look* at the views.
 #
-# ## 6. Training: a pool, a seed, and no flips
+# ## 5. Training: a pool, a seed, and no flips
 #
-# **[ours]** Training takes random regions. A training film has a fixed **pool**: the whole view, the sliding
-# windows, and a few extra random windows. We did not measure what other regions in each epoch would bring. Each step of training takes the whole view and draws at most four of the others
-# (`TrainConfig.local_views`); inference reads all windows. The pool is fixed because the expert is frozen: each view of the pool
-# goes through it once, and is read from disk ever after.
+# **[ours]** A training film has a fixed **pool**: the whole view, the sliding windows, and a few random
+# windows. Each step of training takes the whole view and draws at most four of the others
+# (`TrainConfig.local_views`); inference reads all windows. The pool is fixed because the expert is frozen, so
+# each of its views goes through the expert once. We did not measure what other regions in each epoch would
+# bring.
 #
-# The seed of a film's random windows is made from the sampler's seed and the film's **name**. So the pool does not change
-# when films are added, reordered, or loaded by several processes.
+# The seed of a film's random windows comes from the sampler's seed and the film's **name**. So adding or
+# reordering films does not change the pool.
 
 # %%
 pool = sampler.training_boxes(S, S, "images/A/film_1.jpg")
@@ -487,25 +495,26 @@ assert not np.array_equal(pool[len(boxes) :], other[len(boxes) :])  # another fi
 print(f"pool: {len(pool)} views = 1 whole + {len(boxes) - 1} windows + {sampler.extra} random")
 
 # %% [markdown]
-# **No flips.** For photographs, mirroring is the usual augmentation: a cat is a cat. A mirrored chest is another patient. The
-# heart's tip and the stomach's air bubble lie on the left; a film where they lie on the right shows a rare condition (*situs
-# inversus*) or a film that was put in the wrong way round. Reports say "left" and "right", and later we ask where a finding is.
-# So MedBridge never flips **[ours]**; we did not measure what flips would bring.
+# **No flips.** For photographs, mirroring is the usual augmentation: a cat is a cat. A mirrored chest is
+# another patient. The heart's tip lies on the left; where it lies on the right, the patient has a rare
+# condition (*situs inversus*), or the film was put in the wrong way round. So MedBridge never flips
+# **[ours]**; we did not measure what flips would bring.
 
 # %% tags=["nbval-ignore-output"]
 normal = make_film(6, "A", findings=[]).image / 255
 plots.film_grid([film, normal, normal[:, ::-1]],
                 [f"training pool: {sampler.extra} random windows", "heart's tip on the patient's left", "mirrored"],
-                columns=3, boxes=[pool[len(boxes) :], np.empty((0, 4)), np.empty((0, 4))], title="Synthetic films")
+                columns=3, boxes=[pool[len(boxes) :], np.empty((0, 4)), np.empty((0, 4))],
+                title="Synthetic films: random windows of a pool; a chest, and its mirror image")
 
 # %% [markdown]
 # ### Exercise 3.3: how large may the window be?
-# ★★☆, 10 minutes. A nodule of $d$ pixels shall be at least $p$ pixels wide in a view of side $R$; the film's short side is $S$.
-# A large window means few views, so we want the **largest** crop that is good enough. Write `largest_crop(d, p, R, S)`. A crop is
-# never above 1.
+# ★★☆, 10 minutes. A nodule of $d$ pixels shall be at least $p$ pixels wide in a view of side $R$; the film's
+# short side is $S$. A large window means few views, so we want the **largest** crop that is good enough.
+# Write `largest_crop(d, p, R, S)`. A crop is never above 1.
 #
 # <details><summary>Hint</summary>
-# Solve the equation of section 1 for c.
+# Solve the equation of section 1 for the crop.
 # </details>
 
 # %%
@@ -518,7 +527,8 @@ check("3.3", largest_crop)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Also in [solutions/03_focal_sampling.ipynb](solutions/03_focal_sampling.ipynb), with the number of views that it costs.
+# Also in [solutions/03_focal_sampling.ipynb](solutions/03_focal_sampling.ipynb), with the number of views
+# that it costs.
 #
 # ```python
 # def largest_crop(d, p, R, S):
@@ -529,9 +539,8 @@ check("3.3", largest_crop)
 # %% [markdown]
 # ## Summary
 #
-# - A finding of $d$ pixels is $d\,R/(c\,S)$ pixels wide in a view. Resizing the whole film costs contrast and shape first, then
-#   everything.
-# - Focal Sampling takes the whole film and windows of crop $c$ that cover every pixel; the price is one pass per view.
+# - A finding of $d$ pixels is $d\,R/(\text{crop} \cdot S)$ pixels wide in a view.
+# - Focal Sampling takes the whole film and windows that cover every pixel; the price is one pass per view.
 # - Boxes are squares in film pixels, nothing is stretched, shrinking is antialiased, and nothing is flipped.
 # - Whether views help is a question for a paired comparison. Simple pooling over views is only a start.
 #

@@ -4,6 +4,7 @@ import pytest
 
 from medbridge.course import check, full_profile, real_films
 from medbridge.course.exercises import CHECKS, AnswerError
+from medbridge.errors import BenchmarkError
 
 FIXTURES = Path(__file__).resolve().parents[2] / "data" / "fixtures"
 
@@ -50,3 +51,7 @@ def test_real_films_are_those_of_the_folder_that_is_named(monkeypatch, tmp_path)
     assert real_films() is None
     (tmp_path / "nih").symlink_to(FIXTURES / "nih")
     assert real_films().read(0).ndim == 2
+    (tmp_path / "nih").unlink()
+    (tmp_path / "nih").mkdir()
+    with pytest.raises(BenchmarkError, match="no such file"):
+        real_films()

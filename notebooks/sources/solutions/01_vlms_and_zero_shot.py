@@ -79,7 +79,7 @@ print("tiny-vit: the loss that knows of repeats is lower")
 # 100.
 
 # %%
-def prompt_score(image: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, scale: float = 100.0) -> torch.Tensor:
+def prompt_score(image, positive, negative, scale=100.0):
     def evidence(side: torch.Tensor) -> torch.Tensor:
         return (scale * image @ side.T).logsumexp(dim=1) - np.log(len(side))
 
@@ -104,8 +104,10 @@ print("equal to the two-way softmax")
 
 # %%
 my_prompts = ClassPrompts(
-    positive=("a large bright blob in the bottom", "a large bright blurry disc in the centre", "a large bright blob in the centre"),
-    negative=("a small bright blob in the bottom", "a small bright blurry disc in the centre", "a medium bright blob in the centre"),
+    positive=("a large bright blob in the bottom", "a large bright blurry disc in the centre",
+              "a large bright blob in the centre"),
+    negative=("a small bright blob in the bottom", "a small bright blurry disc in the centre",
+              "a medium bright blob in the centre"),
 )
 check("1.3", my_prompts)
 
