@@ -33,7 +33,8 @@ from scipy.stats import norm
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from medbridge import FeatureCache, load_adapter, load_benchmark, paired_difference
-from medbridge.course import check, full_profile, seed_everything
+from medbridge.course import check, full_profile, real_films, seed_everything
+from medbridge.data.labels import shared_labels
 from medbridge.metrics.evaluate import auc, bootstrap_auc, evaluate
 from medbridge.predict import predict
 from medbridge.viz import plots, widgets
@@ -63,6 +64,22 @@ patients, LABELS = test.table["patient_id"].to_numpy(), list(test.labels)
 known_of = [(y[mask[:, c], c], p[mask[:, c], c]) for c in range(len(LABELS))]  # per label: its known films
 print(f"{test.name}: {len(val)} validation films, {len(test)} test films of {len(set(patients))} patients")
 print(evaluate(y, p, mask, patients, LABELS).table())
+
+# %% [markdown]
+# The same on real films, of which this adapter has seen none, if `MEDBRIDGE_DATA` holds some:
+
+# %% tags=["nbval-ignore-output"]
+real = real_films()
+if real is None:
+    print("MEDBRIDGE_DATA holds no real films")
+else:
+    shared = shared_labels(LABELS, real.labels)
+    part = real.split("test").select([pair.test for pair in shared])
+    part = part.take(np.arange(len(part)) < 200)
+    columns = [LABELS.index(pair.train) for pair in shared]
+    p_real = predict(model, cache.of(model, part), progress=False).probabilities[:, columns]
+    print(real.name)
+    print(evaluate(part.targets()[0], p_real, part.targets()[1], part.table["patient_id"], part.labels).table())
 
 # %% [markdown]
 # **AUC** is the probability that a random positive film scores above a random negative one; ties count half.
@@ -103,7 +120,7 @@ np.testing.assert_allclose([my_auc(*one) for one in known_of], auc(y, p, mask))
 print("ranks = scikit-learn = medbridge.metrics.evaluate, with ties and masks")
 
 # %% [markdown]
-# AUC sees order alone: any rising function of the scores leaves it as it is.
+# AUC sees order alone: any rising function of the scores leaves it.
 #
 # ### When there is no AUC
 #
@@ -452,8 +469,8 @@ assert abs(chosen.loc["validation"].diff().iloc[1]) < 0.02 and -chosen.loc["test
 # %% [markdown]
 # **What to see.** In truth both thresholds are equally good. Chosen on test, the *report* is too good, by
 # luck that does not come again. So we choose on validation films, with scores of a model that has *not
-# learned* from them. Cross-fitted members learn from validation films too; use the out-of-fold scores in
-# `history.val_scores`. On our test films:
+# learned* from them. For cross-fitted members these are the out-of-fold scores in `history.val_scores`. On
+# our test films:
 
 # %% tags=["nbval-ignore-output"]
 thresholds = f1_thresholds(y_val, p_val, mask_val)
@@ -634,8 +651,6 @@ curves({"Equally good runs (simulated)": dict(reported.items())}, size=(6, 3), m
 # **What to see.** The best of twenty grows with every try, and nothing became better. So: choose on
 # validation, look at the test films once, report the mean over seeds and their spread, and give each baseline
 # as many tries as the method.
-#
-# `medbridge adapt` writes all of this into its report.
 
 # %% [markdown]
 # ## 5. As good for everyone?

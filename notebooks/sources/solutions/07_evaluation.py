@@ -3,7 +3,8 @@
 #
 # {{COLAB}}
 #
-# One way to solve each exercise of [07 Evaluation done right](../07_evaluation.ipynb). Others are as good, as long as the check says "right".
+# One way to solve each exercise of [07 Evaluation done right](../07_evaluation.ipynb). Others are as good, as
+# long as the check says "right".
 
 # %%
 # {{SETUP}}
@@ -32,8 +33,8 @@ check("7.1", macro_auc)
 
 # %% [markdown]
 # ### Exercise 7.2: a threshold that keeps its promise
-# Specificity can only rise with the threshold, so the first that is good enough is the lowest. (1e-12: 0.9 is not exactly nine tenths in
-# floating point.)
+# Specificity can only rise with the threshold, so the first that is good enough is the lowest. (1e-12: 0.9 is
+# not exactly nine tenths in floating point.)
 
 # %%
 def threshold_for(y, scores, specificity):
@@ -47,8 +48,8 @@ def threshold_for(y, scores, specificity):
 check("7.2", threshold_for)
 
 # %% [markdown]
-# Does it keep its promise on other films? On average nearly, film by film not exactly: with $n$ negatives the specificity on new films has a
-# standard deviation of about $\sqrt{0.9 \cdot 0.1 (1/n + 1/n')}$.
+# Does it keep its promise on other films? On average nearly, film by film not exactly: with $n$ negatives the
+# specificity on new films has a standard deviation of about $\sqrt{0.9 \cdot 0.1 (1/n + 1/n')}$.
 
 # %%
 rng, kept = np.random.default_rng(0), []
@@ -76,7 +77,8 @@ check("7.3", holm)
 
 # %% [markdown]
 # ### Exercise 7.4: the miss rate of every group
-# Of the films that are known to be positive, those that are predicted negative. A group without any has no rate, and certainly not the rate 0.
+# Of the films that are known to be positive, those that are predicted negative. A group without any has no
+# rate, and certainly not the rate 0.
 
 # %%
 def miss_rates(y, p, mask, group, threshold):
