@@ -11,8 +11,9 @@ that judge each epoch, as far as they fit (:class:`medbridge.features.films.Kept
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from medbridge.features.encode import encode_views, film_groups, film_views
 from medbridge.features.films import FilmFeatures, FrozenFilms, Reader, drawn_views, pool_views
 from medbridge.focal import random_boxes, relative_boxes
 from medbridge.support.processes import gather_rows, ranks
-from medbridge.support.threads import ahead
+from medbridge.support.threads import few_cores
 
 
 @dataclass(kw_only=True)
@@ -38,7 +39,7 @@ class StreamedFilms(FrozenFilms):
     Attributes:
         reader: whose experts, in which bases.
         fresh: draw new random windows whenever there is chance; False: from the pool of ``boxes``, as the cache does.
-        threads: that decode.
+        threads: that decode, one at least.
         progress: show a bar for the pass that makes the summaries.
     """
 
@@ -55,6 +56,11 @@ class StreamedFilms(FrozenFilms):
     def kinds(self) -> list[tuple[int, str]]:
         """The kinds of views that its experts take."""
         return sorted({e.view_kind for e in self.reader.experts})
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """Its threads, which stay from step to step."""
+        return ThreadPoolExecutor(max(1, self.threads), "medbridge-decode", few_cores)
 
     def pooled(self, key: str, expert: int, views: str = "whole") -> np.ndarray:
         if not self._pooled:
@@ -113,26 +119,25 @@ class FilmViews:
         return film_views(partial(self.films.benchmark.read, self.i), self.boxes, self.films.kinds)
 
     def decode(self, films: Sequence[FilmViews | FilmFeatures], collate: Callable[[list[FilmFeatures]], Batch]) -> DecodedBatch:
-        """Decode those of a batch's films that are not held in memory; ``collate`` makes a batch of their features."""
-        todo = [film for film in films if isinstance(film, FilmViews)]
-        return DecodedBatch(films, list(ahead(FilmViews.cut, todo, self.films.threads)), collate)
+        """Begin to decode a batch's films, but for those that are held in memory; ``collate`` makes a batch of their features."""
+        return DecodedBatch(films, [self.films.pool.submit(f.cut) for f in films if isinstance(f, FilmViews)], collate)
 
 
 @dataclass
 class DecodedBatch:
-    """Films of one batch, decoded; ``views``: of those that are no features yet, in their order."""
+    """Films of one batch that are being decoded; ``views``: of those that are no features yet, in their order."""
 
     films: Sequence[FilmViews | FilmFeatures]
-    views: list[dict[tuple[int, str], Tensor]]
+    views: list[Future[dict[tuple[int, str], Tensor]]]
     collate: Callable[[list[FilmFeatures]], Batch]
 
     def to(self, device: torch.device | str) -> Batch:
         """Run the frozen towers, where they are; the batch on ``device``."""
         todo = [film for film in self.films if isinstance(film, FilmViews)]
-        boxes = [relative_boxes(film.boxes, *film.films.sizes[film.i]) for film in todo]
-        # outside of the training's own precision: the towers have one of theirs
-        with torch.autocast(torch.device(device).type, enabled=False):
-            made = encode_films(todo[0].films.reader, list(zip(boxes, self.views, strict=True)), keep_device=True)
+        cut = [(relative_boxes(film.boxes, *film.films.sizes[film.i]), views.result())
+               for film, views in zip(todo, self.views, strict=True)]
+        with torch.autocast(torch.device(device).type, enabled=False):  # the towers have a precision of their own
+            made = encode_films(todo[0].films.reader, cut, keep_device=True)
         self._keep(todo, made)
         features = iter(made)
         films = [next(features) if isinstance(film, FilmViews) else film.to(device) for film in self.films]

@@ -108,7 +108,7 @@ def adapt(
     result = Adapted(ours.model, ours.history, tested, seconds)
     if is_main():
         save_adapter(result.model, out)
-        write_atomic(Path(out) / "metrics.json", json.dumps(_metrics(result, benchmark, settings), indent=2))
+        write_atomic(Path(out) / "metrics.json", json.dumps(_metrics(result, benchmark, settings, cache), indent=2))
     return result
 
 
@@ -125,7 +125,7 @@ def _compare(
     return Tested(target, prediction, scores, evaluations, minus_probe, cards, groups)
 
 
-def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings) -> dict[str, Any]:
+def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings, cache: FeatureCache) -> dict[str, Any]:
     films = {split: len(benchmark.split(split)) for split in ("train", "val")}
     first, *further = ({
         "target": tested.target.test.name, "in_domain": tested.target.in_domain,
@@ -139,6 +139,7 @@ def _metrics(result: Adapted, benchmark: Benchmark, settings: MethodSettings) ->
         "experts": [e.name for e in settings.experts], "precision": [e.precision for e in settings.experts],
         "trainable_parameters": sum(p.numel() for p in result.model.trainable().values()),
         "config": asdict(settings.adapter), "sampler": asdict(settings.sampler), "train": asdict(settings.config),
+        "features": cache.features,
         **first, "further_targets": further, "history": asdict(result.history), "seconds": result.seconds,
         "machine": {"cores": os.cpu_count(), "cuda": torch.cuda.is_available(), "python": platform.python_version(),
                     "torch": torch.__version__},

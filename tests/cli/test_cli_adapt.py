@@ -61,3 +61,15 @@ def test_a_corrupt_film_stops_before_training(named, squares_folder, tmp_path, c
     assert cli.main(["adapt", "--benchmark", "folder", "--root", str(bad), "--expert", "small-vit", "--out", str(tmp_path / "x"),
                      "--cache", str(tmp_path / "cache")]) == 2
     assert "050.png" in capsys.readouterr().err
+
+
+def test_a_streamed_run_writes_no_features_and_its_probes_say_the_same(adapted, named, tmp_path, monkeypatch):
+    monkeypatch.setattr("medbridge.viz.report.write_report", lambda *_: None)
+    places = {adapted.out: tmp_path / "run", adapted.out / "cache": tmp_path / "cache"}
+    command = [str(places.get(word, word)) for word in adapted.command]
+    assert cli.main([*command, "--features", "stream", "--members", "1"]) == 0
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"bases", "films.jsonl"}
+    before, after = (json.loads((run / "metrics.json").read_text()) for run in (adapted.out, tmp_path / "run"))
+    for name in PROBES:
+        assert after["test"][name]["macro"]["auc"] == pytest.approx(before["test"][name]["macro"]["auc"], abs=0.02)
+    assert (before["features"], after["features"]) == ("cache", "stream")
