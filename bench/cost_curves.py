@@ -17,13 +17,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import seaborn as sns
 import torch
-from rig import films
+from rig import films, one_epoch
 
 from medbridge import MedBridge, create_expert
 from medbridge.data import Benchmark
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
-from medbridge.train import Loop, Network, TrainConfig
+from medbridge.train import Network, TrainConfig
 
 NAMES = ("tiny-vit", "tiny-resnet", "tiny-resnet-scenes")
 BASE = {"films": 24, "views": 5, "experts": 1, "labels": 2}
@@ -50,9 +50,9 @@ def measure(benchmark: Benchmark, experts: list, views: int, repeats: int) -> tu
             cached = FeatureCache(Path(place) / str(n), progress=False).of(model, benchmark)
             fills.append(time.process_time() - begin)
             config = TrainConfig(batch_size=8)
-            loop = Loop(Network(model, cached, cached, config), config)
+            network = Network(model, cached, cached, config)
             begin = time.process_time()
-            loop._epoch(0)
+            one_epoch(network, config)
             epochs.append(time.process_time() - begin)
         size = sum(p.stat().st_size for p in (Path(place) / "0").rglob("*.safetensors"))
     assert all(len(b) == views for b in cached.boxes)

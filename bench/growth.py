@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rig import FIVE, Row, Turns, films, vit
+from rig import FIVE, Row, Turns, films, one_epoch, vit
 
 from medbridge import FeatureCache, MedBridge, TrainConfig, create_expert, load_benchmark
 from medbridge.features.encode import view_bytes
-from medbridge.train import Loop, Network
+from medbridge.train import Network
 
 HERE = Path(__file__).parent
 _RUN = """
@@ -36,7 +36,7 @@ def compact(args: argparse.Namespace, place: Path) -> Row:
         model = MedBridge([expert], benchmark.labels, sampler=FIVE, maps=maps)
         cached = FeatureCache(place / maps, progress=False).of(model, benchmark, training=True)
         kilobytes[maps] = view_bytes(expert, model.depths[0], None if model.bases is None else model.bases[0]) / 1e3
-        works[maps] = lambda m=model, c=cached: Loop(Network(m, c, c, config), config)._epoch(0)
+        works[maps] = lambda m=model, c=cached: one_epoch(Network(m, c, c, config), config)
     t, steps = Turns(works, args.repeats), -(-len(benchmark) // config.batch_size)
     wall, cpu = t.ratio("full", "compact")
     return Row("g", "an epoch on full maps / on compact ones, N = 5", ">= 1, a twentieth of the bytes",
@@ -54,7 +54,7 @@ def one_run(n: int, features: str, folder: str, threads: int) -> None:
     made = FeatureCache(folder, features=features).of(model, benchmark, training=True)
     fill, config = time.perf_counter() - begin, TrainConfig(epochs=1)
     begin = time.perf_counter()
-    Loop(Network(model, made, made, config), config, save_steps=10**9)._epoch(0)
+    one_epoch(Network(model, made, made, config), config)
     # not ru_maxrss, which a child inherits from the larger process that started it
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(json.dumps({"fill": fill, "epoch": time.perf_counter() - begin, "peak": int(peak.split()[1]) * 1024}))
@@ -72,7 +72,8 @@ def growth(features: str) -> Callable[[argparse.Namespace, Path], Row]:
         few, many = min(found), max(found)
         memory = found[many]["peak"] / found[few]["peak"]
         slower = found[many]["epoch"] / many / (found[few]["epoch"] / few)
-        return Row("h" if features == "cache" else "i", f"peak memory of {features}d films, {many:,} / {few:,}",
+        what = "from the cache" if features == "cache" else "streamed"
+        return Row("h" if features == "cache" else "i", f"peak memory of {many:,} films / of {few:,}, {what}",
                    "no growth (<= 1.1), time per film too (<= 1.2)", memory <= 1.1 and slower <= 1.2, memory, None,
                    f"time per film {slower:.2f}; " + "; ".join(
                        f"{n:,} films: fill {f['fill']:.0f} s, epoch {f['epoch']:.0f} s, {f['peak'] / 1e6:.0f} MB"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from rig import FIVE, Turns, clip, films, vit
+from rig import FIVE, Turns, clip, films, one_epoch, vit
 from torch import Tensor, nn
 
 from medbridge import MedBridge
@@ -21,7 +21,7 @@ from medbridge.baselines.coop import LearnedContext, label_texts
 from medbridge.data import label_names
 from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
-from medbridge.train import Loop, Network, TrainConfig
+from medbridge.train import Network, TrainConfig
 
 PHANTOM = label_names()["phantom"]
 
@@ -73,7 +73,7 @@ def options(args: argparse.Namespace) -> Iterator[str]:
 
             def work() -> None:
                 torch.optim.AdamW = partial(plain, fused=fused)
-                Loop(Network(model, cached, cached, config), config)._epoch(0)
+                one_epoch(Network(model, cached, cached, config), config)
                 torch.optim.AdamW = plain
 
             return work

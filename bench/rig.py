@@ -19,6 +19,7 @@ import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from medbridge.data import Benchmark
 from medbridge.experts import Expert
@@ -26,6 +27,7 @@ from medbridge.experts.clip import OpenClipExpert
 from medbridge.experts.timm_vision import TimmExpert
 from medbridge.features.encode import film_views
 from medbridge.focal import FocalSampler
+from medbridge.train import Loop, Network, TrainConfig
 
 FIVE = FocalSampler(crop=0.5, overlap=0.0, extra=0)  # the whole film and four windows: N = 5
 
@@ -111,6 +113,13 @@ class Turns:
         """Time of ``a`` by that of ``b``, wall and processor: the median over the turns of the ratio within a turn."""
         pairs = list(zip(self.times[a], self.times[b], strict=True))
         return tuple(statistics.median(x[i] / y[i] for x, y in pairs) for i in (0, 1))
+
+
+def one_epoch(network: Network, config: TrainConfig) -> float:
+    """The first epoch of a new training, without validation and checkpoints; its mean loss."""
+    loop = Loop(network, config, save_steps=10**9)
+    loop.bar = tqdm(disable=True)
+    return loop._epoch(0)
 
 
 def raw_encoder(expert: Expert, benchmark: Benchmark, depths: list[int]) -> tuple[Callable[[], None], int]:

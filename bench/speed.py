@@ -25,7 +25,7 @@ from growth import compact, growth
 from measures import options
 from PIL import Image
 from race import full_size, tiny
-from rig import FIVE, Row, Turns, films, raw_encoder, replace_rows, table, vit
+from rig import FIVE, Row, Turns, films, one_epoch, raw_encoder, replace_rows, table, vit
 
 from medbridge import MedBridge, create_expert
 from medbridge.cli.predict import predict_files
@@ -36,7 +36,7 @@ from medbridge.features.encode import map_part
 from medbridge.features.films import CachedFilms
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
-from medbridge.train import Loop, Network, TrainConfig
+from medbridge.train import Network, TrainConfig
 
 HERE = Path(__file__).parent
 
@@ -71,9 +71,8 @@ def epochs(args: argparse.Namespace, place: Path) -> Row:
             with torch.no_grad():
                 for k, p in model.trainable().items():
                     p.copy_(start[k])
-            one = Loop(Network(model, source, cached, config), config)
             torch.manual_seed(0)
-            losses[name] = one._epoch(0)
+            losses[name] = one_epoch(Network(model, source, cached, config), config)
 
         return run
 
@@ -134,7 +133,7 @@ def one_run_of_memory(n: int, folder: str) -> None:
     cached = CachedFilms(benchmark=Benchmark("noise", folder, labels, table, synthetic=True), keys=keys, located=[located],
                          parts=[parts], depths=[depths], boxes=[boxes] * n, sizes=[(1024, 1024)] * n, fixed=[5] * n)
     config = TrainConfig(batch_size=16, epochs=1)
-    Loop(Network(model, cached, cached, config), config, save_steps=10**9)._epoch(0)
+    one_epoch(Network(model, cached, cached, config), config)
     size = sum(p.stat().st_size for p in store.shards())
     # not ru_maxrss, which a child inherits from the larger process that started it
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
