@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,6 @@ class FeatureCache:
     progress: bool = True
     features: str = "cache"
     fresh: bool = True
-    _chosen: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
@@ -243,7 +242,7 @@ class FeatureCache:
             films["keys"] = [w if lacks and has else key
                              for key, w, lacks, has in zip(films["keys"], wide, todo, ~locate(wide)[2], strict=True)]
             located, gaps, todo = locate(films["keys"])
-        if self.features == "auto" and self._choose(reader, films, gaps, training) == "stream":
+        if self.features == "auto" and self._choose(reader, films, gaps) == "stream":
             return self._streamed(films, reader, training)
         if todo.any():
             self._check_room(reader, films, gaps)
@@ -255,32 +254,26 @@ class FeatureCache:
             located, _, _ = locate(films["keys"])
         return CachedFilms(**films, located=located)
 
-    def _choose(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray], training: bool) -> str:
-        """'cache' or 'stream', as was chosen for the training films, or by measuring; all processes do as the first."""
-        used, root = tuple(expert_folder(e) for e in reader.experts), features_folder(self.folder)
-        if used in self._chosen and not training:
-            return self._chosen[used]
-        made = hashlib.sha256(repr((used, films["parts"], films["keys"])).encode()).hexdigest()
-        path, line = root / "auto" / f"{made[:24]}.txt", "cache: all of them are there"
-        if is_main() and np.concatenate(gaps).any():
-            line = path.read_text(encoding="utf-8") if path.exists() else self._measure(reader, films, gaps)
-            with suppress(OSError):  # nothing can be written there: the next run measures again
+    def _choose(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> str:
+        """'cache' or 'stream', measured once for these experts and films of one folder; all processes do as the first."""
+        benchmark, line = films["benchmark"], "cache: all of them are there"
+        made = hashlib.sha256(repr(([expert_folder(e) for e in reader.experts], str(benchmark.root))).encode()).hexdigest()
+        path = features_folder(self.folder) / "auto" / f"{made[:24]}.txt"
+        if is_main() and path.exists():
+            line = path.read_text(encoding="utf-8")
+        elif is_main() and np.concatenate(gaps).any():
+            count, pool, windows = len(films["boxes"]), *(round(np.mean(n)) for n in ([*map(len, films["boxes"])], films["fixed"]))
+            scored = count * windows * (len(reader.members) > 1)  # cross-fitted members score all films after every epoch
+            cost = cost_of_run(reader.experts, reader.depths, count, pool, min(windows, 1 + LOCAL_VIEWS), reader.bases, scored)
+            try:
+                self._check_room(reader, films, gaps)
+                line = choose(cost, self.rates(reader, benchmark))
+            except (CacheError, OSError):
+                line = choose(cost, self.rates(reader, benchmark), fits=False)
+            print(f"features of {benchmark.name} from {line} (noted in {path})", file=sys.stderr)
+            with suppress(OSError):  # nothing can be written there: the next call measures again
                 write_atomic(path, line)
-            print(f"features of {films['benchmark'].name} from {line} (noted in {path})", file=sys.stderr)
-        self._chosen[used] = gather_each(line)[0].partition(":")[0]
-        return self._chosen[used]
-
-    def _measure(self, reader: Reader, films: dict[str, Any], gaps: list[np.ndarray]) -> str:
-        boxes = films["boxes"]
-        pool, windows = round(np.mean([len(b) for b in boxes])), round(np.mean(films["fixed"]))
-        scored = len(boxes) * windows * (len(reader.members) > 1)  # cross-fitted members score all films after every epoch
-        cost = cost_of_run(reader.experts, reader.depths, len(boxes), pool, min(windows, 1 + LOCAL_VIEWS), reader.bases, scored)
-        rates = self.rates(reader, films["benchmark"])
-        try:
-            self._check_room(reader, films, gaps)
-        except (CacheError, OSError):
-            return choose(cost, rates, fits=False)
-        return choose(cost, rates)
+        return gather_each(line)[0].partition(":")[0]
 
     def _streamed(self, films: dict[str, Any], reader: Reader, training: bool) -> StreamedFilms:
         _to_gpu(reader.experts)
