@@ -262,7 +262,8 @@ class FeatureCache:
         if is_main() and path.exists():
             line = path.read_text(encoding="utf-8")
         elif is_main() and np.concatenate(gaps).any():
-            count, pool, windows = len(films["boxes"]), *(round(np.mean(n)) for n in ([*map(len, films["boxes"])], films["fixed"]))
+            count, pool = len(films["boxes"]), round(np.mean([len(b) for b in films["boxes"]]))
+            windows = round(np.mean(films["fixed"]))
             scored = count * windows * (len(reader.members) > 1)  # cross-fitted members score all films after every epoch
             cost = cost_of_run(reader.experts, reader.depths, count, pool, min(windows, 1 + LOCAL_VIEWS), reader.bases, scored)
             try:

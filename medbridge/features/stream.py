@@ -22,11 +22,14 @@ from tqdm.auto import tqdm
 
 from medbridge.errors import CacheError
 from medbridge.features.batch import Batch, encode_films
-from medbridge.features.encode import encode_views, film_groups, film_views
+from medbridge.features.encode import Views, encode_views, film_groups, film_views, towers_side_by_side
 from medbridge.features.films import FilmFeatures, FrozenFilms, Reader, drawn_views, pool_views
 from medbridge.focal import random_boxes, relative_boxes
 from medbridge.support.processes import gather_rows, ranks
 from medbridge.support.threads import few_cores
+
+FILMS_AT_ONCE = 4
+"""Films that go through the towers together on one core of a processor; on a GPU a whole batch does."""
 
 
 @dataclass(kw_only=True)
@@ -74,19 +77,26 @@ class StreamedFilms(FrozenFilms):
         """One pass over all films, of which each process makes its share; all of them must call it."""
         rank, world = ranks()
         rows, boxes = range(rank, len(self), world), [b[:n] for b, n in zip(self.boxes, self.fixed, strict=True)]
-        made = {(key, k): [torch.empty(0, 3 * size)] for k, e in enumerate(self.reader.experts)
+        made = {(key, k): np.empty((len(rows), 3 * size), np.float32) for k, e in enumerate(self.reader.experts)
                 for key, size in {"summary": e.image_dim, "embed": e.text_dim * e.aligned}.items() if size}
+
+        def encode(group: list[Views]) -> None:
+            for k, expert in enumerate(self.reader.experts):
+                views = [of_film[expert.view_kind] for _, of_film in group]
+                out = encode_views(expert, torch.cat(views), [])
+                for key, x in {"summary": out.summary, "embed": out.embed}.items():
+                    if (key, k) in made:
+                        for (i, _), own in zip(group, x.split([len(v) for v in views]), strict=True):
+                            made[key, k][i // world] = pool_views(own, "all").numpy()
+
         with tqdm(total=len(rows), desc=f"summaries of {self.benchmark.name}", unit="film", leave=False,
-                  disable=not self.progress or rank > 0) as bar:
+                  disable=not self.progress or rank > 0) as bar, towers_side_by_side(self.reader.experts) as sides:
             for group in film_groups(self.benchmark, boxes, self.kinds, rows, self.threads):
-                for k, expert in enumerate(self.reader.experts):
-                    views = [of_film[expert.view_kind] for _, of_film in group]
-                    out = encode_views(expert, torch.cat(views), [])
-                    for key, x in {"summary": out.summary, "embed": out.embed}.items():
-                        if x is not None:
-                            made[key, k] += [pool_views(v, "all")[None] for v in x.split([len(v) for v in views])]
+                sides.start(partial(encode, group))
+                sides.wait(left=sides.count - 1)
                 bar.update(len(group))
-        return {key: gather_rows(torch.cat(rows).numpy()) for key, rows in made.items()}
+            sides.wait()
+        return {key: gather_rows(rows) for key, rows in made.items()}
 
 
 @dataclass
@@ -136,8 +146,17 @@ class DecodedBatch:
         todo = [film for film in self.films if isinstance(film, FilmViews)]
         cut = [(relative_boxes(film.boxes, *film.films.sizes[film.i]), views.result())
                for film, views in zip(todo, self.views, strict=True)]
-        with torch.autocast(torch.device(device).type, enabled=False):  # the towers have a precision of their own
-            made = encode_films(todo[0].films.reader, cut, keep_device=True)
+        reader, made = todo[0].films.reader, [None] * len(todo)
+        size = FILMS_AT_ONCE if reader.experts[0].mean.device.type == "cpu" else len(todo)
+
+        def encode(part: slice) -> None:
+            made[part] = encode_films(reader, cut[part], keep_device=True)
+
+        # the towers have a precision of their own
+        with torch.autocast(torch.device(device).type, enabled=False), towers_side_by_side(reader.experts) as sides:
+            for start in range(0, len(todo), size):
+                sides.start(partial(encode, slice(start, start + size)))
+            sides.wait()
         self._keep(todo, made)
         features = iter(made)
         films = [next(features) if isinstance(film, FilmViews) else film.to(device) for film in self.films]
