@@ -3,6 +3,7 @@
 Tokenizers and text configurations that have a repository of their own are looked for in the weights folder too.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.model import resize_pos_embed
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer
@@ -25,6 +27,7 @@ from medbridge.experts.timm_vision import timm_blocks
 from medbridge.experts.weights import SMALL, asking, check_weights, explained, find_weights, hub_files, load_state, mirrors
 
 BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+_CONSTANTS = ("input_resolution", "context_length", "vocab_size", "position_ids")  # OpenAI's archives, older transformers
 _BLOCK = {"norm1": "ln_1.", "qkv": "attn.in_proj_", "proj": "attn.out_proj.", "norm2": "ln_2.", "fc1": "mlp.c_fc.",
           "fc2": "mlp.c_proj."}
 
@@ -113,12 +116,9 @@ def load_open_clip(called: str, name: ExpertName, size: int | None, path: Path |
         with asking(called, name.files, "its hub"):
             model = open_clip.create_model(model_name, pretrained=tag, **options)
     else:
-        # whatever is no weights, or holds more than tensors, is refused before open_clip reads it
-        check_weights(path) if path.suffix == ".safetensors" else load_state(path)
         # the tag's own settings must hold for local weights too
         own = {key: stated[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in stated}
-        with explained(f"{path}: does not fit open_clip model {model_name!r}"):
-            model = open_clip.create_model(model_name, pretrained=str(path), force_preprocess_cfg=own, **options)
+        model = _filled(path, model_name, f"open_clip model {model_name!r}", force_preprocess_cfg=own, **options)
     if hub := text.get("hf_tokenizer_name"):
         tokenizer = HFTokenizer(str(hub_files(called, hub, *SMALL)), context_length=text.get("context_length", 77),
                                 tokenizer_mode=text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {}))
@@ -139,7 +139,7 @@ def load_open_clip_folder(name: str, folder: Path, size: int | None = None) -> O
         check_weights(path)
     with explained(f"{folder}: open_clip cannot load this folder", "; restore its files"):
         text = _local_text(open_clip.get_model_config(source)["text_cfg"])
-        model = open_clip.create_model(source, require_pretrained=True, **text)
+        model = open_clip.create_model(source, require_pretrained=True, device=torch.get_default_device(), **text)
         # open_clip would look for a relative bpe_path in the working directory, so the config cannot name the file
         tokenizer = open_clip.get_tokenizer(source, **({"bpe_path": str(merges)} if merges.is_file() else {}))
     return OpenClipExpert(name, _resized(name, model, size), tokenizer)
@@ -151,12 +151,25 @@ def load_unimed(name: str, model_name: str, size: int | None, weights: Path) -> 
     text = {"hf_model_name": source, "hf_model_pretrained": False, "hf_proj_type": "mlp",
             "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}
     tokenizer = HFTokenizer(source, context_length=256)
-    model = open_clip.create_model(model_name, force_custom_text=True, text_cfg=text)
-    state = {k.removeprefix("module.").replace("text_encoder.", "text.", 1): v for k, v in load_state(weights).items()}
-    state.pop("text.transformer.embeddings.position_ids", None)  # older transformers stored this constant
-    with explained(f"{weights}: does not fit UniMed-CLIP {model_name!r}", keys=state):
-        model.load_state_dict(state, strict=True)
+    model = _filled(weights, model_name, f"UniMed-CLIP {model_name!r}", force_custom_text=True, text_cfg=text)
     return OpenClipExpert(name, _resized(name, model, size), tokenizer)
+
+
+def _filled(path: Path, model_name: str, what: str, **options: Any) -> nn.Module:
+    """An open_clip model from a checkpoint in the names of open_clip, OpenAI's archive, or a training run of either."""
+    given = {key.removeprefix("module."): value for key, value in load_state(path).items()}
+    state = {re.sub(r"^text_encoder\.", "text.", key): value for key, value in given.items()
+             if key.split(".")[-1] not in _CONSTANTS}
+    with explained(f"{path}: does not fit {what}", keys=given):
+        model = open_clip.create_model(model_name, load_weights=False, pretrained_text=False,
+                                       device=torch.get_default_device(), **options)
+        state = convert_state_dict(model, state)  # MobileCLIP's names
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        for key in {"logit_scale", "logit_bias"} & state.keys():  # a number, or a vector of one
+            state[key] = state[key].reshape(getattr(model, key).shape)
+        model.load_state_dict(state, strict=True)
+    return model
 
 
 def _resized(name: str, model: nn.Module, size: int | None) -> nn.Module:

@@ -129,13 +129,9 @@ class SentenceEncoder(TextEncoder):
         super().__init__()
         transformers = transformers_for(f"text encoder {short!r}")
         source = str(hub_files(short, SENTENCE_ENCODERS[short], *SMALL, "model.safetensors"))
-        transformers.utils.logging.disable_progress_bar()  # a bar for a second's work would stand between our own
-        with explained(f"{source}: transformers cannot load this folder", "; restore its files"):
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-            # use_safetensors: a pickle is never opened
-            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-        self.encoder = model.eval().requires_grad_(False)
-        self.text_dim = int(model.config.hidden_size)
+        self.tokenizer = _auto("Tokenizer", source)
+        self.encoder = filled(transformers.AutoModel, source, source, use_safetensors=True).requires_grad_(False)
+        self.text_dim = int(self.encoder.config.hidden_size)
 
     def _pooled(self, texts: list[str], device: torch.device) -> Tensor:
         batch = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
@@ -163,40 +159,53 @@ class PairedText(TextEncoder):
         return self.projection(self.encoder(input_ids=batch["input_ids"], **mask).pooler_output)
 
 
-def _tower(name: str, vision: Any) -> nn.Module:
-    """The vision model of a configuration, with random weights; a few classes are not in transformers' own table."""
-    from transformers import AutoModel, PreTrainedModel
-
-    with contextlib.suppress(ValueError):
-        return AutoModel.from_config(vision)
-    module = importlib.import_module(type(vision).__module__.replace(".configuration_", ".modeling_"))
-    for kind in vars(module).values():
-        if isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.config_class is type(vision):
-            return kind(vision)
-    raise ExpertError(f"{name}: transformers has no vision model for a {vision.model_type!r}")
-
-
-def _config(folder: Path) -> Any:
-    with explained(f"{folder / 'config.json'}: not a configuration that transformers knows"):
-        return transformers_for("this expert").AutoConfig.from_pretrained(str(folder))
+def _auto(kind: str, folder: str | Path) -> Any:
+    """The ``Config`` or ``Tokenizer`` that transformers makes of a folder's files."""
+    with explained(f"{folder}: transformers cannot read its {kind.lower()}", "; restore its files"):
+        return getattr(transformers_for("this expert"), f"Auto{kind}").from_pretrained(str(folder))
 
 
 def empty_tower(folder: Path) -> nn.Module:
     """The vision tower of a checkpoint in ``folder``, of shapes without numbers: ``config.json`` alone is read."""
-    config = _config(folder)
+    config = _auto("Config", folder)
+    vision, transformers = getattr(config, "vision_config", config), transformers_for("this expert")
     with torch.device("meta"):
-        return _tower(folder.name, getattr(config, "vision_config", config))
+        with contextlib.suppress(ValueError):
+            return transformers.AutoModel.from_config(vision)
+        # a few classes are not in transformers' own table
+        module = importlib.import_module(type(vision).__module__.replace(".configuration_", ".modeling_"))
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class is type(vision):
+                return kind(vision)
+    raise ExpertError(f"{folder}: transformers has no vision model for a {vision.model_type!r}")
 
 
 def tensor_files(tower: nn.Module, held: Mapping[str, str], source: str = "") -> dict[str, tuple[str, str]]:
-    """Each of the tower's tensors -> its name in a checkpoint, and its file; ``held``: the file of every tensor there."""
+    """Each of the vision tower's tensors -> its name in a checkpoint, and its file; ``held``: the file of every tensor there."""
     wanted = list(tower.state_dict())
     prefixes = {key.removesuffix(wanted[0]) for key in held if key == wanted[0] or key.endswith(f".{wanted[0]}")}
-    prefix = max(sorted(prefixes), key=lambda p: sum(p + key in held for key in wanted), default="")
-    if absent := [key for key in wanted if prefix + key not in held]:
-        raise ExpertError(f"{source}: the checkpoint lacks {absent[0]!r} of the vision tower, and {len(absent) - 1} more; is it "
-                          "another model?")
-    return {key: (prefix + key, held[prefix + key]) for key in wanted}
+    if not prefixes:
+        raise ExpertError(f"{source}: the checkpoint lacks {wanted[0]!r} of the vision tower; is it another model?")
+    prefix = max(sorted(prefixes), key=lambda p: sum(p + key in held for key in wanted))
+    # all that stands there, under whatever names: releases of transformers differ
+    return {key.removeprefix(prefix): (key, file) for key, file in held.items() if key.startswith(prefix)}
+
+
+def filled(kind: Any, source: str | None, what: str, **options: Any) -> nn.Module:
+    """A transformers model of class ``kind`` by its own loader, which knows the names of older releases too, in float32.
+
+    ExpertError where the checkpoint lacks a tensor, which transformers would leave random, or has one of another shape.
+    """
+    logging = transformers_for("this expert").utils.logging
+    with explained(f"{what}: does not fit its config.json", "; restore its files"), contextlib.ExitStack() as afterwards:
+        afterwards.callback(logging.enable_progress_bar)
+        logging.disable_progress_bar()  # a bar for a second's work would stand between our own
+        logging.set_verbosity_error()  # what does not fit is an ExpertError
+        model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **options)
+    # a pooler that a checkpoint was saved without is not read either
+    if absent := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+        raise ExpertError(f"{what}: the checkpoint lacks {absent[0]!r}, and {len(absent) - 1} more; is it another model?")
+    return model.eval()
 
 
 def _preprocessing(folder: Path, repository: str) -> dict[str, Any]:
@@ -209,7 +218,7 @@ def _preprocessing(folder: Path, repository: str) -> dict[str, Any]:
     raise ExpertError(f"{folder}: no preprocessor_config.json with image_mean and image_std; put the one of {repository} there")
 
 
-def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> None:
+def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> nn.Module:
     """Read the vision tower's tensors, and no others, from shards: 1.7 GB out of 16 GB; ExpertError for missing or other ones."""
 
     def opened(file: str) -> Any:
@@ -229,9 +238,8 @@ def _load_tower(tower: nn.Module, files: Callable[..., Path]) -> None:
     places, state = tensor_files(tower, held, str(folder)), {}
     for shard in sorted({shard for _, shard in places.values()}):
         with opened(shard) as file:
-            state |= {key: file.get_tensor(name).float() for key, (name, where) in places.items() if where == shard}
-    with explained(f"{folder}: does not fit its config.json", keys=state):
-        tower.load_state_dict(state, strict=True)
+            state |= {key: file.get_tensor(name) for key, (name, where) in places.items() if where == shard}
+    return filled(type(tower), None, str(folder), config=tower.config, state_dict=state)
 
 
 def load_hf(
@@ -248,7 +256,7 @@ def load_hf(
     def files(*patterns: str) -> Path:
         return folder or hub_files(called, repository, *patterns)
 
-    config = _config(files(*SMALL))
+    config = _auto("Config", files(*SMALL))
     if text is None and config.model_type not in PAIRED:
         raise ExpertError(f"{called}: a {config.model_type!r} has no text tower that shares its images' space; "
                           f"write hf:{repository}+TEXT to borrow one")
@@ -260,11 +268,9 @@ def load_hf(
     size = size or int(getattr(vision, "image_size", 0) or 448)
     if text is None:
         source = str(files(*SMALL, "*.safetensors"))
-        with explained(f"{source}: transformers cannot load this folder", "; restore its files"):
-            model = transformers.AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32).eval()
-            text = PairedText(model, transformers.AutoTokenizer.from_pretrained(source))
+        model = filled(transformers.AutoModel, source, source, use_safetensors=True)  # a pickle is never opened
+        text = PairedText(model, _auto("Tokenizer", source))
         projection = getattr(model, "visual_projection", None) or nn.Identity()
         return HfVisionExpert(called, model.vision_model, text, preprocessing, size, projection)
-    tower = _tower(called, vision).float()  # a checkpoint's own half precision is for a GPU
-    _load_tower(tower, files)
+    tower = _load_tower(empty_tower(files(*SMALL)), files)
     return HfVisionExpert(called, tower, text, preprocessing, size)

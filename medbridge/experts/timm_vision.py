@@ -116,7 +116,9 @@ def _load(trunk: nn.Module, path: Path, model_name: str) -> None:
             query, _, value = state[key].chunk(3)  # the keys' part is masked in DINOv3
             # timm has some DINOv3 towers with attention biases and some without; those that count are never left out
             if key.replace("qkv.bias", "q_bias") not in translated and (query.any() or value.any()):
-                raise ExpertError(f"{path}: has attention biases, which timm model {model_name!r} lacks; take {model_name}_qkvb")
+                base, dot, tag = model_name.partition(".")
+                raise ExpertError(f"{path}: has attention biases, which timm model {model_name!r} lacks; "
+                                  f"take {base}_qkvb{dot}{tag}")
         heads = trunk.pretrained_cfg.get("classifier") or ()
         heads = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
         # strict: a tower that is random in part must never pass for a trained one

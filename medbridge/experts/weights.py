@@ -4,15 +4,18 @@
 or with ``torch.load(weights_only=True)``; nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -139,12 +142,27 @@ def transformers_for(what: str) -> Any:
     return transformers
 
 
+def _openai_archive(path: Path) -> dict[str, Tensor]:
+    """The tensors of one of OpenAI's archives, by its checksum: an archive is a program, and loading another's could run it."""
+    urls = [open_clip.get_pretrained_url(model, tag) for model, tag in open_clip.list_pretrained() if tag == "openai"]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not any(digest in url for url in urls):
+        raise pickle.UnpicklingError("a TorchScript program, and none of OpenAI's CLIP archives")
+    return torch.jit.load(path, map_location="cpu").state_dict()
+
+
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict as float32 tensors, out of a training run's checkpoint too; ExpertError where it holds anything else."""
     check_weights(path)
     with explained(f"{path}: not a readable weights file", "; download it again"):
         try:
-            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            elif zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+                state = _openai_archive(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ExpertError(f"{path}: refused, it holds more than tensors ({error}); convert it to safetensors") from error
     while isinstance(state, dict) and (key := next((k for k in _WRAPPERS if isinstance(state.get(k), dict)), None)):

@@ -242,7 +242,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(checkpoints, monkeypatch, tmp_p
     tensors = load_all(root / "org--llava")
     lost = next(k for k in tensors if "vision" in k and k.endswith("layers.1.mlp.fc1.weight"))
     save_file({k: v for k, v in tensors.items() if k != lost}, folder / "model.safetensors")
-    with pytest.raises(ExpertError, match=r"lacks '.*layers\.1\.mlp\.fc1\.weight' of the vision tower"):
+    with pytest.raises(ExpertError, match=r"lacks '.*layers\.1\.mlp\.fc1\.weight'"):
         create_expert("hf:org/llava+tiny-vit", weights=folder)
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(ExpertError, match=r"model\.safetensors: not a readable weights file"):
