@@ -26,31 +26,23 @@
 
 # %%
 # %matplotlib inline
-import copy  # noqa: F401  (exercise 12.3)
 import logging
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import notebook_launcher
 
 from medbridge import FeatureCache, MedBridge, create_expert, load_benchmark, save_adapter
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.get import get
-from medbridge.data.tasks import BenchmarkRef, make_targets, one_label
+from medbridge.data.tasks import BenchmarkRef
 from medbridge.features.batch import collate, draw_views, passes
 from medbridge.features.budget import LARGE, cost_of_run, run_cost_table
 from medbridge.focal import FocalSampler
-from medbridge.metrics.evaluate import evaluate
-from medbridge.predict import predict
 from medbridge.train import TrainConfig, fit
-from medbridge.viz import plots
 
 logging.getLogger().setLevel(logging.ERROR)
 rng = seed_everything(0)
@@ -90,7 +82,9 @@ if full_profile():
     names = os.environ.get("MEDBRIDGE_EXPERTS", "clip-vitb16 biomedclip siglip-vitb16").split()
     sampler, config = LARGE, TrainConfig()
     runs, cache = Path(os.environ.get("MEDBRIDGE_RUNS", "runs")) / f"notebook-12-{benchmark.name}", None
-else:
+
+# %% tags=["nbval-ignore-output"]
+if not full_profile():
     benchmark, elsewhere = load_benchmark("phantom-A", n_films=90), [load_benchmark("phantom-B", n_films=60)]
     names, sampler = ["tiny-resnet", "tiny-resnet-scenes"], FocalSampler(crop=0.6, overlap=0.0, extra=2)
     config = TrainConfig(epochs=4, batch_size=8)
@@ -113,7 +107,8 @@ print(benchmark.name, {s: len(benchmark.split(s)) for s in ("train", "val", "tes
 # A frozen expert sees every view once. With $n$ films of $N_p$ views in the pool of each, and maps of $P_l$
 # tokens of width $d_l$ at the depths $l$ that the queries read, each number taking $b$ bytes:
 #
-# $$\text{cache} = n\, N_p \sum_{k} \Big( b \sum_{l \in D_k} P_l\, d_l + 2\, \text{summary}_k \Big) \text{ bytes}, \qquad
+# $$\text{cache} = n\, N_p \sum_{k} \Big( b \sum_{l \in D_k} P_l\, d_l
+# + 2\, \text{summary}_k \Big) \text{ bytes}, \qquad
 # t_\text{fill} \approx \frac{n\, N_p \sum_k F_k}{u \cdot \text{FLOP/s}}, \qquad
 # t_\text{epoch} \approx \frac{N}{N_p} \cdot \frac{\text{cache}}{\text{bytes/s}}$$
 #
@@ -276,7 +271,8 @@ if not full_profile():
 # function. Each process computes its share of every batch. The loss is a *masked* mean over known labels, so
 # the shares must be weighted:
 #
-# $$L = \frac{\sum_{p} \sum_{(i,c) \in \mathcal{M}_p} \ell_{ic}}{\sum_p |\mathcal{M}_p|} = \sum_p \frac{|\mathcal{M}_p|}{|\mathcal{M}|}\, L_p$$
+# $$L = \frac{\sum_{p} \sum_{(i,c) \in \mathcal{M}_p} \ell_{ic}}{\sum_p |\mathcal{M}_p|}
+# = \sum_p \frac{|\mathcal{M}_p|}{|\mathcal{M}|}\, L_p$$
 #
 # with $\mathcal{M}_p$ the known labels of part $p$. The same weights make gradient accumulation exact
 # (`TrainConfig(accumulate=4)`, for when a batch does not fit in memory). A check on random numbers that the
@@ -321,6 +317,11 @@ check("12.2", part_weights)
 # Now the training, once undisturbed (this is also the result that we keep):
 
 # %% alt="training curves of MedBridge on PhantomCXR (synthetic), four epochs: training loss and mean validation AUC, with a line at the epoch that is kept" tags=["nbval-ignore-output"]
+from accelerate import notebook_launcher
+
+from medbridge.viz import plots
+
+
 def training(folder, save_steps=500):
     model = new_model()
     parts = features.of(model, benchmark.split("train"), training=True), features.of(model, benchmark.split("val"))
@@ -359,6 +360,12 @@ cache = FeatureCache(sys.argv[2], progress=False)
 parts = cache.of(model, films.split("train"), training=True), cache.of(model, films.split("val"))
 fit(model, *parts, TrainConfig(epochs=4, batch_size=8), sys.argv[1], progress=False, save_steps=1)
 """
+
+# %%
+import signal
+import subprocess
+import time
+
 if not full_profile():
     checkpoint = runs / "killed" / "checkpoint.pt"
     process = subprocess.Popen([sys.executable, "-c", program, str(checkpoint.parent), str(cache)])
@@ -389,6 +396,9 @@ if not full_profile():
 # </details>
 
 # %%
+import copy  # noqa: F401
+
+
 def save(walk):
     raise NotImplementedError
 
@@ -423,6 +433,11 @@ check("12.3", (save, load))
 # cached features**: only the small part is new. Scores of films come with intervals over patients.
 
 # %% tags=["nbval-ignore-output"]
+from medbridge.data.tasks import make_targets, one_label
+from medbridge.metrics.evaluate import evaluate
+from medbridge.predict import predict
+
+
 def score(model, target):
     p = predict(model, quiet.of(model, target.test), progress=False).select(target.columns).probabilities
     y, mask = target.test.targets()

