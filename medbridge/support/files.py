@@ -35,4 +35,5 @@ def write_atomic(path: str | Path, content: bytes | str | Callable[[Path], objec
 
 def try_folder(folder: str | Path) -> None:
     """OSError before the work, not after it, where nothing can be written to ``folder``, which is made."""
-    write_atomic(Path(folder) / ".tried", bytes(2**16)).unlink()  # an empty file fits on a full disk
+    # an empty file fits on a full disk; another process may try at the same time
+    write_atomic(Path(folder) / ".tried", bytes(2**16)).unlink(missing_ok=True)

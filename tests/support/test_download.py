@@ -1,9 +1,9 @@
 """One file from a server that cuts, stalls, lies and refuses: whole under its name, or not there."""
 
 import hashlib
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -112,10 +112,19 @@ def test_no_room(web, tmp_path):
         get(web, tmp_path / "file" / "films.npz")
 
 
-def _forked(work):
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    return process
+def _started(web, path, before=""):
+    """A download in a process of its own, which does not inherit this one's threads and locks."""
+    program = f"""
+import sys
+from pathlib import Path
+from medbridge.support.download import download
+{before}
+try:
+    download(sys.argv[1], Path(sys.argv[2]), progress=False)
+except OSError as error:
+    sys.exit(str(error))
+"""
+    return subprocess.Popen([sys.executable, "-c", program, f"{web.url}/films.npz", str(path)], stderr=subprocess.PIPE, text=True)
 
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of Unix")
@@ -123,18 +132,10 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of
 
 @unix
 def test_a_disk_that_is_full_in_the_middle(web, tmp_path):
-    import resource
-
-    def work():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
-        try:
-            get(web, tmp_path / "films.npz", "")
-        except OSError as error:
-            (tmp_path / "said").write_text(str(error))
-
-    _forked(work).join(60)
-    assert "films.npz.part: File too large; make room, or name a folder" in (tmp_path / "said").read_text()
-    assert names(tmp_path) == ["films.npz.part", "said"] and (tmp_path / "films.npz.part").stat().st_size == 2_000_000
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
+    _, said = _started(web, tmp_path / "films.npz", limit).communicate(timeout=60)
+    assert "films.npz.part: File too large; make room, or name a folder" in said
+    assert names(tmp_path) == ["films.npz.part"] and (tmp_path / "films.npz.part").stat().st_size == 2_000_000
     assert get(web, tmp_path / "films.npz", "").read_bytes() == DATA and web.ranges[-1] == 2_000_000
 
 
@@ -143,14 +144,14 @@ def test_a_disk_that_is_full_in_the_middle(web, tmp_path):
 def test_a_stopped_download_leaves_its_part(tmp_path, sign):
     with serving() as web:
         web.files["films.npz"], web.faults[:] = DATA, ["stall"]
-        process = _forked(lambda: get(web, tmp_path / "films.npz", ""))
+        process = _started(web, tmp_path / "films.npz")
         part, end = tmp_path / "films.npz.part", time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 1_000_000) and time.monotonic() < end:
             time.sleep(0.05)
         os.kill(process.pid, sign)
-        process.join(60)
+        process.communicate(timeout=60)
         held = part.stat().st_size
-        assert names(tmp_path) == [part.name] and held > 1_000_000 and process.exitcode
+        assert names(tmp_path) == [part.name] and held > 1_000_000 and process.returncode
         assert get(web, tmp_path / "films.npz", "").read_bytes() == DATA and web.ranges[-1] == held
 
 

@@ -51,8 +51,8 @@ check("11.2", others_hits)
 
 # %%
 def without_expert(weights, logits, k):
-    kept, said = np.delete(weights, k, axis=0), np.delete(logits, k, axis=0)
-    return (kept / kept.sum(axis=0) * said).sum(axis=0)
+    kept, left = np.delete(weights, k, axis=0), np.delete(logits, k, axis=0)
+    return (kept / kept.sum(axis=0) * left).sum(axis=0)
 
 
 check("11.3", without_expert)
