@@ -17,6 +17,7 @@ from torch import Tensor
 from medbridge.experts import Expert
 from medbridge.features.cache import cache_folder
 from medbridge.support.files import write_atomic
+from medbridge.support.threads import on_one_core
 
 
 class TextCache:
@@ -46,7 +47,8 @@ class TextCache:
             kept = load_file(path)["embeddings"]
             if kept.shape == (len(texts), self.expert.text_dim):
                 return kept.to(self.expert.mean.device)
-        embeddings = self.expert.encode_text(texts).clone()
+        with on_one_core():
+            embeddings = self.expert.encode_text(texts).clone()
         with suppress(OSError):  # a read-only home costs time, not the result
             write_atomic(path, save({"embeddings": embeddings.cpu().contiguous()}))
         return embeddings

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Self, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ def decode_threads(workers: int | None = None) -> int:
 
 
 def few_cores(cores: int = 1) -> None:
+    """How a thread begins that works beside others, on so many cores."""
     torch.get_num_threads()  # sets this thread's share of cores; only what is set after that lasts
     threadpool_limits(cores, user_api="openmp")  # films go side by side: one film on many cores would only get in the way
 
@@ -60,6 +62,17 @@ def prefetch(items: Iterable[Out]) -> Iterator[Out]:
                 future.cancel()
             if hasattr(iterator, "close"):
                 pool.submit(iterator.close)
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Small arithmetic whose last bits must not depend on the number of cores: sums are added up in another order on each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class SideBySide:

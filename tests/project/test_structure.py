@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "medbridge"
 CORE = sorted(PACKAGE.glob("*.py"))
 # the aims are 1,700 and 13,000; streamed features, MedMNIST and the open sets in one command added some 900 lines
-CORE_LINES, PACKAGE_LINES = 1_920, 16_156
+CORE_LINES, PACKAGE_LINES = 1_920, 16_171
 
 
 def _lines(paths):
