@@ -115,9 +115,10 @@ def test_no_room(web, tmp_path):
 def _started(web, path, before=""):
     """A download in a process of its own, which does not inherit this one's threads and locks."""
     program = f"""
-import sys
+import signal, sys
 from pathlib import Path
 from medbridge.support.download import download
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 {before}
 try:
     download(sys.argv[1], Path(sys.argv[2]), progress=False)
