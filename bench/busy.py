@@ -15,7 +15,7 @@ import sys
 import time
 
 EPOCH = """
-import sys, time, torch
+import sys, torch
 from medbridge import FeatureCache, MedBridge, TrainConfig, create_expert, fit, load_benchmark
 from medbridge.model import CROSS_FITTED
 torch.set_num_threads(int(sys.argv[1]))

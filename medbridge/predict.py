@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from medbridge.features.batch import collate, draw_views, encode_films
+from medbridge.features.batch import collate, encode_films
 from medbridge.features.encode import film_views
 from medbridge.features.films import FilmFeatures, FrozenFilms
 from medbridge.focal import relative_boxes
@@ -63,7 +63,7 @@ def outputs(
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in prefetch(collate([draw_views(films[i]) for i in batch]) for batch in batches):
+            for batch in prefetch(collate([films[i].draw() for i in batch]) for batch in batches):
                 yield model(batch.to(model.device), member)
     finally:
         model.train(training)

@@ -30,7 +30,8 @@ from tqdm.auto import tqdm
 from medbridge.data.copies import pack_prints
 from medbridge.data.tasks import member_folds
 from medbridge.errors import BenchmarkError
-from medbridge.features.batch import Batch, Pass, collate, draw_views, passes
+from medbridge.features.batch import Batch, Pass, collate, passes
+from medbridge.features.budget import EPOCHS, LOCAL_VIEWS
 from medbridge.features.cache import expert_folder
 from medbridge.features.encode import map_part
 from medbridge.features.films import FilmFeatures, FrozenFilms, Kept
@@ -42,11 +43,11 @@ from medbridge.predict import outputs
 from medbridge.readout import align_folds
 from medbridge.support.checkpoint import load_checkpoint, random_states, restore_random_state, save_checkpoint
 from medbridge.support.processes import gather_rows, is_main, join, ranks
-from medbridge.support.threads import SideBySide, prefetch
+from medbridge.support.threads import SideBySide, cpu_threads, prefetch
 
 _PLAIN_STATE = ("best", "average", "step", "done", "total")
-EPOCHS, LEAST_STEPS = 10, 400
-"""Length of a training, where the settings do not say it. [ours]"""
+LEAST_STEPS = 400
+"""Least length of a training of ``EPOCHS``, where the settings do not say it. [ours]"""
 
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,7 +74,7 @@ class TrainConfig:
 
     epochs: int | None = None
     batch_size: int = 16
-    local_views: int = 4
+    local_views: int = LOCAL_VIEWS
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.2
@@ -209,7 +210,7 @@ class Network:
     def batch(self, epoch: int, rows: list[int]) -> tuple[Batch, Tensor]:
         # the same views for a seed, an epoch and a film, whatever was done before
         config = self.config
-        films = collate([draw_views(self[i], np.random.default_rng([config.seed, epoch, i]), config.local_views) for i in rows])
+        films = collate([self[i].draw(np.random.default_rng([config.seed, epoch, i]), config.local_views) for i in rows])
         return films, torch.from_numpy(self.fold[rows])
 
     def losses(self, forward: Callable[..., Any], part: Pass, device: torch.device) -> Iterator[Tensor]:
@@ -302,8 +303,7 @@ class Loop:
         kind = _PRECISIONS[config.mixed_precision]
         self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind != torch.float32)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
-        alone = self.device.type == "cpu" and ranks()[1] == 1
-        self.sides = SideBySide(len(trainee.learners), torch.get_num_threads() if alone else 1)
+        self.sides = SideBySide(len(trainee.learners), 1 if ranks()[1] > 1 else cpu_threads(self.device))
         self.trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         groups: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
         for name, p in self.trained.items():

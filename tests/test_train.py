@@ -9,7 +9,7 @@ from medbridge.adapter import load_adapter, save_adapter
 from medbridge.data.tasks import member_folds
 from medbridge.errors import AdapterError, BenchmarkError, CacheError
 from medbridge.explain.attention import explain
-from medbridge.features.batch import collate, draw_views
+from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler
 from medbridge.metrics.evaluate import evaluate
@@ -298,7 +298,7 @@ def test_patience_counts_steps_where_an_epoch_has_few():
 def test_the_read_out_is_fitted_to_what_it_will_be_fed(experts, squares, cache, maps):
     model = MedBridge(experts, squares.labels, sampler=SAMPLER, width=32, queries=4, members=2, readout=True, maps=maps)
     films, _ = _features(model, squares, cache)
-    batch = collate([draw_views(films[i]) for i in range(len(films))])
+    batch = collate([films[i].draw() for i in range(len(films))])
     fed = pool_summary(model.summaries(batch.summary), batch.view_mask)
     np.testing.assert_allclose(train_module._pooled(model, films), fed.numpy(), atol=1e-3)  # rounding, in deviations
 

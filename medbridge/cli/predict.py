@@ -18,11 +18,11 @@ from medbridge.data.images import probe_film, read_film
 from medbridge.data.walk import FILM_SUFFIXES, FolderFiles, find_films
 from medbridge.errors import ImageError, MedBridgeError
 from medbridge.features.batch import collate, encode_films
-from medbridge.features.encode import film_views, view_groups
+from medbridge.features.encode import film_views, groups_ahead
 from medbridge.focal import relative_boxes
 from medbridge.model import MedBridge
 from medbridge.support.processes import ranks
-from medbridge.support.threads import ahead, decode_threads, prefetch
+from medbridge.support.threads import decode_threads
 
 
 def run(args: argparse.Namespace) -> None:
@@ -96,10 +96,8 @@ def predict_files(
         boxes = model.sampler.inference_boxes(*pixels.shape)
         return (path, relative_boxes(boxes, *pixels.shape)), film_views(lambda: pixels, boxes, kinds)
 
-    threads = decode_threads(workers)
-    groups = view_groups(ahead(cut, paths, threads), least)
     model.eval()
-    for group in prefetch(groups) if threads else groups:
+    for group in groups_ahead(cut, paths, decode_threads(workers), least):
         good, scores = [(boxes, views) for (_, boxes), views in group if views], iter(())
         if good:
             with torch.inference_mode():

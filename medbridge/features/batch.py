@@ -57,12 +57,6 @@ class Batch:
                      change(self.boxes), change(self.view_mask), change(self.targets), change(self.mask))
 
 
-def draw_views(film: Any, rng: np.random.Generator | None = None, most: int | None = None) -> Any:
-    """The views that one pass sees of ``films[i]``: the whole film, and with ``rng`` as many random local views as there are
-    windows, at most ``most``; without ``rng`` the whole film and the sliding windows."""
-    return film.draw(rng, most)
-
-
 def _stack(parts: list[Tensor], views: int) -> Tensor:
     out = parts[0].new_zeros(len(parts), views, *parts[0].shape[1:])
     for i, part in enumerate(parts):

@@ -31,11 +31,12 @@ UTILISATION = 0.3
 READING = 1e9
 """Bytes a second that a local disk is assumed to read and write beside such a GPU: a guess; a mounted Drive is slower."""
 
-SECONDS, EPOCHS = 2.0, 10
-"""For which films are decoded to measure it; for which the two ways are compared, the usual length of a training."""
+SECONDS = 2.0
+"""For which films are decoded to measure it."""
 
-LOCAL_VIEWS = 4
-"""Local views of a film that an epoch draws: the default of :class:`medbridge.train.TrainConfig`."""
+EPOCHS, LOCAL_VIEWS = 10, 4
+"""Usual length of a training, for which the two ways are compared, and local views of a film that an epoch draws: the defaults of
+:class:`medbridge.train.TrainConfig`."""
 
 LARGE = FocalSampler(overlap=0.0)
 """Views for a hundred thousand films: four windows side by side, and in training four random ones more to draw from. So the whole
@@ -134,7 +135,6 @@ def cost_of_run(
     of_maps = bases if bases is not None else [None] * len(experts)
     view = sum(view_bytes(e, d, b) for e, d, b in zip(experts, depths, of_maps, strict=True))
     weights = sum(t.nbytes for e in experts for t in e.vision_state().values())
-    # a block's activations at their widest: about ten times its tokens in float32
     active = max(map(activation_bytes, experts))
     return RunCost(films, views, drawn, scored, view, sum(map(tower_flops, experts)), weights + active)
 

@@ -18,7 +18,7 @@ from medbridge.experts import Expert, FrozenMaps
 from medbridge.features.compact import MapBasis
 from medbridge.features.shards import FeatureStore, ShardWriter
 from medbridge.focal import extract_views
-from medbridge.support.threads import SideBySide, ahead, prefetch
+from medbridge.support.threads import SideBySide, ahead, cpu_threads, prefetch
 
 _SIDE_BYTES = 2e9  # of activations, on a processor
 _FP16_MAX = torch.finfo(torch.float16).max
@@ -60,12 +60,17 @@ def view_groups(films: Iterable[Views], least: int = 64) -> Iterator[list[Views]
         yield group
 
 
+def groups_ahead(cut: Callable[[Any], Views], items: Iterable[Any], threads: int, least: int = 64) -> Iterator[list[Views]]:
+    """:func:`view_groups` of ``cut(item)``, made ahead by ``threads``; 0: in the caller's."""
+    groups = view_groups(ahead(cut, items, threads), least)
+    return prefetch(groups) if threads else groups
+
+
 def film_groups(
     benchmark: Benchmark, boxes: Sequence[np.ndarray], kinds: Iterable[tuple[int, str]], rows: Iterable[int], threads: int,
 ) -> Iterator[list[Views]]:
-    """:func:`view_groups` of these films of a benchmark, decoded ahead by ``threads``; ``boxes``: of every film."""
-    groups = view_groups(ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads))
-    return prefetch(groups) if threads else groups
+    """:func:`groups_ahead` of these films of a benchmark; ``boxes``: of every film."""
+    return groups_ahead(lambda i: (i, film_views(partial(benchmark.read, i), boxes[i], kinds)), rows, threads)
 
 
 def encode_views(
@@ -107,9 +112,8 @@ def activation_bytes(expert: Expert, views: int = 64) -> float:
 
 def towers_side_by_side(experts: Sequence[Expert]) -> SideBySide:
     """On a processor groups of views go through towers side by side, as many as ``_SIDE_BYTES`` allow; on a GPU one by one."""
-    on_cpu = all(e.mean.device.type == "cpu" for e in experts)
     pieces = max(1, int(_SIDE_BYTES // max(map(activation_bytes, experts))))
-    return SideBySide(pieces, torch.get_num_threads() if on_cpu else 1)
+    return SideBySide(pieces, min(cpu_threads(e.mean.device) for e in experts))
 
 
 class Filler:

@@ -17,7 +17,7 @@ from torch import Tensor
 from medbridge.experts import Expert
 from medbridge.features.cache import cache_folder
 from medbridge.support.files import write_atomic
-from medbridge.support.threads import on_one_core
+from medbridge.support.threads import on_cores
 
 
 class TextCache:
@@ -47,7 +47,7 @@ class TextCache:
             kept = load_file(path)["embeddings"]
             if kept.shape == (len(texts), self.expert.text_dim):
                 return kept.to(self.expert.mean.device)
-        with on_one_core():
+        with on_cores(1):
             embeddings = self.expert.encode_text(texts).clone()
         with suppress(OSError):  # a read-only home costs time, not the result
             write_atomic(path, save({"embeddings": embeddings.cpu().contiguous()}))

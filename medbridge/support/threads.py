@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Self, TypeVar
 
 import torch
@@ -65,14 +65,19 @@ def prefetch(items: Iterable[Out]) -> Iterator[Out]:
 
 
 @contextmanager
-def on_one_core() -> Iterator[None]:
-    """Small arithmetic whose last bits must not depend on the number of cores: sums are added up in another order on each."""
+def on_cores(count: int) -> Iterator[None]:
+    """The caller's arithmetic on so many cores, MKL's of all threads too; on one its last bits are those of every machine's."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def cpu_threads(device: torch.device) -> int:
+    """Threads of arithmetic that the processor has for work on a device; a GPU's is led by one."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 class SideBySide:
@@ -90,18 +95,17 @@ class SideBySide:
         self.cores = threads // self.count
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[Future] = deque()
+        self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        self._before = torch.get_num_threads()
         if self.count > 1:
-            torch.set_num_threads(self.cores)  # MKL's too, which counts for all threads
+            self._exit.enter_context(on_cores(self.cores))
             self._pool = ThreadPoolExecutor(self.count, "medbridge-side", few_cores, (self.cores,))
+            self._exit.callback(self._pool.shutdown, cancel_futures=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self._before)
+        self._exit.close()
 
     def start(self, piece: Callable[[], object]) -> None:
         """Begin a piece; its fault is raised by :meth:`wait`, or here where it runs here."""

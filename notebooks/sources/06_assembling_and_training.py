@@ -36,7 +36,7 @@ import torch.nn.functional as F
 
 from medbridge import MedBridge, load_adapter, load_benchmark
 from medbridge.course import check, full_profile, seed_everything
-from medbridge.features.batch import collate, draw_views
+from medbridge.features.batch import collate
 from medbridge.features.compact import as_numbers
 from medbridge.predict import film_features
 from medbridge.viz import charts, plots
@@ -284,7 +284,7 @@ for a, b in zip(fresh.maps, kept["test"][0].maps, strict=True):
         torch.testing.assert_close(as_numbers(x), as_numbers(y), atol=1.01 / 32, rtol=0)
 
 # %%
-batch = collate([draw_views(f) for f in kept["train"][:8]], targets["train"][0][:8], targets["train"][1][:8])
+batch = collate([f.draw() for f in kept["train"][:8]], targets["train"][0][:8], targets["train"][1][:8])
 model.train()(batch).logits.sum().backward()
 assert all(p.grad is None for p in model.experts.parameters())
 assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.trainable().values())
@@ -520,7 +520,7 @@ check("6.3", early_stopping)
 # %% [markdown]
 # ### The loop
 #
-# **[ours]** In training the local views are random regions (`draw_views` with a generator). At inference they
+# **[ours]** In training the local views are random regions (`film.draw` with a generator). At inference they
 # are the sliding windows.
 
 # %%
@@ -535,7 +535,7 @@ prevalence = (y * mask).sum(axis=0) / mask.sum(axis=0)
 def probabilities(model, films):
     model.eval()
     with torch.inference_mode():
-        batches = [collate([draw_views(f) for f in films[i : i + 32]]) for i in range(0, len(films), 32)]
+        batches = [collate([f.draw() for f in films[i : i + 32]]) for i in range(0, len(films), 32)]
         return torch.cat([model(batch).logits.sigmoid() for batch in batches]).numpy()
 
 
@@ -546,7 +546,7 @@ def learn_once(model, optimizer, rates, rng, batch_size):
     model.train()
     for start in range(0, len(y), batch_size):
         drawn = order[start : start + batch_size]
-        batch = collate([draw_views(kept["train"][i], rng) for i in drawn], y[drawn], mask[drawn])
+        batch = collate([kept["train"][i].draw(rng) for i in drawn], y[drawn], mask[drawn])
         optimizer.param_groups[0]["lr"] = next(rates)
         loss = masked_bce(model(batch).logits, batch.targets, batch.mask)
         optimizer.zero_grad()
@@ -755,7 +755,7 @@ charts.bar_chart(seen, "Why only out-of-fold scores may judge (synthetic films)"
 # %%
 from medbridge.readout import pool_summary
 
-readout, batch = crossed.readout, collate([draw_views(f) for f in kept["test"][:8]])
+readout, batch = crossed.readout, collate([f.draw() for f in kept["test"][:8]])
 with torch.inference_mode():
     output, summary = crossed.eval()(batch), crossed.summaries(batch.summary)
     pooled = torch.cat([torch.cat([s[:, 0], s.mean(dim=1), s.amax(dim=1)], dim=1) for s in summary], dim=1)  # no padding here

@@ -39,7 +39,7 @@ from medbridge import FeatureCache, MedBridge, create_expert, load_benchmark, sa
 from medbridge.course import check, full_profile, seed_everything
 from medbridge.data.get import get
 from medbridge.data.tasks import BenchmarkRef
-from medbridge.features.batch import collate, draw_views, passes
+from medbridge.features.batch import collate, passes
 from medbridge.features.budget import LARGE, cost_of_run, run_cost_table
 from medbridge.focal import FocalSampler
 from medbridge.train import TrainConfig, fit
@@ -243,7 +243,7 @@ if not full_profile():
 # %%
 if not full_profile():
     live = streamed.of(reader, train, training=True)
-    kept, made = (collate([draw_views(part[i], np.random.default_rng([0, i])) for i in range(4)]).to("cpu") for part in (films, live))
+    kept, made = (collate([part[i].draw(np.random.default_rng([0, i])) for i in range(4)]).to("cpu") for part in (films, live))
     assert torch.equal(kept.boxes, made.boxes)
     for a, b in zip(kept.maps, made.maps, strict=True):
         assert all((x.int() - y.int()).abs().max() <= 1 for x, y in zip(a, b, strict=True))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from medbridge.features import batch as module
-from medbridge.features.batch import collate, draw_views, passes
+from medbridge.features.batch import collate, passes
 from medbridge.features.films import FilmFeatures
 
 
@@ -28,14 +28,14 @@ def test_films_of_different_numbers_of_views_are_padded():
 def test_training_draws_the_whole_film_and_as_many_others_as_there_are_windows():
     film, seen = _film(9, 4), set()
     for seed in range(40):
-        drawn = draw_views(film, np.random.default_rng(seed))
+        drawn = film.draw(np.random.default_rng(seed))
         views = drawn.boxes[:, 0].tolist()
         assert views[0] == 0 and len(views) == 4 == len(set(views)) and views == sorted(views)
         assert drawn.summary[0][:, 0].tolist() == views and drawn.maps[1][1][:, 0, 0].tolist() == views
         seen |= set(views)
     assert seen == set(range(9))
-    assert draw_views(film).boxes[:, 0].tolist() == [0, 1, 2, 3]
-    assert draw_views(_film(4, 4), np.random.default_rng(0)).boxes[:, 0].tolist() == [0, 1, 2, 3]
+    assert film.draw().boxes[:, 0].tolist() == [0, 1, 2, 3]
+    assert _film(4, 4).draw(np.random.default_rng(0)).boxes[:, 0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.fixture

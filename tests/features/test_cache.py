@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from medbridge.errors import ImageError
 from medbridge.features import encode
-from medbridge.features.batch import collate, draw_views
+from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
 from medbridge.focal import FocalSampler, extract_views
 
@@ -155,9 +155,9 @@ def test_pooled_vectors(squares, experts, tmp_path):
 def test_training_draws_from_the_pool_and_inference_takes_the_windows(squares, experts, tmp_path):
     film = _compute(squares.take(range(1)), experts, tmp_path, training=True, extra=5)[0]
     assert len(film.boxes) == film.fixed + 5
-    fixed = draw_views(film)
+    fixed = film.draw()
     assert torch.equal(fixed.boxes, film.boxes[: film.fixed])
-    drawn = [draw_views(film, np.random.default_rng(s)) for s in range(20)]
+    drawn = [film.draw(np.random.default_rng(s)) for s in range(20)]
     assert all(len(d.boxes) == film.fixed and torch.equal(d.boxes[0], film.boxes[0]) for d in drawn)
     used = {tuple(row.tolist()) for d in drawn for row in d.boxes}
     assert used == {tuple(row.tolist()) for row in film.boxes}
@@ -165,7 +165,7 @@ def test_training_draws_from_the_pool_and_inference_takes_the_windows(squares, e
 
 def test_batches_are_padded_to_the_film_with_most_views(squares, experts, tmp_path):
     films = _compute(squares.take(range(2)), experts, tmp_path, training=True)
-    short, long = draw_views(films[0]), films[1]
+    short, long = films[0].draw(), films[1]
     batch = collate([short, long], np.zeros((2, 2)), np.ones((2, 2), bool))
     assert batch.view_mask.sum(1).tolist() == [13, 17] and batch.boxes.shape == (2, 17, 4)
     assert batch.maps[0][0].shape == (2, 17, 17, 32) and (batch.maps[1][0][0, 13:] == 0).all()

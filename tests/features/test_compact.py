@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medbridge.data.tasks import label_budget
-from medbridge.features.batch import Batch, collate, draw_views
+from medbridge.features.batch import Batch, collate
 from medbridge.features.cache import FeatureCache
 from medbridge.features.compact import MapBasis, MapFormat, as_numbers
 from medbridge.features.encode import encode_views, film_views, map_part, view_bytes
@@ -113,7 +113,7 @@ def test_the_cache_keeps_them_and_fills_nothing_twice(experts, squares, tmp_path
     same = cache.of(small, train, training=True)
     assert same.parts == films.parts
     assert {layer.k_map.in_features for b in small.branches for layer in b.encoder.layers} == {8}
-    wide = collate([draw_views(same[i]) for i in range(4)])
+    wide = collate([same[i].draw() for i in range(4)])
     first = Batch([[m[..., :8] for m in maps] for maps in wide.maps], wide.summary, wide.boxes, wide.view_mask)
     torch.testing.assert_close(small.eval()(wide).logits, small(first).logits)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import torch
 from medbridge import train as train_module
 from medbridge.errors import CacheError
 from medbridge.features import stream
-from medbridge.features.batch import collate, draw_views
+from medbridge.features.batch import collate
 from medbridge.features.cache import FeatureCache
 from medbridge.features.films import Kept
 from medbridge.focal import FocalSampler
@@ -46,7 +46,7 @@ def test_a_batch_is_the_one_from_the_cache(experts, squares, folder):
         batches = []
         for films in (cached, made):
             rngs = [None if seed is None else np.random.default_rng([seed, i]) for i in range(6)]
-            batches.append(collate([draw_views(films[i], rng, 2) for i, rng in enumerate(rngs)], np.ones((6, 2))).to("cpu"))
+            batches.append(collate([films[i].draw(rng, 2) for i, rng in enumerate(rngs)], np.ones((6, 2))).to("cpu"))
         want, got = batches
         assert torch.equal(got.boxes, want.boxes) and torch.equal(got.targets, want.targets)
         for a, b in zip((m for maps in got.maps for m in maps), (m for maps in want.maps for m in maps), strict=True):
